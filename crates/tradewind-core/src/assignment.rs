@@ -1,0 +1,164 @@
+//! What one region should run of one deployment, and what its agent reports back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
+    deployment::{HealthPolicy, Scale},
+};
+
+/// What one region should run of one model. The generation grows with every change; agents refuse older ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Assignment {
+    pub region: RegionName,
+    pub model: ModelName,
+    pub generation: Generation,
+    /// An absent slot is emptied: its replicas drain and stop.
+    pub slots: BTreeMap<Slot, SlotAssignment>,
+}
+
+/// What one slot should hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlotAssignment {
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    /// Digest of the bundle: what the replica loaded must be equal to it.
+    pub digest: Digest,
+    pub scale: Scale,
+    pub health: HealthPolicy,
+    /// The rollout's attempt at this slot, from 1. A higher one makes the agent try again what failed.
+    pub attempt: u32,
+    /// Monitors sample from here on.
+    #[serde(default)]
+    pub monitored: bool,
+    /// The attempt whose verification is wanted; absent until the deploy step has succeeded.
+    #[serde(default)]
+    pub verify: Option<u32>,
+    /// Alerts are armed: the slot takes users.
+    #[serde(default)]
+    pub armed: bool,
+}
+
+/// What an agent sees of one slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlotStatus {
+    pub revision: RevisionNumber,
+    /// The attempt that `phase` speaks of.
+    pub attempt: u32,
+    pub phase: SlotPhase,
+    pub replicas: ReplicaCount,
+    /// Monitors sample this slot.
+    pub monitored: bool,
+    pub armed: bool,
+    /// The newest verification, with its attempt.
+    pub verification: Option<Verification>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaCount {
+    pub ready: u32,
+    pub desired: u32,
+}
+
+/// How far an agent has come with a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum SlotPhase {
+    Fetching {
+        bytes_done: u64,
+        bytes_total: u64,
+    },
+    Starting,
+    /// All replicas are ready. Once reached in an attempt, the slot stays here while single replicas come and go.
+    Ready,
+    /// The attempt failed; a higher attempt tries again.
+    Failed {
+        failure: Failure,
+    },
+    /// The slot was taken out of the assignment and its replicas are finishing.
+    Draining,
+}
+
+/// Why something failed, for people: what, because of what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// One sentence, lower case, no final period.
+    pub message: String,
+    /// Causes, outermost first.
+    #[serde(default)]
+    pub causes: Vec<String>,
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// Whether another attempt may succeed. A wrong answer of a golden case is retried too; a model that is not there is not.
+    pub retryable: bool,
+}
+
+/// The result of one verification run in one region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Verification {
+    pub attempt: u32,
+    pub checks: Vec<Check>,
+    #[schema(value_type = String)]
+    pub finished_at: Timestamp,
+}
+
+impl Verification {
+    pub fn succeeded(&self) -> bool {
+        self.checks.iter().all(|check| check.result != CheckResult::Failed)
+    }
+
+    pub fn first_failed(&self) -> Option<&Check> {
+        self.checks.iter().find(|check| check.result == CheckResult::Failed)
+    }
+}
+
+/// One check: digest, ready, signature, golden cases, latency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    pub name: CheckName,
+    pub result: CheckResult,
+    /// One short phrase: `20/20 golden cases`, `expected 7, got 1`.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckName {
+    Digest,
+    Ready,
+    Signature,
+    GoldenCases,
+    /// A seeded request with finite outputs of the declared shape, for bundles without golden cases.
+    Smoke,
+    Latency,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// One replica as its agent knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaStatus {
+    /// Unique in the world.
+    pub id: String,
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    /// host:port
+    pub address: String,
+    pub pid: u32,
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    pub ready: bool,
+    /// Times that a replica in this place ended and was started again.
+    pub restarts: u32,
+}

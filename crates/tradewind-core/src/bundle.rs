@@ -1,0 +1,133 @@
+//! What a model version is: its files, its manifest, its signature, its golden cases.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Digest, ModelName, Timestamp, VersionNumber, duration::Span, inference::Datatype};
+
+/// The manifest's file name inside a bundle directory.
+pub const MANIFEST_FILE: &str = "tradewind.toml";
+/// The largest bundle, in bytes.
+pub const BUNDLE_BYTES_LIMIT: u64 = 64 << 30;
+/// The most files that a bundle may have.
+pub const BUNDLE_FILES_LIMIT: usize = 10_000;
+/// The largest manifest, in bytes.
+pub const MANIFEST_BYTES_LIMIT: u64 = 1 << 20;
+/// The largest golden case, in bytes.
+pub const CASE_BYTES_LIMIT: u64 = 16 << 20;
+
+/// `tradewind.toml`. Every key is optional: a bare `.onnx` file is a bundle too.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ModelName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// The model file, relative to the bundle. Default: `model.onnx`.
+    #[serde(default = "default_model_file")]
+    pub model: String,
+    /// Further files of the model (external data), relative to the bundle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Golden cases, relative to the bundle; `*` matches within a file name. Default: `cases/*.json`.
+    #[serde(default = "default_cases")]
+    pub cases: Vec<String>,
+    /// Stated by the author; must equal what the model itself says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+    #[serde(default)]
+    pub verify: VerifyOptions,
+}
+
+fn default_model_file() -> String {
+    "model.onnx".to_owned()
+}
+
+fn default_cases() -> Vec<String> {
+    vec!["cases/*.json".to_owned()]
+}
+
+/// What executes a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// ONNX Runtime, in Tradewind's own replica.
+    #[default]
+    Onnx,
+}
+
+/// Bounds of verification beyond the golden cases' own tolerance.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyOptions {
+    /// The slowest golden case may take this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_budget: Option<Span>,
+}
+
+/// The inputs and outputs of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Signature {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// Name, datatype and shape of one tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    pub name: String,
+    pub datatype: Datatype,
+    /// `-1` is a dimension of any size.
+    pub shape: Vec<i64>,
+}
+
+impl std::fmt::Display for TensorSpec {
+    /// `image FP32 [N,64]`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shape: Vec<String> =
+            self.shape.iter().map(|&d| if d < 0 { "N".to_owned() } else { d.to_string() }).collect();
+        write!(f, "{} {} [{}]", self.name, self.datatype, shape.join(","))
+    }
+}
+
+/// One file of a bundle, by path relative to the bundle (`/` between components, no `.` or `..`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BundleFile {
+    pub size: u64,
+    pub digest: Digest,
+}
+
+/// The content of a bundle: everything that its digest covers. The bundle's digest is the BLAKE3 digest of this
+/// value's compact JSON, whose map keys are sorted, so equal content has an equal digest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct BundleIndex {
+    pub files: BTreeMap<String, BundleFile>,
+}
+
+impl BundleIndex {
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+}
+
+/// An immutable version of a model, as the registry keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelVersion {
+    pub name: ModelName,
+    pub version: VersionNumber,
+    pub digest: Digest,
+    pub index: BundleIndex,
+    pub manifest: Manifest,
+    /// Read from the model itself.
+    pub signature: Signature,
+    /// Paths of the golden cases in the bundle, sorted.
+    pub cases: Vec<String>,
+    #[schema(value_type = String)]
+    pub pushed_at: Timestamp,
+}

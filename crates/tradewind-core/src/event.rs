@@ -1,0 +1,66 @@
+//! What happened, for people and for other programs.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ModelName, RegionName, Timestamp};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Counts all events, from 1.
+    pub sequence: u64,
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    pub severity: Severity,
+    /// A stable word for programs: `region_unhealthy`, `replica_restarted`, ...
+    pub kind: EventKind,
+    #[serde(default)]
+    pub region: Option<RegionName>,
+    #[serde(default)]
+    pub model: Option<ModelName>,
+    /// One sentence for people, lower case, no final period.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    ModelPushed,
+    ModelRemoved,
+    RegionAdded,
+    RegionHealthy,
+    RegionUnhealthy,
+    DeploymentCreated,
+    RolloutStarted,
+    RolloutRegion,
+    RolloutFailed,
+    RolloutFinished,
+    RouteCommitted,
+    RegionDeferred,
+    RegionCaughtUp,
+    MonitoringArmed,
+    SoakEnded,
+    SlotRetired,
+    ReplicaStarted,
+    ReplicaExited,
+    ReplicaAdopted,
+    ReplicaReplaced,
+    BundleInstalled,
+    DriftFound,
+    DriftRepaired,
+    AgentStarted,
+    GatewayStarted,
+    ControlStarted,
+    TrafficMoved,
+    TrafficReturned,
+    Undeployed,
+}

@@ -1,0 +1,24 @@
+//! The nouns of Tradewind and every decision about them, without IO, clock, randomness or async runtime.
+//!
+//! A decision is a function from what was observed, and the time it is told, to what should be done. Roles
+//! observe and act; this crate decides.
+
+pub mod assignment;
+pub mod backoff;
+pub mod bundle;
+pub mod deployment;
+pub mod duration;
+pub mod event;
+pub mod health;
+pub mod inference;
+pub mod locality;
+pub mod names;
+pub mod region;
+pub mod rollout;
+pub mod route;
+pub mod stored;
+pub mod traffic;
+pub mod verify;
+
+pub use jiff::Timestamp;
+pub use names::{Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber};

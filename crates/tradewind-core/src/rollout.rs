@@ -1,0 +1,190 @@
+//! The rollout: its record, which is an explicit persisted state machine, and its planner.
+//!
+//! The record of a region is a value of its own, so that a step costs the same with ten regions as with a thousand.
+//! [`plan`](plan::plan) never reads a clock, and never looks at anything but its arguments.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
+    assignment::{Failure, Verification},
+    deployment::Strategy,
+};
+
+pub mod plan;
+
+/// The fleet-wide part of a rollout's record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Rollout {
+    pub model: ModelName,
+    pub number: RolloutNumber,
+    pub revision: RevisionNumber,
+    /// What served before.
+    pub from: Option<RevisionNumber>,
+    /// The slot that the revision is brought up in.
+    pub slot: Slot,
+    /// In the order of the rollout.
+    pub regions: Vec<RegionName>,
+    pub strategy: Strategy,
+    pub state: RolloutState,
+    pub failure: Option<RolloutFailure>,
+    pub steps: FleetSteps,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    /// When the soak ends; set when monitoring is armed.
+    #[schema(value_type = Option<String>)]
+    pub soak_until: Option<Timestamp>,
+    pub soak: Soak,
+}
+
+/// Where a rollout is. The order of the first five is the order in which they are passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// Regions are brought up, monitored and verified.
+    Regions,
+    /// Every gateway with a live lease is told of the new route.
+    Preparing,
+    /// The new route is committed; gateways acknowledge it.
+    Committing,
+    /// Alerts are armed in the routed regions.
+    Arming,
+    /// Monitoring is active; the soak and then the standby of the old slot run.
+    Soaking,
+    /// Done: the old slot is retired.
+    Succeeded,
+    Failed,
+    /// A later deploy, switch or rollback took over.
+    Superseded,
+}
+
+impl RolloutState {
+    /// Nothing more happens to the fleet in this state; deferred regions may still catch up.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Superseded)
+    }
+
+    /// Users get this revision.
+    pub fn is_routed(self) -> bool {
+        matches!(self, Self::Arming | Self::Soaking | Self::Succeeded)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Soak {
+    #[default]
+    Pending,
+    Running,
+    Passed,
+    /// The evidence neither clears nor condemns the revision.
+    Inconclusive,
+}
+
+/// Why a rollout failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutFailure {
+    pub region: Option<RegionName>,
+    pub action: Action,
+    pub failure: Failure,
+}
+
+/// The records of the steps that concern the fleet.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct FleetSteps {
+    pub select: Option<Step>,
+    pub route: Option<Step>,
+    pub arm: Option<Step>,
+    pub retire: Option<Step>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    SelectRegions,
+    Deploy,
+    ConfigureMonitoring,
+    Verify,
+    Route,
+    ArmMonitoring,
+    Retire,
+}
+
+impl Action {
+    /// As people read it: `configure monitoring`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SelectRegions => "select regions",
+            Self::Deploy => "deploy",
+            Self::ConfigureMonitoring => "configure monitoring",
+            Self::Verify => "verify",
+            Self::Route => "route",
+            Self::ArmMonitoring => "arm monitoring",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+/// The record of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    pub result: StepResult,
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    pub attempts: u32,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepResult {
+    Running,
+    Success,
+    Failed,
+    Deferred,
+}
+
+/// The record of one region in a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionRecord {
+    pub region: RegionName,
+    pub phase: RegionPhase,
+    /// From 1; 0 before the region was begun.
+    pub attempt: u32,
+    /// When the next attempt may begin, after a failed one.
+    #[schema(value_type = Option<String>)]
+    pub retry_at: Option<Timestamp>,
+    /// When the attempt fails unless it makes progress.
+    #[schema(value_type = Option<String>)]
+    pub deadline: Option<Timestamp>,
+    pub deploy: Option<Step>,
+    pub configure_monitoring: Option<Step>,
+    pub verify: Option<Step>,
+    /// The newest verification in full.
+    pub verification: Option<Verification>,
+    /// Why the newest attempt failed.
+    pub failure: Option<(Action, Failure)>,
+    /// The epoch at which the region became part of the route.
+    pub routed_at: Option<Epoch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionPhase {
+    Pending,
+    Deploying,
+    ConfiguringMonitoring,
+    Verifying,
+    Verified,
+    /// An attempt failed and the next one waits for `retry_at`.
+    Retrying,
+    Failed,
+    /// Unreachable; brought up and verified when it returns.
+    Deferred,
+}

@@ -1,0 +1,26 @@
+//! Routes: which slot of which regions users get. One epoch numbers each change, fleet-wide.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, deployment::HealthPolicy};
+
+/// The route of a model. Gateways serve `committed`; they prepare for `prepared`, and never serve it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Route {
+    pub model: ModelName,
+    pub committed: Option<RouteState>,
+    pub prepared: Option<RouteState>,
+}
+
+/// What users get at one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteState {
+    pub epoch: Epoch,
+    pub live: Slot,
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    /// The regions where that revision is verified; only these get traffic.
+    pub regions: Vec<RegionName>,
+    pub health: HealthPolicy,
+}
