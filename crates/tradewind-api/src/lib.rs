@@ -1,1 +1,20 @@
+//! Where the processes of Tradewind meet: the HTTP API as types, its client, its errors, its tokens and its streams.
+//!
+//! Roles never depend on each other; they depend on this crate. It knows what is said, not what is done about it.
 
+pub mod agent;
+pub mod auth;
+pub mod client;
+pub mod deploy;
+pub mod gateway;
+pub mod http;
+pub mod models;
+pub mod ndjson;
+pub mod problem;
+pub mod status;
+
+pub use client::Client;
+pub use problem::{Code, Problem};
+
+/// The version of every JSON document that a read command prints with `-o json`.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,123 @@
+//! What control and the agents of a region tell each other, and what an agent tells the gateways of its region.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tradewind_core::{
+    Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
+    assignment::{Assignment, ReplicaStatus, SlotStatus},
+    deployment::HealthPolicy,
+    event::{EventKind, Severity},
+};
+use utoipa::ToSchema;
+
+/// `GET /v1/agent/assignments`: NDJSON; every message is the whole desired state of the agent's region.
+pub const ASSIGNMENTS_PATH: &str = "/v1/agent/assignments";
+/// `POST /v1/agent/report` with an [`AgentReport`], answered by a [`ReportReceipt`].
+pub const REPORT_PATH: &str = "/v1/agent/report";
+/// `GET` on an agent: NDJSON of [`Endpoints`], for the holders of the mesh token.
+pub const ENDPOINTS_PATH: &str = "/v1/endpoints";
+/// `GET` on an agent: the log of a model's replicas as text, query [`LogQuery`], for the holders of the mesh token.
+pub const LOGS_PATH: &str = "/v1/logs";
+
+/// An agent reports at least this often.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
+/// An agent or gateway that has not reported for this long counts as gone.
+pub const SILENCE_LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Everything that one region should run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionAssignments {
+    pub region: RegionName,
+    /// Of the store; a change means that state was restored from a snapshot, and that generations start over.
+    pub incarnation: String,
+    /// The store's revision that this message shows. Within one incarnation an older message is refused.
+    pub revision: u64,
+    /// What agents and gateways show each other.
+    pub mesh_token: String,
+    pub assignments: Vec<Assignment>,
+}
+
+/// What an agent sees. The whole of it, every time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentReport {
+    pub region: RegionName,
+    /// Random at each start of the agent.
+    pub instance: String,
+    pub pid: u32,
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// host:port where gateways and control reach this agent.
+    pub address: String,
+    pub models: Vec<ModelStatus>,
+    pub replicas: Vec<ReplicaStatus>,
+    /// Not yet acknowledged, oldest first. At most [`EVENTS_LIMIT`] of them.
+    pub events: Vec<AgentEvent>,
+}
+
+/// The most events in one report.
+pub const EVENTS_LIMIT: usize = 256;
+
+/// What an agent sees of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelStatus {
+    pub model: ModelName,
+    /// The newest generation that the agent has taken up.
+    pub observed_generation: Generation,
+    /// Slots that hold something, or that have not yet finished draining.
+    pub slots: BTreeMap<Slot, SlotStatus>,
+}
+
+/// Something that happened in a region, as its agent tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentEvent {
+    /// Grows by one within an `instance`; control stores each once.
+    pub sequence: u64,
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    pub severity: Severity,
+    pub kind: EventKind,
+    pub model: Option<ModelName>,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportReceipt {
+    /// Events of this instance up to this number are stored.
+    pub events_stored: u64,
+}
+
+/// The replicas of a region, as its gateways need them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Endpoints {
+    pub region: RegionName,
+    /// Of the agent.
+    pub instance: String,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One replica that users may be sent to once its slot is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Endpoint {
+    pub id: String,
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    /// host:port
+    pub address: String,
+    /// Loaded, verified, and answering its probes.
+    pub ready: bool,
+    pub health: HealthPolicy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogQuery {
+    pub model: ModelName,
+    pub revision: Option<RevisionNumber>,
+    /// The last so many lines of each replica's log.
+    pub lines: Option<u32>,
+    /// Goes on with what is written from now on.
+    #[serde(default)]
+    pub follow: bool,
+}

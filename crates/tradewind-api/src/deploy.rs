@@ -1,0 +1,191 @@
+//! Deploying: the request, its plan, and the rollout as people and programs see it.
+
+use serde::{Deserialize, Serialize};
+use tradewind_core::{
+    Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    assignment::{SlotStatus, Verification},
+    deployment::{HealthPolicy, MaxParallel, OnFailure, Scale},
+    duration::Span,
+    rollout::{Action, RegionPhase, RolloutFailure, RolloutState, Soak, StepResult},
+};
+use utoipa::ToSchema;
+
+/// `POST /v1/deployments/{model}`. What is absent stays as the last revision has it, or takes its default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeployRequest {
+    /// Absent: the newest.
+    pub version: Option<VersionNumber>,
+    pub regions: Option<Vec<RegionName>>,
+    pub scale: Option<Scale>,
+    pub health: Option<HealthPolicy>,
+    pub max_parallel: Option<MaxParallel>,
+    pub retries: Option<u32>,
+    pub progress_deadline: Option<Span>,
+    pub on_failure: Option<OnFailure>,
+    pub min_regions: Option<u32>,
+    pub soak: Option<Span>,
+    pub standby: Option<Span>,
+    /// Regions that serve and are not listed are left.
+    pub prune: bool,
+    /// Takes over from a rollout that has not switched yet.
+    pub replace: bool,
+    /// Plans and checks, and changes nothing.
+    pub dry_run: bool,
+    /// `user@host`, for the history.
+    pub requested_by: String,
+}
+
+/// The answer to a [`DeployRequest`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeployAnswer {
+    pub schema_version: u32,
+    pub plan: DeployPlan,
+    /// The rollout that has begun; none for a dry run, and none when exactly this runs already.
+    pub rollout: Option<RolloutNumber>,
+}
+
+/// What a deploy would do, or does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeployPlan {
+    pub model: ModelName,
+    pub version: VersionNumber,
+    pub digest: Digest,
+    pub revision: RevisionNumber,
+    pub from: Option<RevisionNumber>,
+    pub slot: Slot,
+    /// Exactly this runs already: nothing to do.
+    pub unchanged: bool,
+    /// The difference to what runs, a line each: `version 1 -> 2`, `regions + asia-northeast1`.
+    pub changes: Vec<String>,
+    pub steps: Vec<PlannedStep>,
+    /// In one phrase: `regions one after the other, switch fleet, on failure stop`.
+    pub summary: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedStep {
+    pub action: Action,
+    pub region: Option<RegionName>,
+}
+
+/// `GET /v1/deployments/{model}/rollouts/{number}` (or `latest`), and each message of its `/watch` stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutView {
+    pub schema_version: u32,
+    pub model: ModelName,
+    pub rollout: RolloutNumber,
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    pub from: Option<RevisionNumber>,
+    pub slot: Slot,
+    pub state: RolloutState,
+    pub soak: Soak,
+    pub failure: Option<RolloutFailure>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    pub regions: Vec<RegionView>,
+    pub routing: Option<RoutingView>,
+    pub steps: Vec<StepView>,
+    /// What users get when the rollout fails: the version that serves as before, with its number of regions.
+    pub serving: Option<ServingView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServingView {
+    pub version: VersionNumber,
+    pub revision: RevisionNumber,
+    pub regions: usize,
+}
+
+/// One region in a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionView {
+    pub region: RegionName,
+    pub phase: RegionPhase,
+    pub attempt: u32,
+    pub attempts: u32,
+    pub verification: Option<Verification>,
+    /// What its agent says right now: bytes fetched, starting.
+    pub observed: Option<SlotStatus>,
+    pub failure: Option<tradewind_core::assignment::Failure>,
+}
+
+/// How far the gateways are with the new route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RoutingView {
+    pub epoch: Epoch,
+    pub committed: bool,
+    pub acknowledged: u32,
+    pub gateways: u32,
+    /// Between the first and the last gateway.
+    pub skew_ms: Option<u64>,
+}
+
+/// One line of `rollout show`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepView {
+    pub step: u32,
+    pub action: Action,
+    /// Absent (null) for fleet steps.
+    pub region: Option<RegionName>,
+    /// Absent (null) before the step has begun.
+    pub result: Option<StepResult>,
+    /// The step that follows, as people read it: `verify us-east1`.
+    pub next: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    pub attempts: u32,
+    pub detail: String,
+}
+
+/// `GET /v1/deployments/{model}/rollouts`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutList {
+    pub schema_version: u32,
+    /// Newest first.
+    pub rollouts: Vec<RolloutSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutSummary {
+    pub model: ModelName,
+    pub rollout: RolloutNumber,
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    pub state: RolloutState,
+    pub soak: Soak,
+    pub regions: usize,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// `GET /v1/deployments/{model}/history`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct History {
+    pub schema_version: u32,
+    pub model: ModelName,
+    /// Newest first.
+    pub revisions: Vec<HistoryEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryEntry {
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    pub regions: Vec<RegionName>,
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    pub created_by: String,
+    /// The difference to the revision before.
+    pub changes: Vec<String>,
+    /// Of its newest rollout.
+    pub state: Option<RolloutState>,
+    pub live: bool,
+}

@@ -1,0 +1,129 @@
+//! What control and the gateways tell each other, and what gateways tell the gateways of other regions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tradewind_core::{
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, deployment::HealthPolicy, region::Location,
+    route::Route,
+};
+use utoipa::ToSchema;
+
+/// `GET /v1/gateway/snapshot`: NDJSON of [`GatewaySnapshot`].
+pub const SNAPSHOT_PATH: &str = "/v1/gateway/snapshot";
+/// `POST /v1/gateway/report` with a [`GatewayReport`].
+pub const REPORT_PATH: &str = "/v1/gateway/report";
+/// `GET` on a gateway: a [`PeerState`], for the holders of the mesh token.
+pub const PEER_PATH: &str = "/v1/peer";
+/// Carries the mesh token on a request that another gateway passed on. Such a request goes no further.
+pub const PEER_HEADER: &str = "x-tradewind-peer";
+/// On a 503 between gateways: this region cannot serve the model now, ask another one.
+pub const UNAVAILABLE_HEADER: &str = "x-tradewind-unavailable";
+
+pub const USER_HEADER: &str = "x-tradewind-user";
+pub const CLIENT_REGION_HEADER: &str = "x-tradewind-client-region";
+pub const REGION_HEADER: &str = "x-tradewind-region";
+pub const SLOT_HEADER: &str = "x-tradewind-slot";
+pub const REVISION_HEADER: &str = "x-tradewind-revision";
+pub const EPOCH_HEADER: &str = "x-tradewind-epoch";
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
+/// Marks golden cases and other requests that are not users'.
+pub const PROBE_HEADER: &str = "x-tradewind-probe";
+
+/// COMMIT waits for a gateway that has reported within this time.
+pub const LEASE: std::time::Duration = std::time::Duration::from_secs(10);
+/// A gateway reports at least this often.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Everything that a gateway needs to know from control.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GatewaySnapshot {
+    /// Of the store; a change means that state was restored from a snapshot.
+    pub incarnation: String,
+    /// The store's revision that this snapshot shows. Within one incarnation an older one is refused.
+    pub revision: u64,
+    pub mesh_token: String,
+    pub regions: Vec<RegionMembers>,
+    pub routes: Vec<Route>,
+    /// How regions probe each other.
+    pub health: HealthPolicy,
+}
+
+/// A region and the addresses of its members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionMembers {
+    pub name: RegionName,
+    pub location: Option<Location>,
+    pub drained: bool,
+    /// host:port each
+    pub gateways: Vec<String>,
+    /// host:port each
+    pub agents: Vec<String>,
+}
+
+/// What a gateway sees. The whole of it, every time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayReport {
+    pub region: RegionName,
+    pub pid: u32,
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// host:port where users and other gateways reach this gateway; also its identity.
+    pub address: String,
+    pub prepared: BTreeMap<ModelName, Epoch>,
+    pub committed: BTreeMap<ModelName, Committed>,
+    /// Why the newest snapshot or a prepared route was refused.
+    pub refused: Option<String>,
+    pub peers: Vec<PeerHealth>,
+    /// Where requests that entered here went, since this gateway started.
+    pub traffic: Vec<Traffic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Committed {
+    pub epoch: Epoch,
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+}
+
+/// Another region as a gateway sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PeerHealth {
+    pub region: RegionName,
+    pub healthy: bool,
+    /// The smallest round trip of the last probes.
+    pub round_trip_us: Option<u64>,
+}
+
+/// Requests of users of one region that one region answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    pub model: ModelName,
+    pub revision: RevisionNumber,
+    /// The region that answered.
+    pub region: RegionName,
+    pub requests: u64,
+    /// Answers with a status of 500 or more.
+    pub errors: u64,
+    /// Over the last minute or so.
+    pub p50_us: u64,
+    pub p99_us: u64,
+    /// Answers per second over the last seconds.
+    pub per_second: f64,
+}
+
+/// What a gateway answers to another region's probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PeerState {
+    pub region: RegionName,
+    pub ready: Vec<PeerCapacity>,
+}
+
+/// Ready replicas of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerCapacity {
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    pub replicas: u32,
+}

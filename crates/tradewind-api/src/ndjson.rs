@@ -1,0 +1,103 @@
+//! Streams of JSON documents, one a line; an empty line is a keep-alive.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, StreamExt};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub const CONTENT_TYPE: &str = "application/x-ndjson";
+/// A stream without news says so this often.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// A stream that is silent for this long is dead.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// The longest line that a reader takes.
+pub const LINE_LIMIT: usize = 64 << 20;
+
+/// Answers with every item as a line, and with keep-alives between them.
+pub fn respond<T, S>(items: S) -> Response
+where
+    T: Serialize + Send + 'static,
+    S: Stream<Item = T> + Send + 'static,
+{
+    let lines = items.map(|item| {
+        let mut line = serde_json::to_vec(&item).expect("wire types have string keys and finite numbers");
+        line.push(b'\n');
+        Bytes::from(line)
+    });
+    let kept_alive = futures_util::stream::unfold(Box::pin(lines), |mut lines| async move {
+        match tokio::time::timeout(KEEP_ALIVE, lines.next()).await {
+            Ok(Some(line)) => Some((Ok::<_, Infallible>(line), lines)),
+            Ok(None) => None,
+            Err(_) => Some((Ok(Bytes::from_static(b"\n")), lines)),
+        }
+    });
+    let mut response = Body::from_stream(kept_alive).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    response
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the stream broke off")]
+    Broken { source: reqwest::Error },
+    #[error("the stream was silent for {} s", SILENCE_LIMIT.as_secs())]
+    Silent,
+    #[error("the stream ended")]
+    Ended,
+    #[error("a line of the stream is longer than {LINE_LIMIT} bytes")]
+    TooLong,
+    #[error("a line of the stream does not parse")]
+    Malformed { source: serde_json::Error },
+}
+
+/// Reads the items of a stream. Cancel-safe: what was read stays.
+#[derive(Debug)]
+pub struct Reader<T> {
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+    scanned: usize,
+    item: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Reader<T> {
+    pub fn new(response: reqwest::Response) -> Self {
+        Self { response, buffer: Vec::new(), scanned: 0, item: std::marker::PhantomData }
+    }
+
+    /// The next item; an error when the stream is over, broken or silent.
+    pub async fn next(&mut self) -> Result<T, Error> {
+        loop {
+            while let Some(line) = self.take_line() {
+                if !line.is_empty() {
+                    return serde_json::from_slice(&line).map_err(|source| Error::Malformed { source });
+                }
+            }
+            if self.buffer.len() > LINE_LIMIT {
+                return Err(Error::TooLong);
+            }
+            match tokio::time::timeout(SILENCE_LIMIT, self.response.chunk()).await {
+                Err(_) => return Err(Error::Silent),
+                Ok(Err(source)) => return Err(Error::Broken { source }),
+                Ok(Ok(None)) => return Err(Error::Ended),
+                Ok(Ok(Some(chunk))) => self.buffer.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let Some(end) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(self.scanned + end + 1);
+        let mut line = std::mem::replace(&mut self.buffer, rest);
+        self.scanned = 0;
+        line.pop();
+        Some(line)
+    }
+}

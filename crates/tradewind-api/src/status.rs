@@ -1,0 +1,171 @@
+//! What runs, and how it is: the documents of `status`, `regions`, `events`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tradewind_core::{
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
+    assignment::{ReplicaCount, ReplicaStatus},
+    event::Event,
+    region::Location,
+    rollout::{RolloutState, Soak},
+};
+use utoipa::ToSchema;
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorldStatus {
+    pub schema_version: u32,
+    pub models: Vec<DeploymentStatus>,
+    pub regions: Vec<RegionStatus>,
+}
+
+/// `GET /v1/deployments/{model}/status`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentStatus {
+    pub schema_version: u32,
+    pub model: ModelName,
+
+    // The tracker of the latest rollout.
+    pub regions: Vec<RegionName>,
+    pub deployment_status: BTreeMap<RegionName, DeploymentProgress>,
+    pub verification_status: BTreeMap<RegionName, VerificationProgress>,
+    pub routing_configured: bool,
+    pub monitoring_active: bool,
+    pub rollout: RolloutBrief,
+
+    // What users get now; absent (null) before anything was routed.
+    pub revision: Option<RevisionNumber>,
+    pub version: Option<VersionNumber>,
+    pub epoch: Option<Epoch>,
+    pub live_slot: Option<Slot>,
+    pub slots: BTreeMap<Slot, SlotView>,
+
+    /// Health of each region that serves or should serve, as users of that region feel it.
+    pub health: BTreeMap<RegionName, RegionHealth>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentProgress {
+    Pending,
+    Deploying,
+    Success,
+    Failed,
+    Deferred,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerificationProgress {
+    Pending,
+    Success,
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutBrief {
+    pub revision: RevisionNumber,
+    pub state: RolloutState,
+    pub soak: Soak,
+    #[schema(value_type = Option<String>)]
+    pub soak_until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlotView {
+    pub revision: RevisionNumber,
+    pub state: SlotState,
+    pub replicas: BTreeMap<RegionName, ReplicaCount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    Live,
+    /// Being brought up.
+    Candidate,
+    /// The former live one, kept for a way back.
+    Standby,
+}
+
+/// How a region is for the users of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionHealth {
+    pub healthy: bool,
+    /// Why not: `no agent for 12 s`, `0 of 1 replicas ready`.
+    pub reason: Option<String>,
+    /// Where this region's users go now, nearest first; the region itself when it is healthy.
+    pub users_go_to: Option<RegionName>,
+    pub requests_per_second: f64,
+    pub requests: u64,
+    pub errors: u64,
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+}
+
+/// `GET /v1/regions`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionList {
+    pub schema_version: u32,
+    pub regions: Vec<RegionStatus>,
+}
+
+/// A region and its members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionStatus {
+    pub name: RegionName,
+    pub location: Option<Location>,
+    pub drained: bool,
+    pub healthy: bool,
+    pub reason: Option<String>,
+    pub agents: Vec<MemberStatus>,
+    pub gateways: Vec<MemberStatus>,
+    pub replicas: Vec<ReplicaStatus>,
+    /// Round trips to other regions as this region's gateways measure them.
+    pub round_trips_us: BTreeMap<RegionName, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MemberStatus {
+    /// host:port
+    pub address: String,
+    /// It has reported within the silence limit.
+    pub alive: bool,
+    pub pid: Option<u32>,
+    #[schema(value_type = Option<String>)]
+    pub last_report: Option<Timestamp>,
+    /// For gateways: it has not acknowledged the newest committed epoch of some model.
+    pub stale: bool,
+}
+
+/// `POST /v1/regions`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddRegion {
+    pub name: RegionName,
+    /// Absent: from the catalogue, by the name.
+    pub location: Option<Location>,
+}
+
+/// Query of `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventQuery {
+    /// Only events after this one.
+    pub after: Option<u64>,
+    /// The newest so many; default 100.
+    pub limit: Option<u32>,
+    pub model: Option<ModelName>,
+    pub region: Option<RegionName>,
+    /// NDJSON of each [`Event`] as it happens, after those there are.
+    pub follow: bool,
+}
+
+/// `GET /v1/events`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventList {
+    pub schema_version: u32,
+    /// Oldest first.
+    pub events: Vec<Event>,
+}
