@@ -12,8 +12,8 @@ pub struct Backoff {
 impl Backoff {
     /// What restarts a child process that ended: 100 ms, doubling to 30 s.
     pub const RESTART: Self = Self { first: Duration::from_millis(100), limit: Duration::from_secs(30) };
-    /// What retries a region of a rollout: 500 ms, doubling to 30 s.
-    pub const REGION: Self = Self { first: Duration::from_millis(500), limit: Duration::from_secs(30) };
+    /// What retries a region of a rollout: 1 s, doubling to 30 s.
+    pub const REGION: Self = Self { first: Duration::from_secs(1), limit: Duration::from_secs(30) };
     /// What reconnects to another process: 50 ms, doubling to 2 s.
     pub const RECONNECT: Self = Self { first: Duration::from_millis(50), limit: Duration::from_secs(2) };
 

@@ -131,3 +131,11 @@ pub struct ModelVersion {
     #[schema(value_type = String)]
     pub pushed_at: Timestamp,
 }
+
+/// What numbers the versions of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelHead {
+    pub name: ModelName,
+    /// The newest version's number, also when that version was removed: numbers are never given twice.
+    pub latest: VersionNumber,
+}

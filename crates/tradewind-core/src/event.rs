@@ -5,11 +5,18 @@ use utoipa::ToSchema;
 
 use crate::{ModelName, RegionName, Timestamp};
 
-/// One thing that happened.
+/// One thing that happened, and its place among all events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Counts all events, from 1.
+    /// Grows from event to event, with gaps.
     pub sequence: u64,
+    #[serde(flatten)]
+    pub record: EventRecord,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventRecord {
     #[schema(value_type = String)]
     pub at: Timestamp,
     pub severity: Severity,

@@ -22,3 +22,28 @@ pub struct Region {
     #[serde(default)]
     pub drained: bool,
 }
+
+/// An agent or gateway of a region, as the store keeps it: written when its address is new, not at each heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub region: RegionName,
+    pub role: MemberRole,
+    /// host:port
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberRole {
+    Agent,
+    Gateway,
+}
+
+impl MemberRole {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Gateway => "gateway",
+        }
+    }
+}

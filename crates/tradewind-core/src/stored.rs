@@ -50,3 +50,25 @@ pub fn decode<T: StoredForm>(bytes: &[u8]) -> Result<T, Error> {
     let data = if envelope.v < T::VERSION { T::upgrade(envelope.v, envelope.data) } else { envelope.data };
     serde_json::from_value(data).map_err(parse)
 }
+
+macro_rules! stored {
+    ($($type:ty = $kind:literal),* $(,)?) => {
+        $(impl StoredForm for $type {
+            const KIND: &'static str = $kind;
+        })*
+    };
+}
+
+stored! {
+    crate::assignment::Assignment = "assignment",
+    crate::bundle::ModelVersion = "model_version",
+    crate::bundle::ModelHead = "model_head",
+    crate::deployment::Deployment = "deployment",
+    crate::deployment::Revision = "revision",
+    crate::event::EventRecord = "event",
+    crate::region::Region = "region",
+    crate::region::Member = "member",
+    crate::rollout::RegionRecord = "region_record",
+    crate::rollout::Rollout = "rollout",
+    crate::route::Route = "route",
+}

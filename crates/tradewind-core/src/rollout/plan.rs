@@ -1,1 +1,472 @@
-//! The planner.
+//! The planner: what a rollout does next, from its record and what is observed.
+//!
+//! [`plan`] proposes [`Change`]s; [`Change::apply`] says what each makes of the record. Whoever executes a change
+//! writes the changed record, and the desired state that goes with it, in one transaction: the intent is recorded
+//! before anything acts on it, and a change that is proposed twice is written once.
+
+use std::collections::BTreeMap;
+
+use super::{Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, StepResult};
+use crate::{
+    RegionName, Timestamp,
+    assignment::{Failure, SlotPhase, SlotStatus, Verification},
+    backoff::Backoff,
+    deployment::OnFailure,
+};
+
+mod apply;
+#[cfg(test)]
+mod tests;
+
+/// An inconclusive soak keeps the old slot warm for this long.
+pub const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// What is observed at the time of planning.
+pub trait Observed {
+    fn region(&self, region: &RegionName) -> RegionObservation<'_>;
+    /// The gateways, with respect to the newest epoch of the rollout.
+    fn gateways(&self) -> GatewayObservation;
+}
+
+/// What is known of a region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RegionObservation<'a> {
+    pub reach: Reach,
+    /// The rollout's slot as the region's agent reports it.
+    pub slot: Option<&'a SlotStatus>,
+    /// When that slot last made progress that is not in the record, such as bytes fetched.
+    pub progress_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Reachable,
+    /// Nobody has listened for long enough to know.
+    Unknown,
+    /// Silent for so many seconds; `None`: never heard of.
+    Unreachable {
+        silent_secs: Option<u64>,
+    },
+}
+
+/// How far gateways are with an epoch. Only gateways with a live lease count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayObservation {
+    pub gateways: u32,
+    pub prepared: u32,
+    pub committed: u32,
+    /// A gateway that refused what it was sent, and why.
+    pub refusal: Option<String>,
+}
+
+/// One change of the record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Begins the next attempt of a region: its slot is assigned.
+    Begin {
+        region: RegionName,
+    },
+    /// Replicas are ready: its slot is monitored.
+    Deployed {
+        region: RegionName,
+    },
+    /// Monitors sample: its slot is verified.
+    Monitored {
+        region: RegionName,
+    },
+    Verified {
+        region: RegionName,
+        verification: Verification,
+    },
+    AttemptFailed {
+        region: RegionName,
+        action: Action,
+        failure: Failure,
+        verification: Option<Verification>,
+    },
+    /// Set aside until it returns.
+    Defer {
+        region: RegionName,
+        detail: String,
+    },
+    /// A deferred region is back: like `Begin`, from its first attempt.
+    Resume {
+        region: RegionName,
+    },
+    /// The new route is offered to the gateways.
+    Prepare,
+    Commit,
+    /// A region that caught up takes traffic, at an epoch of its own.
+    Extend {
+        region: RegionName,
+    },
+    Arm,
+    Armed,
+    SoakEnded {
+        soak: Soak,
+    },
+    Retire,
+    Fail {
+        failure: RolloutFailure,
+    },
+}
+
+/// What to do now, and when to look again if nothing happens meanwhile.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    pub changes: Vec<Change>,
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// What to do next. Never reads a clock, never looks at anything but its arguments.
+pub fn plan(
+    rollout: &Rollout,
+    records: &BTreeMap<RegionName, RegionRecord>,
+    observed: &dyn Observed,
+    now: Timestamp,
+) -> Plan {
+    let mut planner = Planner { rollout, records, observed, now, plan: Plan::default() };
+    match rollout.state {
+        RolloutState::Regions => planner.bring_up_regions(),
+        RolloutState::Preparing => planner.prepare(),
+        RolloutState::Committing => planner.commit(),
+        RolloutState::Arming => planner.arm(),
+        RolloutState::Soaking => {
+            planner.soak();
+            planner.catch_up();
+        }
+        RolloutState::Succeeded => planner.catch_up(),
+        RolloutState::Failed | RolloutState::Superseded => {}
+    }
+    planner.plan
+}
+
+struct Planner<'a> {
+    rollout: &'a Rollout,
+    records: &'a BTreeMap<RegionName, RegionRecord>,
+    observed: &'a dyn Observed,
+    now: Timestamp,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn bring_up_regions(&mut self) {
+        let before = self.plan.changes.len();
+        let mut counts = Counts::default();
+        for record in self.in_order() {
+            counts.add(record.phase);
+        }
+        if let Some(failure) = self.fatal_failure(&counts) {
+            self.plan.changes.push(Change::Fail { failure });
+            return;
+        }
+        let mut may_begin = self.rollout.strategy.max_parallel.limit().saturating_sub(counts.working);
+        let mut may_defer = self.may_still_defer(&counts);
+        for record in self.in_order() {
+            match record.phase {
+                RegionPhase::Pending if may_begin > 0 => {
+                    may_begin -= 1;
+                    self.begin(record, &mut may_defer);
+                }
+                RegionPhase::Retrying => self.retry(record, &mut may_defer),
+                RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {
+                    self.advance(record, &mut may_defer);
+                }
+                _ => {}
+            }
+        }
+        let settled = counts.working == 0 && counts.pending == 0;
+        if settled && self.plan.changes.len() == before {
+            self.plan.changes.push(Change::Prepare);
+        }
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &'a RegionRecord> + use<'a> {
+        let records = self.records;
+        self.rollout.regions.iter().filter_map(move |region| records.get(region))
+    }
+
+    /// With `stop`, the first failed region ends it; otherwise only that too few can still be verified.
+    fn fatal_failure(&self, counts: &Counts) -> Option<RolloutFailure> {
+        let first_failed = || self.in_order().find(|record| record.phase == RegionPhase::Failed);
+        let total = self.rollout.regions.len();
+        let possible = total - counts.failed - counts.deferred;
+        let wanted = match (self.rollout.strategy.min_regions, self.rollout.strategy.on_failure) {
+            (Some(least), _) => (least as usize).clamp(1, total),
+            (None, OnFailure::Stop) => total,
+            (None, OnFailure::Continue) => 1,
+        };
+        let stopped = self.rollout.strategy.on_failure == OnFailure::Stop && counts.failed > 0;
+        if !stopped && possible >= wanted {
+            return None;
+        }
+        let failure = first_failed().and_then(|record| {
+            record.failure.clone().map(|(action, failure)| RolloutFailure {
+                region: Some(record.region.clone()),
+                action,
+                failure,
+            })
+        });
+        Some(failure.unwrap_or_else(|| RolloutFailure {
+            region: None,
+            action: Action::SelectRegions,
+            failure: Failure {
+                message: format!("only {possible} of {total} regions can be reached, and {wanted} are wanted"),
+                causes: Vec::new(),
+                hint: Some("start the agents of the missing regions, or allow fewer with --min-regions".to_owned()),
+                retryable: true,
+            },
+        }))
+    }
+
+    /// How many regions more may be deferred before too few remain.
+    fn may_still_defer(&self, counts: &Counts) -> usize {
+        let Some(least) = self.rollout.strategy.min_regions else { return 0 };
+        let total = self.rollout.regions.len();
+        (total - counts.failed - counts.deferred).saturating_sub((least as usize).clamp(1, total))
+    }
+
+    fn begin(&mut self, record: &RegionRecord, may_defer: &mut usize) {
+        let region = record.region.clone();
+        match self.observed.region(&region).reach {
+            Reach::Unreachable { silent_secs } => self.lost(record, Action::Deploy, silent_secs, may_defer),
+            // The executor looks again as soon as the region reports, or its silence is long enough to tell.
+            Reach::Unknown => self.look_again_soon(),
+            Reach::Reachable => self.plan.changes.push(Change::Begin { region }),
+        }
+    }
+
+    fn retry(&mut self, record: &RegionRecord, may_defer: &mut usize) {
+        match record.retry_at {
+            Some(at) if at > self.now => self.plan.wake(at),
+            _ => self.begin(record, may_defer),
+        }
+    }
+
+    fn look_again_soon(&mut self) {
+        let at = self.now.checked_add(std::time::Duration::from_millis(250)).unwrap_or(self.now);
+        self.plan.wake(at);
+    }
+
+    /// The region went silent: deferred where that is allowed, else a failed attempt.
+    fn lost(&mut self, record: &RegionRecord, action: Action, silent_secs: Option<u64>, may_defer: &mut usize) {
+        let region = record.region.clone();
+        let message = match silent_secs {
+            Some(secs) => format!("no agent of {region} has reported for {secs} s"),
+            None => format!("no agent of {region} has ever reported"),
+        };
+        if *may_defer > 0 {
+            *may_defer -= 1;
+            self.plan.changes.push(Change::Defer { region, detail: message });
+            return;
+        }
+        let hint = format!(
+            "start the agent of {region}, or go on without it: --min-regions {}",
+            self.rollout.regions.len().saturating_sub(1).max(1)
+        );
+        let failure = Failure { message, causes: Vec::new(), hint: Some(hint), retryable: true };
+        self.plan.changes.push(Change::AttemptFailed { region, action, failure, verification: None });
+    }
+
+    /// A region that is being worked on: has what was asked for been observed?
+    fn advance(&mut self, record: &RegionRecord, may_defer: &mut usize) {
+        let action = match record.phase {
+            RegionPhase::ConfiguringMonitoring => Action::ConfigureMonitoring,
+            RegionPhase::Verifying => Action::Verify,
+            _ => Action::Deploy,
+        };
+        let region = record.region.clone();
+        let observation = self.observed.region(&region);
+        if let Reach::Unreachable { silent_secs } = observation.reach {
+            return self.lost(record, action, silent_secs, may_defer);
+        }
+        let current = |slot: &&SlotStatus| slot.revision == self.rollout.revision && slot.attempt == record.attempt;
+        let Some(slot) = observation.slot.filter(current) else {
+            return self.watch_deadline(record, action, observation.progress_at);
+        };
+        if let SlotPhase::Failed { failure } = &slot.phase {
+            let failure = failure.clone();
+            self.plan.changes.push(Change::AttemptFailed { region, action, failure, verification: None });
+            return;
+        }
+        let verification = slot.verification.as_ref().filter(|verification| verification.attempt == record.attempt);
+        let change = match (record.phase, verification) {
+            (RegionPhase::Deploying, _) if slot.phase == SlotPhase::Ready => Change::Deployed { region },
+            (RegionPhase::ConfiguringMonitoring, _) if slot.monitored => Change::Monitored { region },
+            (RegionPhase::Verifying, Some(verification)) => verdict(region, verification.clone()),
+            _ => return self.watch_deadline(record, action, observation.progress_at),
+        };
+        self.plan.changes.push(change);
+    }
+
+    fn watch_deadline(&mut self, record: &RegionRecord, action: Action, progress_at: Option<Timestamp>) {
+        let after_progress =
+            progress_at.and_then(|at| at.checked_add(self.rollout.strategy.progress_deadline.duration()).ok());
+        let Some(deadline) = record.deadline.max(after_progress) else { return };
+        if deadline > self.now {
+            return self.plan.wake(deadline);
+        }
+        let failure = Failure {
+            message: format!(
+                "{} made no progress in {} for {}",
+                action.words(),
+                record.region,
+                self.rollout.strategy.progress_deadline
+            ),
+            causes: Vec::new(),
+            hint: Some(format!("see its log with `tradewind logs {} --region {}`", self.rollout.model, record.region)),
+            retryable: true,
+        };
+        let region = record.region.clone();
+        self.plan.changes.push(Change::AttemptFailed { region, action, failure, verification: None });
+    }
+
+    fn prepare(&mut self) {
+        let gateways = self.observed.gateways();
+        if gateways.prepared == gateways.gateways {
+            self.plan.changes.push(Change::Commit);
+            return;
+        }
+        let started = self.rollout.steps.route.as_ref().map_or(self.rollout.created_at, |step| step.started_at);
+        let deadline =
+            started.checked_add(self.rollout.strategy.progress_deadline.duration()).unwrap_or(Timestamp::MAX);
+        if deadline > self.now {
+            self.plan.wake(deadline);
+            return self.look_again_soon();
+        }
+        let missing = gateways.gateways - gateways.prepared;
+        let failure = Failure {
+            message: format!("{missing} of {} gateways did not prepare the new route", gateways.gateways),
+            causes: gateways.refusal.into_iter().collect(),
+            hint: Some("see `tradewind regions list`".to_owned()),
+            retryable: true,
+        };
+        self.plan
+            .changes
+            .push(Change::Fail { failure: RolloutFailure { region: None, action: Action::Route, failure } });
+    }
+
+    fn commit(&mut self) {
+        let gateways = self.observed.gateways();
+        if gateways.committed == gateways.gateways {
+            self.plan.changes.push(Change::Arm);
+        } else {
+            self.look_again_soon();
+        }
+    }
+
+    fn arm(&mut self) {
+        let armed = self.in_order().filter(|record| record.routed_at.is_some()).all(|record| {
+            let observation = self.observed.region(&record.region);
+            let armed = observation.slot.is_some_and(|slot| slot.revision == self.rollout.revision && slot.armed);
+            armed || matches!(observation.reach, Reach::Unreachable { .. })
+        });
+        if armed {
+            self.plan.changes.push(Change::Armed);
+        } else {
+            self.look_again_soon();
+        }
+    }
+
+    fn soak(&mut self) {
+        let Some(until) = self.rollout.soak_until else { return };
+        if self.rollout.soak == Soak::Running {
+            if until > self.now {
+                return self.plan.wake(until);
+            }
+            let soak = if self.all_routed_are_well() { Soak::Passed } else { Soak::Inconclusive };
+            self.plan.changes.push(Change::SoakEnded { soak });
+            return;
+        }
+        let standby = match self.rollout.soak {
+            _ if self.rollout.from.is_none() => std::time::Duration::ZERO,
+            Soak::Inconclusive => INCONCLUSIVE_STANDBY,
+            _ => self.rollout.strategy.standby.duration(),
+        };
+        let retire_at = until.checked_add(standby).unwrap_or(Timestamp::MAX);
+        if retire_at > self.now {
+            self.plan.wake(retire_at);
+        } else {
+            self.plan.changes.push(Change::Retire);
+        }
+    }
+
+    fn all_routed_are_well(&self) -> bool {
+        self.in_order().filter(|record| record.routed_at.is_some()).all(|record| {
+            let observation = self.observed.region(&record.region);
+            observation.reach == Reach::Reachable
+                && observation.slot.is_some_and(|slot| slot.replicas.ready >= slot.replicas.desired.max(1))
+        })
+    }
+
+    /// Deferred regions that are back, on their way to the route.
+    fn catch_up(&mut self) {
+        for record in self.in_order().filter(|record| record.routed_at.is_none()) {
+            match record.phase {
+                RegionPhase::Deferred | RegionPhase::Pending => {
+                    if self.observed.region(&record.region).reach == Reach::Reachable {
+                        self.plan.changes.push(Change::Resume { region: record.region.clone() });
+                    }
+                }
+                // Going silent again defers it again.
+                RegionPhase::Retrying => self.retry(record, &mut 1),
+                RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {
+                    self.advance(record, &mut 1);
+                }
+                RegionPhase::Verified => self.plan.changes.push(Change::Extend { region: record.region.clone() }),
+                RegionPhase::Failed => {}
+            }
+        }
+    }
+}
+
+fn verdict(region: RegionName, verification: Verification) -> Change {
+    let Some(failed) = verification.first_failed() else { return Change::Verified { region, verification } };
+    let failure = Failure {
+        message: format!("verification failed in {region}"),
+        causes: vec![failed.detail.clone()],
+        hint: None,
+        retryable: true,
+    };
+    Change::AttemptFailed { region, action: Action::Verify, failure, verification: Some(verification) }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    pending: usize,
+    working: usize,
+    failed: usize,
+    deferred: usize,
+}
+
+impl Counts {
+    fn add(&mut self, phase: RegionPhase) {
+        match phase {
+            RegionPhase::Pending => self.pending += 1,
+            RegionPhase::Deploying
+            | RegionPhase::ConfiguringMonitoring
+            | RegionPhase::Verifying
+            | RegionPhase::Retrying => self.working += 1,
+            RegionPhase::Failed => self.failed += 1,
+            RegionPhase::Deferred => self.deferred += 1,
+            RegionPhase::Verified => {}
+        }
+    }
+}
+
+/// The wait before a region's next attempt.
+pub(super) fn retry_wait(attempt: u32) -> std::time::Duration {
+    Backoff::REGION.after(attempt)
+}
+
+/// The result of a step that ended with `failure`.
+pub(super) fn failed_step(detail: &Failure) -> (StepResult, String) {
+    let cause = detail.causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
+    (StepResult::Failed, format!("{}{cause}", detail.message))
+}

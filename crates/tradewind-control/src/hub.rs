@@ -1,0 +1,206 @@
+//! What agents and gateways last reported. Held in memory alone: heartbeats never touch the store.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tradewind_api::{
+    agent::{AgentReport, SILENCE_LIMIT},
+    gateway::{GatewayReport, LEASE},
+};
+use tradewind_core::{
+    Epoch, ModelName, RegionName, Slot, Timestamp,
+    assignment::SlotStatus,
+    rollout::plan::{GatewayObservation, Observed, Reach, RegionObservation},
+};
+
+/// The newest report of one agent.
+#[derive(Debug, Clone)]
+pub struct AgentSeen {
+    pub report: AgentReport,
+    pub at: Timestamp,
+    /// When a slot's status last changed.
+    pub progress: BTreeMap<(ModelName, Slot), Timestamp>,
+}
+
+impl AgentSeen {
+    pub fn slot(&self, model: &ModelName, slot: Slot) -> Option<&SlotStatus> {
+        self.report.models.iter().find(|status| status.model == *model)?.slots.get(&slot)
+    }
+}
+
+/// The newest report of one gateway; `report` is absent for one that is only known from the store.
+#[derive(Debug, Clone)]
+pub struct GatewaySeen {
+    pub region: RegionName,
+    pub report: Option<GatewayReport>,
+    pub at: Option<Timestamp>,
+}
+
+/// What has been seen since this control plane began to listen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub since: Timestamp,
+    pub agents: BTreeMap<RegionName, AgentSeen>,
+    /// By address.
+    pub gateways: BTreeMap<String, GatewaySeen>,
+}
+
+impl Seen {
+    pub fn reach(&self, region: &RegionName, now: Timestamp) -> Reach {
+        let silent = self.agents.get(region).map(|agent| elapsed(agent.at, now));
+        match silent {
+            Some(silent) if silent <= SILENCE_LIMIT => Reach::Reachable,
+            _ if elapsed(self.since, now) <= SILENCE_LIMIT => Reach::Unknown,
+            silent => Reach::Unreachable { silent_secs: silent.map(|silent| silent.as_secs()) },
+        }
+    }
+
+    /// Whether COMMIT waits for it: it reported within the lease, or nobody has listened for as long as that.
+    pub fn leased(&self, gateway: &GatewaySeen, now: Timestamp) -> bool {
+        elapsed(gateway.at.unwrap_or(self.since), now) <= LEASE
+    }
+
+    /// The gateways with respect to one epoch of a model.
+    pub fn gateways_at(&self, model: &ModelName, epoch: Epoch, now: Timestamp) -> GatewayObservation {
+        let mut observation = GatewayObservation::default();
+        for gateway in self.gateways.values().filter(|gateway| self.leased(gateway, now)) {
+            observation.gateways += 1;
+            let Some(report) = &gateway.report else { continue };
+            let committed = report.committed.get(model).is_some_and(|committed| committed.epoch >= epoch);
+            observation.committed += u32::from(committed);
+            let prepared = report.prepared.get(model).is_some_and(|prepared| *prepared >= epoch);
+            observation.prepared += u32::from(committed || prepared);
+            if observation.refusal.is_none() {
+                observation.refusal.clone_from(&report.refused);
+            }
+        }
+        observation
+    }
+}
+
+/// The time from `from` to `to`, zero if the clock went back.
+pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}
+
+#[derive(Debug)]
+pub struct Hub {
+    seen: Mutex<Seen>,
+    changes: watch::Sender<u64>,
+}
+
+impl Hub {
+    pub fn new(now: Timestamp) -> Self {
+        let seen = Seen { since: now, agents: BTreeMap::new(), gateways: BTreeMap::new() };
+        Self { seen: Mutex::new(seen), changes: watch::Sender::new(0) }
+    }
+
+    /// Held for reading only, never across an await.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        // A reader that panicked has left the data whole.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told of every report that says something new, not of mere heartbeats.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes a report; says whether the agent is new or came back at another address.
+    pub fn report_agent(&self, report: AgentReport, now: Timestamp) -> bool {
+        let mut seen = self.seen();
+        let before = seen.agents.remove(&report.region);
+        let address_is_new = before.as_ref().is_none_or(|agent| agent.report.address != report.address);
+        let was_silent = before.as_ref().is_none_or(|agent| elapsed(agent.at, now) > SILENCE_LIMIT);
+        let news = was_silent
+            || before.as_ref().is_none_or(|agent| {
+                agent.report.models != report.models
+                    || agent.report.replicas != report.replicas
+                    || agent.report.instance != report.instance
+            });
+        let progress = progress(before.as_ref(), &report, now);
+        seen.agents.insert(report.region.clone(), AgentSeen { report, at: now, progress });
+        drop(seen);
+        if news {
+            self.wake();
+        }
+        address_is_new
+    }
+
+    /// Takes a report; says whether the gateway is new.
+    pub fn report_gateway(&self, report: GatewayReport, now: Timestamp) -> bool {
+        let mut seen = self.seen();
+        let before = seen.gateways.get(&report.address).and_then(|gateway| gateway.report.as_ref());
+        let news = before.is_none_or(|before| {
+            before.prepared != report.prepared
+                || before.committed != report.committed
+                || before.refused != report.refused
+                || before.started_at != report.started_at
+        });
+        let address = report.address.clone();
+        let region = report.region.clone();
+        let is_new =
+            seen.gateways.insert(address, GatewaySeen { region, report: Some(report), at: Some(now) }).is_none();
+        drop(seen);
+        if news {
+            self.wake();
+        }
+        is_new
+    }
+
+    /// A gateway that the store knows and that has not reported yet.
+    pub fn know_gateway(&self, region: RegionName, address: String) {
+        self.seen().gateways.entry(address).or_insert(GatewaySeen { region, report: None, at: None });
+    }
+
+    /// Has everybody look again.
+    pub fn wake(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+fn progress(
+    before: Option<&AgentSeen>,
+    report: &AgentReport,
+    now: Timestamp,
+) -> BTreeMap<(ModelName, Slot), Timestamp> {
+    let mut progress = BTreeMap::new();
+    for status in &report.models {
+        for (slot, current) in &status.slots {
+            let key = (status.model.clone(), *slot);
+            let unchanged = before.filter(|agent| agent.slot(&status.model, *slot) == Some(current));
+            let at = unchanged.and_then(|agent| agent.progress.get(&key)).copied().unwrap_or(now);
+            progress.insert(key, at);
+        }
+    }
+    progress
+}
+
+/// What was seen, as the planner of one rollout looks at it.
+#[derive(Debug)]
+pub struct RolloutEye<'a> {
+    pub seen: &'a Seen,
+    pub model: &'a ModelName,
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+}
+
+impl Observed for RolloutEye<'_> {
+    fn region(&self, region: &RegionName) -> RegionObservation<'_> {
+        let agent = self.seen.agents.get(region);
+        RegionObservation {
+            reach: self.seen.reach(region, self.now),
+            slot: agent.and_then(|agent| agent.slot(self.model, self.slot)),
+            progress_at: agent.and_then(|agent| agent.progress.get(&(self.model.clone(), self.slot)).copied()),
+        }
+    }
+
+    fn gateways(&self) -> GatewayObservation {
+        self.seen.gateways_at(self.model, self.epoch, self.now)
+    }
+}

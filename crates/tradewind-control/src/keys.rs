@@ -1,0 +1,87 @@
+//! Where each resource lies in the key-value space.
+
+use tradewind_core::{
+    Digest, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber, region::MemberRole,
+};
+
+pub const LEADER: &str = "leader";
+pub const MODELS: &str = "models/";
+pub const REGIONS: &str = "regions/";
+pub const MEMBERS: &str = "members/";
+pub const DEPLOYMENTS: &str = "deployments/";
+pub const ROUTES: &str = "routes/";
+pub const EVENTS: &str = "events/";
+pub const ROLLOUTS: &str = "rollouts/";
+
+/// [`tradewind_core::bundle::ModelHead`]
+pub fn model(name: &ModelName) -> String {
+    format!("{MODELS}{name}")
+}
+
+/// Of [`tradewind_core::bundle::ModelVersion`]s.
+pub fn versions(name: &ModelName) -> String {
+    format!("versions/{name}/")
+}
+
+pub fn version(name: &ModelName, version: VersionNumber) -> String {
+    format!("versions/{name}/{:010}", version.0)
+}
+
+/// The number of the version that has this content, as decimal text.
+pub fn version_by_digest(name: &ModelName, digest: &Digest) -> String {
+    format!("digests/{name}/{}", digest.to_hex())
+}
+
+pub fn region(name: &RegionName) -> String {
+    format!("{REGIONS}{name}")
+}
+
+pub fn member(region: &RegionName, role: MemberRole, address: &str) -> String {
+    format!("{MEMBERS}{region}/{}/{address}", role.as_str())
+}
+
+pub fn deployment(model: &ModelName) -> String {
+    format!("{DEPLOYMENTS}{model}")
+}
+
+pub fn revisions(model: &ModelName) -> String {
+    format!("revisions/{model}/")
+}
+
+pub fn revision(model: &ModelName, revision: RevisionNumber) -> String {
+    format!("revisions/{model}/{:010}", revision.0)
+}
+
+pub fn rollouts(model: &ModelName) -> String {
+    format!("{ROLLOUTS}{model}/")
+}
+
+pub fn rollout(model: &ModelName, rollout: RolloutNumber) -> String {
+    format!("{ROLLOUTS}{model}/{:010}", rollout.0)
+}
+
+/// Of [`tradewind_core::rollout::RegionRecord`]s. A region without a record has not been begun.
+pub fn records(model: &ModelName, rollout: RolloutNumber) -> String {
+    format!("records/{model}/{:010}/", rollout.0)
+}
+
+pub fn record(model: &ModelName, rollout: RolloutNumber, region: &RegionName) -> String {
+    format!("records/{model}/{:010}/{region}", rollout.0)
+}
+
+pub fn assignments(region: &RegionName) -> String {
+    format!("assignments/{region}/")
+}
+
+pub fn assignment(region: &RegionName, model: &ModelName) -> String {
+    format!("assignments/{region}/{model}")
+}
+
+pub fn route(model: &ModelName) -> String {
+    format!("{ROUTES}{model}")
+}
+
+/// Sorted by time; `unique` tells events of one millisecond apart. Writing one twice is writing it once.
+pub fn event(at: Timestamp, unique: &str) -> String {
+    format!("{EVENTS}{:015}/{unique}", at.as_millisecond())
+}

@@ -1,0 +1,223 @@
+//! What each change makes of the record.
+
+use std::collections::BTreeMap;
+
+use super::{Change, failed_step, retry_wait};
+use crate::{
+    Epoch, RegionName, Timestamp,
+    assignment::{CheckName, Failure, Verification},
+    rollout::{Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult},
+};
+
+impl Change {
+    /// The region whose record this changes; `None` if it changes the fleet's.
+    pub fn region(&self) -> Option<&RegionName> {
+        match self {
+            Self::Begin { region }
+            | Self::Deployed { region }
+            | Self::Monitored { region }
+            | Self::Verified { region, .. }
+            | Self::AttemptFailed { region, .. }
+            | Self::Defer { region, .. }
+            | Self::Resume { region }
+            | Self::Extend { region } => Some(region),
+            Self::Prepare
+            | Self::Commit
+            | Self::Arm
+            | Self::Armed
+            | Self::SoakEnded { .. }
+            | Self::Retire
+            | Self::Fail { .. } => None,
+        }
+    }
+
+    /// Applies a change of a region to its record. `epoch` is what an extended route gets.
+    ///
+    /// # Panics
+    /// If the change is one of the fleet.
+    pub fn apply_region(&self, rollout: &Rollout, record: &mut RegionRecord, epoch: Epoch, now: Timestamp) {
+        record.deadline = now.checked_add(rollout.strategy.progress_deadline.duration()).ok();
+        match self {
+            Self::Begin { .. } => begin(record, record.attempt + 1, now),
+            Self::Resume { .. } => {
+                let attempt = record.attempt + 1;
+                begin(record, attempt, now);
+            }
+            Self::Deployed { .. } => {
+                record.phase = RegionPhase::ConfiguringMonitoring;
+                finish(&mut record.deploy, StepResult::Success, String::new(), now);
+                record.configure_monitoring = Some(Step::begun(record.attempt, now));
+            }
+            Self::Monitored { .. } => {
+                record.phase = RegionPhase::Verifying;
+                finish(&mut record.configure_monitoring, StepResult::Success, String::new(), now);
+                record.verify = Some(Step::begun(record.attempt, now));
+            }
+            Self::Verified { verification, .. } => {
+                record.phase = RegionPhase::Verified;
+                record.deadline = None;
+                record.failure = None;
+                finish(&mut record.verify, StepResult::Success, summary(verification), now);
+                record.verification = Some(verification.clone());
+            }
+            Self::AttemptFailed { action, failure, verification, .. } => {
+                attempt_failed(rollout, record, *action, failure, verification.as_ref(), now);
+            }
+            Self::Defer { detail, .. } => {
+                record.phase = RegionPhase::Deferred;
+                record.deadline = None;
+                let step = record.deploy.get_or_insert_with(|| Step::begun(record.attempt, now));
+                (step.result, step.finished_at, step.detail) = (StepResult::Deferred, Some(now), detail.clone());
+            }
+            Self::Extend { .. } => {
+                record.deadline = None;
+                record.routed_at = Some(epoch);
+            }
+            _ => panic!("{self:?} does not change a region"),
+        }
+    }
+
+    /// Applies a change of the fleet to the rollout's record. `epoch` is what a new route gets.
+    ///
+    /// # Panics
+    /// If the change is one of a region.
+    pub fn apply_fleet(&self, rollout: &mut Rollout, epoch: Epoch, now: Timestamp) {
+        match self {
+            Self::Prepare => {
+                rollout.state = RolloutState::Preparing;
+                rollout.steps.route = Some(Step { detail: format!("epoch {epoch}"), ..Step::begun(1, now) });
+            }
+            Self::Commit => rollout.state = RolloutState::Committing,
+            Self::Arm => {
+                rollout.state = RolloutState::Arming;
+                finish_keeping_detail(&mut rollout.steps.route, now);
+                rollout.steps.arm = Some(Step::begun(1, now));
+            }
+            Self::Armed => {
+                rollout.state = RolloutState::Soaking;
+                finish_keeping_detail(&mut rollout.steps.arm, now);
+                rollout.soak = Soak::Running;
+                rollout.soak_until = now.checked_add(rollout.strategy.soak.duration()).ok();
+            }
+            Self::SoakEnded { soak } => rollout.soak = *soak,
+            Self::Retire => {
+                rollout.state = RolloutState::Succeeded;
+                rollout.finished_at = Some(now);
+                if rollout.from.is_some() {
+                    let mut retire = Some(Step::begun(1, now));
+                    finish_keeping_detail(&mut retire, now);
+                    rollout.steps.retire = retire;
+                }
+            }
+            Self::Fail { failure } => fail(rollout, failure, now),
+            _ => panic!("{self:?} does not change the fleet"),
+        }
+    }
+}
+
+impl Step {
+    pub(crate) fn begun(attempts: u32, now: Timestamp) -> Self {
+        Self { result: StepResult::Running, started_at: now, finished_at: None, attempts, detail: String::new() }
+    }
+}
+
+impl Rollout {
+    /// Ends because a later deploy took over.
+    pub fn supersede(&mut self, now: Timestamp) {
+        self.state = RolloutState::Superseded;
+        self.finished_at = Some(now);
+    }
+
+    /// The records of a rollout that begins: nothing done in any region.
+    pub fn new_records(&self) -> BTreeMap<RegionName, RegionRecord> {
+        self.regions.iter().map(|region| (region.clone(), RegionRecord::pending(region.clone()))).collect()
+    }
+}
+
+impl RegionRecord {
+    pub fn pending(region: RegionName) -> Self {
+        Self {
+            region,
+            phase: RegionPhase::Pending,
+            attempt: 0,
+            retry_at: None,
+            deadline: None,
+            deploy: None,
+            configure_monitoring: None,
+            verify: None,
+            verification: None,
+            failure: None,
+            routed_at: None,
+        }
+    }
+}
+
+fn begin(record: &mut RegionRecord, attempt: u32, now: Timestamp) {
+    record.phase = RegionPhase::Deploying;
+    record.attempt = attempt;
+    record.retry_at = None;
+    let started_at = record.deploy.as_ref().filter(|_| attempt > 1).map_or(now, |step| step.started_at);
+    record.deploy = Some(Step { started_at, ..Step::begun(attempt, now) });
+    record.configure_monitoring = None;
+    record.verify = None;
+}
+
+fn attempt_failed(
+    rollout: &Rollout,
+    record: &mut RegionRecord,
+    action: Action,
+    failure: &Failure,
+    verification: Option<&Verification>,
+    now: Timestamp,
+) {
+    // An attempt that could not even begin, because its region is silent, counts as one.
+    if matches!(record.phase, RegionPhase::Pending | RegionPhase::Retrying) {
+        begin(record, record.attempt + 1, now);
+    }
+    let step = match action {
+        Action::ConfigureMonitoring => &mut record.configure_monitoring,
+        Action::Verify => &mut record.verify,
+        _ => &mut record.deploy,
+    };
+    let (result, detail) = failed_step(failure);
+    finish(step, result, detail, now);
+    record.failure = Some((action, failure.clone()));
+    if let Some(verification) = verification {
+        record.verification = Some(verification.clone());
+    }
+    record.deadline = None;
+    if failure.retryable && record.attempt <= rollout.strategy.retries {
+        record.phase = RegionPhase::Retrying;
+        record.retry_at = now.checked_add(retry_wait(record.attempt)).ok();
+    } else {
+        record.phase = RegionPhase::Failed;
+    }
+}
+
+fn finish(step: &mut Option<Step>, result: StepResult, detail: String, now: Timestamp) {
+    if let Some(step) = step {
+        (step.result, step.finished_at, step.detail) = (result, Some(now), detail);
+    }
+}
+
+fn finish_keeping_detail(step: &mut Option<Step>, now: Timestamp) {
+    if let Some(step) = step {
+        (step.result, step.finished_at) = (StepResult::Success, Some(now));
+    }
+}
+
+fn fail(rollout: &mut Rollout, failure: &RolloutFailure, now: Timestamp) {
+    rollout.state = RolloutState::Failed;
+    rollout.finished_at = Some(now);
+    rollout.failure = Some(failure.clone());
+    if failure.action == Action::Route {
+        let (result, detail) = failed_step(&failure.failure);
+        finish(&mut rollout.steps.route, result, detail, now);
+    }
+}
+
+/// `digest ok, signature ok, 20/20 golden cases`
+fn summary(verification: &Verification) -> String {
+    let words = verification.checks.iter().filter(|check| check.name != CheckName::Ready);
+    words.map(|check| check.detail.as_str()).filter(|detail| !detail.is_empty()).collect::<Vec<_>>().join(", ")
+}
