@@ -6,6 +6,7 @@
 pub mod assignment;
 pub mod backoff;
 pub mod bundle;
+pub mod catalogue;
 pub mod deployment;
 pub mod duration;
 pub mod event;
