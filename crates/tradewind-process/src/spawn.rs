@@ -1,0 +1,231 @@
+//! Starting a process that may outlive this one.
+
+mod exec;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{
+    listeners::{FIRST, LISTENERS_LIMIT},
+    process::Process,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open the log file {path}")]
+    Log { path: PathBuf, source: io::Error },
+    #[error("no program is called `{program}` on PATH")]
+    NotFound { program: String },
+    #[error("{what} contains a NUL byte")]
+    Nul { what: &'static str },
+    #[error("{count} listening sockets are more than the limit of {LISTENERS_LIMIT}")]
+    TooManyListeners { count: usize },
+    #[error("cannot prepare the sockets for {program}")]
+    Listeners { program: PathBuf, source: io::Error },
+    #[error("cannot start {program}")]
+    Start { program: PathBuf, source: io::Error },
+    #[error("process {pid} was started and ended again, since it cannot be watched")]
+    Watch { pid: u32, source: io::Error },
+}
+
+/// What to start and how. The process gets a session of its own, so that Ctrl-C at the terminal does not reach it,
+/// no standard input, and no descriptor but its log and its listening sockets. It is started again as often as asked.
+pub struct Spawn {
+    program: OsString,
+    arguments: Vec<OsString>,
+    clear_environment: bool,
+    environment: BTreeMap<OsString, Option<OsString>>,
+    directory: Option<PathBuf>,
+    log: Option<PathBuf>,
+    listeners: Vec<OwnedFd>,
+}
+
+impl Spawn {
+    /// A program by path, or by name on `PATH`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            arguments: Vec::new(),
+            clear_environment: false,
+            environment: BTreeMap::new(),
+            directory: None,
+            log: None,
+            listeners: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable, beside those inherited.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Inherits no variable at all.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.clear_environment = true;
+        self
+    }
+
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.directory = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Appends standard output and error to this file, made with mode 0600; without it both are thrown away.
+    #[must_use]
+    pub fn log(mut self, path: impl AsRef<Path>) -> Self {
+        self.log = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Passes a listening socket: the first as descriptor 3, the next as 4, announced by `LISTEN_FDS` and `LISTEN_PID`.
+    #[must_use]
+    pub fn listener(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.listeners.push(socket.into());
+        self
+    }
+
+    /// Starts it; when this returns, the program has replaced the fork. Must be called within a tokio runtime.
+    pub fn spawn(&self) -> Result<Process, Error> {
+        Process::spawn(self)
+    }
+
+    pub(crate) fn start(&self) -> Result<Child, Error> {
+        let program = self.find_program()?;
+        if self.listeners.len() > LISTENERS_LIMIT {
+            return Err(Error::TooManyListeners { count: self.listeners.len() });
+        }
+        let log = self.log.as_deref().map(open_log).transpose()?;
+        let mut exec = exec::Exec::new(&program, &self.arguments, self.variables(), self.listeners.len())?;
+        let passed =
+            Passed::new(&self.listeners).map_err(|source| Error::Listeners { program: program.clone(), source })?;
+
+        let mut command = Command::new(&program);
+        command.stdin(Stdio::null());
+        match log {
+            Some((output, errors)) => command.stdout(output).stderr(errors),
+            None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+        };
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let sources: Vec<RawFd> = passed.sources.iter().map(AsRawFd::as_raw_fd).collect();
+        #[expect(unsafe_code, reason = "LISTEN_PID is the child's own pid, which is known only after the fork")]
+        // SAFETY: the closure runs in the forked child; it allocates nothing, takes no lock, and makes only
+        // async-signal-safe calls on memory prepared here.
+        unsafe {
+            command.pre_exec(move || Err(exec.replace(&sources)));
+        }
+        let child = command.spawn().map_err(|source| Error::Start { program, source });
+        drop(passed);
+        child
+    }
+
+    /// Found here: the child may not search, since that allocates.
+    fn find_program(&self) -> Result<PathBuf, Error> {
+        let path = Path::new(&self.program);
+        if path.components().count() > 1 || path.has_root() {
+            return Ok(path.to_owned());
+        }
+        let directories = std::env::var_os("PATH").unwrap_or_default();
+        let mut candidates = std::env::split_paths(&directories).map(|directory| directory.join(path));
+        let executable =
+            |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
+        candidates.find(executable).ok_or_else(|| Error::NotFound { program: path.display().to_string() })
+    }
+
+    fn variables(&self) -> BTreeMap<OsString, OsString> {
+        let mut variables: BTreeMap<_, _> =
+            if self.clear_environment { BTreeMap::new() } else { std::env::vars_os().collect() };
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => variables.insert(name.clone(), value.clone()),
+                None => variables.remove(name),
+            };
+        }
+        // What this process was given is not meant for its children.
+        for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"] {
+            variables.remove(OsStr::new(name));
+        }
+        variables
+    }
+}
+
+impl fmt::Debug for Spawn {
+    /// Without the variables' values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawn")
+            .field("program", &self.program)
+            .field("arguments", &self.arguments)
+            .field("environment", &self.environment.keys())
+            .field("directory", &self.directory)
+            .field("log", &self.log)
+            .field("listeners", &self.listeners.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn open_log(path: &Path) -> Result<(File, File), Error> {
+    let open = || {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        Ok((file.try_clone()?, file))
+    };
+    open().map_err(|source| Error::Log { path: path.to_owned(), source })
+}
+
+/// The sockets under numbers above those they will get in the child, so that moving one never overwrites another.
+#[derive(Debug)]
+struct Passed {
+    sources: Vec<OwnedFd>,
+    /// Keeps the numbers 3 and up taken until the fork is done, so that the pipe through which the standard library
+    /// learns of a failed exec does not get one of them and is not overwritten in the child. Another thread that
+    /// closes one of them at that moment can defeat this: then a failed exec shows as a child that ends at once.
+    _reserved: Vec<OwnedFd>,
+}
+
+impl Passed {
+    fn new(listeners: &[OwnedFd]) -> io::Result<Self> {
+        let after = FIRST + listeners.len() as i32;
+        let above = |socket: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(socket, after);
+        let sources = listeners.iter().map(above).collect::<Result<Vec<_>, _>>()?;
+        let mut reserved = Vec::new();
+        if let Some(socket) = sources.first() {
+            for _ in listeners {
+                reserved.push(rustix::io::fcntl_dupfd_cloexec(socket.as_fd(), FIRST)?);
+            }
+        }
+        Ok(Self { sources, _reserved: reserved })
+    }
+}
