@@ -11,6 +11,7 @@ pub mod http;
 pub mod models;
 pub mod ndjson;
 pub mod problem;
+pub mod replica;
 pub mod status;
 
 pub use client::Client;
