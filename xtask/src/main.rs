@@ -1,1 +1,52 @@
-fn main() {}
+//! The project's own chores, the same for people and CI: `cargo xtask COMMAND`. One file per command.
+#![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
+
+mod check;
+mod dependencies;
+mod onnxruntime;
+mod process;
+mod test;
+mod tidy;
+mod venv;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Chores of the Tradewind repository")]
+enum Command {
+    /// Fetch the ONNX Runtime library that replicas load
+    Onnxruntime,
+    /// Check form: format, lints, docs, dependencies, spelling, tidy
+    Check(check::Options),
+    /// Check the project's own rules: layers, file sizes, test habits
+    Tidy,
+    /// Run every test
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Also on stdout: in CI its last line should be the reason.
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::Onnxruntime => onnxruntime::run(&workspace),
+        Command::Check(options) => check::run(&workspace, &options),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Test(options) => test::run(&workspace, &options),
+    }
+}
