@@ -14,7 +14,7 @@ use tradewind_core::{
 };
 
 use crate::{
-    agent::{self, AgentReport, LogQuery, RegionAssignments, ReportReceipt},
+    agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
     gateway::{self, GatewayReport, GatewaySnapshot},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
@@ -259,6 +259,11 @@ impl Client {
 
     pub async fn watch_snapshot(&self) -> Result<ndjson::Reader<GatewaySnapshot>, Error> {
         self.stream(self.request(Method::GET, gateway::SNAPSHOT_PATH)).await
+    }
+
+    /// Of an agent, with the mesh token; `base` is then the agent's.
+    pub async fn watch_endpoints(&self) -> Result<ndjson::Reader<Endpoints>, Error> {
+        self.stream(self.request(Method::GET, agent::ENDPOINTS_PATH)).await
     }
 
     pub async fn report_gateway(&self, report: &GatewayReport) -> Result<(), Error> {

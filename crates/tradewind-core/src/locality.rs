@@ -123,10 +123,10 @@ impl Condition {
 
 /// Where users go who see the regions in this order: to the first that is eligible. Gateways route by this, and
 /// control's status tells it, so the two agree.
-pub fn users_go_to<'a>(
-    nearest_first: &'a [RegionName],
+pub fn users_go_to(
+    nearest_first: &[RegionName],
     mut condition: impl FnMut(&RegionName) -> Condition,
-) -> Option<&'a RegionName> {
+) -> Option<&RegionName> {
     nearest_first.iter().find(|region| condition(region).eligible())
 }
 
