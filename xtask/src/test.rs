@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Try more cases, longer (sets TRADEWIND_TEST_LONG=1)
     #[arg(long)]
     long: bool,
+    /// Only the Rust tests of this crate; may be given again
+    #[arg(short, long = "package", value_name = "CRATE")]
+    packages: Vec<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -41,26 +44,34 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 struct Bench<'a> {
     workspace: &'a Workspace,
     onnxruntime: PathBuf,
-    long: bool,
+    options: &'a Options,
 }
 
 impl Bench<'_> {
     /// Tells a runner's tests where things are.
     fn equip(&self, command: &mut Command) {
         command.env(ONNXRUNTIME_VARIABLE, &self.onnxruntime);
-        if self.long {
+        if self.options.long {
             command.env(LONG_VARIABLE, "1");
         }
     }
+
+    /// The crates to test, as cargo is told.
+    fn scope(&self) -> Vec<String> {
+        if self.options.packages.is_empty() {
+            return vec!["--workspace".to_owned()];
+        }
+        self.options.packages.iter().map(|package| format!("--package={package}")).collect()
+    }
 }
 
-fn prepare<'a>(workspace: &'a Workspace, options: &Options) -> Result<Bench<'a>> {
+fn prepare<'a>(workspace: &'a Workspace, options: &'a Options) -> Result<Bench<'a>> {
     let onnxruntime = onnxruntime::prepare(workspace)?;
     // Real-process tests start the binary; cargo builds it for the tests of its own crate alone.
     let mut build = workspace.cargo();
     build.args(["build", "--quiet", "--package", "tradewind"]);
     process::stdout(&mut build).context("building the binary `tradewind`")?;
-    Ok(Bench { workspace, onnxruntime, long: options.long })
+    Ok(Bench { workspace, onnxruntime, options })
 }
 
 /// Runs tests, prints what they say and gives how many passed and failed.

@@ -25,11 +25,15 @@ pub(super) fn tests(bench: &Bench<'_>) -> Result<Counts> {
         return counted(bench, nextest, nextest_summary);
     }
     let mut test = bench.workspace.cargo();
-    test.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--color", "never"]);
+    test.args(["test", "--all-targets", "--no-fail-fast", "--color", "never"]).args(bench.scope());
     counted(bench, test, cargo_result)
 }
 
+/// Only with the whole workspace: cargo refuses to look for documentation tests in a crate that is a program alone.
 pub(super) fn documentation(bench: &Bench<'_>) -> Result<Counts> {
+    if !bench.options.packages.is_empty() {
+        return Ok(Counts::default());
+    }
     let mut test = bench.workspace.cargo();
     test.args(["test", "--quiet", "--workspace", "--doc", "--no-fail-fast", "--color", "never"]);
     counted(bench, test, cargo_result)

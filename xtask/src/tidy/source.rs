@@ -84,6 +84,7 @@ impl Findings<'_> {
     /// What single lines of code may not say.
     fn habits(&mut self) {
         let core = self.file.path.starts_with(CORE);
+        let mut sleep_allowed = SleepAllowed::default();
         let mut test = self.file.path.with_extension("").components().any(|part| part.as_os_str() == "tests");
         for (number, line) in numbered(&self.file.text) {
             // Test modules stand at the end of their file.
@@ -97,11 +98,38 @@ impl Findings<'_> {
             if let Some((word, advice)) = IMPURE.iter().find(|(word, _)| core && line.contains(word)) {
                 self.add(number, Rule::PureCore, format!("`{word}` in the core: {advice}"));
             }
-            if test && line.contains("sleep(") {
-                let message = "a test that sleeps is slow and still flaky: wait for the condition, with a deadline";
+            let may_sleep = sleep_allowed.line(line);
+            if test && line.contains("sleep(") && !may_sleep {
+                let message = "a test that sleeps is slow and still flaky: wait for the condition, with a deadline, \
+                               or poll it (`while !condition { sleep }`)";
                 self.add(number, Rule::Sleep, message.to_owned());
             }
         }
+    }
+}
+
+/// Follows where a test may sleep: in the body of a loop that polls a condition, and where time is simulated.
+#[derive(Debug, Default)]
+struct SleepAllowed {
+    poll_lines_left: usize,
+    simulated_time: bool,
+}
+
+impl SleepAllowed {
+    /// A poll is short; what stands further from its `while` does something else.
+    const POLL_LINES: usize = 4;
+
+    fn line(&mut self, line: &str) -> bool {
+        let line = line.trim_start();
+        if line.starts_with("#[test") || line.starts_with("#[tokio::test") {
+            self.simulated_time = line.contains("start_paused = true");
+        }
+        if line.starts_with("while ") {
+            self.poll_lines_left = Self::POLL_LINES;
+        }
+        let polls = self.poll_lines_left > 0;
+        self.poll_lines_left = self.poll_lines_left.saturating_sub(1);
+        polls || self.simulated_time
     }
 }
 
@@ -160,7 +188,7 @@ mod tests {
 
     #[test]
     fn tests_do_not_sleep_but_code_may() {
-        let sleeps = "a test that sleeps is slow and still flaky: wait for the condition, with a deadline";
+        let sleeps = "a test that sleeps is slow and still flaky: wait for the condition, with a deadline, or poll it (`while !condition { sleep }`)";
         check("a/src/b.rs", "async fn back_off() { sleep(pause).await }\n", &[]);
         check(
             "a/src/b.rs",
@@ -169,6 +197,32 @@ mod tests {
         );
         check("a/src/b/tests.rs", "fn t() { sleep(pause) }\n", &[&format!("a/src/b/tests.rs:1: {sleeps}")]);
         check("a/tests/it/b.rs", "fn t() { thread::sleep(pause) }\n", &[&format!("a/tests/it/b.rs:1: {sleeps}")]);
+    }
+
+    #[test]
+    fn a_test_may_poll() {
+        check("a/tests/it/b.rs", "while !done() {\n    sleep(POLL).await;\n}\n", &[]);
+        check(
+            "a/tests/it/b.rs",
+            "while !done() {\n}\n\n\n    sleep(POLL).await;\n",
+            &[
+                "a/tests/it/b.rs:5: a test that sleeps is slow and still flaky: wait for the condition, with a deadline, or poll it (`while !condition { sleep }`)",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_test_may_sleep_in_simulated_time() {
+        let simulated = "#[tokio::test(start_paused = true)]\nasync fn a() { sleep(HOUR).await }\n";
+        check("a/tests/it/b.rs", simulated, &[]);
+        let then_real = format!("{simulated}#[tokio::test]\nasync fn b() {{ sleep(HOUR).await }}\n");
+        check(
+            "a/tests/it/b.rs",
+            &then_real,
+            &[
+                "a/tests/it/b.rs:4: a test that sleeps is slow and still flaky: wait for the condition, with a deadline, or poll it (`while !condition { sleep }`)",
+            ],
+        );
     }
 
     #[test]
