@@ -1,0 +1,66 @@
+//! A request that is not answered as asked: what the client is told, and what is counted.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::{engine::InferError, metrics::Reason, request::RequestError, response::ResponseError};
+
+/// Seconds after which to ask again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    pub(super) reason: Reason,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, reason: Reason, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+
+    pub(super) fn loading() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Loading, "the model is still loading")
+    }
+}
+
+impl IntoResponse for Failure {
+    /// The protocol's form of an error. A 503 passes by itself, and says when to ask again.
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Reason::Invalid, error.to_string())
+    }
+}
+
+impl From<InferError> for Failure {
+    fn from(error: InferError) -> Self {
+        let (status, reason) = match &error {
+            InferError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+            InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Reason::Stopping),
+            InferError::Deadline => (StatusCode::GATEWAY_TIMEOUT, Reason::Deadline),
+            InferError::Invalid(_) => (StatusCode::BAD_REQUEST, Reason::Invalid),
+            InferError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, Reason::Inference),
+        };
+        Self::new(status, reason, error.to_string())
+    }
+}
+
+impl From<ResponseError> for Failure {
+    fn from(error: ResponseError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Encoding, error.to_string())
+    }
+}

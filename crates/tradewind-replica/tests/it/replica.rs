@@ -1,0 +1,108 @@
+//! Starts replicas over the models beside these tests.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use reqwest::{StatusCode, header::HeaderMap};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tradewind_replica::{Error, Listen, ReplicaOptions, locate_onnxruntime, run};
+
+/// Far beyond what anything here takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) fn models() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+}
+
+/// A replica that runs in this process until it is stopped or dropped.
+pub(crate) struct Replica {
+    pub(crate) address: SocketAddr,
+    pub(crate) client: reqwest::Client,
+    pub(crate) shutdown: CancellationToken,
+    running: JoinHandle<Result<(), Error>>,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// The message of an error, which must have the protocol's form.
+    pub(crate) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_else(|| panic!("no error: {}", self.text)).to_owned()
+    }
+}
+
+impl Replica {
+    /// Serves `<model>.onnx` as version 3 of `<model>`; does not wait for it to load.
+    pub(crate) async fn spawn_in(bundle: PathBuf, model: &str) -> Self {
+        if let Err(error) = locate_onnxruntime() {
+            panic!("{error}");
+        }
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let options = ReplicaOptions {
+            id: format!("{model}-test"),
+            model: model.parse().unwrap(),
+            version: "3".parse().unwrap(),
+            bundle,
+            model_file: format!("{model}.onnx"),
+            threads: NonZeroUsize::MIN,
+            listen: Listen::Bound(socket),
+        };
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(options, shutdown.clone()));
+        Self { address, client: reqwest::Client::new(), shutdown, running }
+    }
+
+    /// Serves `model` and waits until it is ready.
+    pub(crate) async fn start(model: &str) -> Self {
+        let replica = Self::spawn_in(models(), model).await;
+        let ready = async {
+            while replica.get("/v2/health/ready").await.status != StatusCode::OK {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ready).await.expect("the replica becomes ready");
+        replica
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.client.get(self.url(path))).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        answer(self.client.post(self.url(path)).body(body)).await
+    }
+
+    pub(crate) async fn infer(&self, model: &str, body: impl Into<reqwest::Body>) -> Answer {
+        self.post(&format!("/v2/models/{model}/infer"), body).await
+    }
+
+    /// What `run` returns.
+    pub(crate) async fn ended(self) -> Result<(), Error> {
+        tokio::time::timeout(DEADLINE, self.running).await.expect("the replica ends").expect("without a panic")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.ended().await.expect("it stops cleanly");
+    }
+}
+
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.timeout(DEADLINE).send().await.expect("the replica answers");
+    let (status, headers) = (response.status(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.expect("the answer is text") }
+}
