@@ -85,3 +85,8 @@ pub fn route(model: &ModelName) -> String {
 pub fn event(at: Timestamp, unique: &str) -> String {
     format!("{EVENTS}{:015}/{unique}", at.as_millisecond())
 }
+
+/// The records of all rollouts of a model.
+pub fn all_records(model: &ModelName) -> String {
+    format!("records/{model}/")
+}

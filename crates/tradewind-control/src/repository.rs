@@ -82,13 +82,16 @@ impl Repository {
         }
     }
 
-    /// Commits, and says whether all comparisons held.
-    pub async fn commit(&self, txn: Txn) -> Result<bool> {
-        let succeeded = self.store.txn(txn).await?.succeeded;
-        if succeeded && Some(self.commits.fetch_add(1, Ordering::Relaxed) + 1) == self.kill_after_commits {
+    /// Commits; `None` if a comparison did not hold, and nothing was changed.
+    pub async fn commit(&self, txn: Txn) -> Result<Option<Revision>> {
+        let response = self.store.txn(txn).await?;
+        if !response.succeeded {
+            return Ok(None);
+        }
+        if Some(self.commits.fetch_add(1, Ordering::Relaxed) + 1) == self.kill_after_commits {
             kill_this_process();
         }
-        Ok(succeeded)
+        Ok(Some(response.revision))
     }
 }
 

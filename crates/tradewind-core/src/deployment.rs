@@ -173,3 +173,79 @@ pub struct Revision {
     /// Who asked for it: `user@host` as the client said.
     pub created_by: String,
 }
+
+impl DeploymentSpec {
+    /// The same artifact, regions, scale and health: bringing one up where the other runs would change nothing.
+    pub fn runs_the_same(&self, other: &Self) -> bool {
+        let sorted = |spec: &Self| {
+            let mut regions = spec.regions.clone();
+            regions.sort();
+            regions
+        };
+        self.digest == other.digest
+            && self.version == other.version
+            && self.scale == other.scale
+            && self.health == other.health
+            && sorted(self) == sorted(other)
+    }
+
+    /// The difference to an earlier spec, a line each: `version 1 -> 2`, `regions + asia-northeast1`.
+    pub fn changes_since(&self, before: Option<&Self>) -> Vec<String> {
+        let Some(before) = before else {
+            let regions: Vec<&str> = self.regions.iter().map(RegionName::as_str).collect();
+            return vec![format!("version {}", self.version), format!("regions + {}", regions.join(", "))];
+        };
+        let mut changes = Vec::new();
+        let mut differs = |what: &str, old: String, new: String| {
+            if old != new {
+                changes.push(format!("{what} {old} -> {new}"));
+            }
+        };
+        differs("version", before.version.to_string(), self.version.to_string());
+        differs("replicas", before.scale.replicas.to_string(), self.scale.replicas.to_string());
+        differs("threads", before.scale.threads.to_string(), self.scale.threads.to_string());
+        differs("health interval", before.health.interval.to_string(), self.health.interval.to_string());
+        differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
+        differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());
+        differs("healthy after", before.health.healthy_after.to_string(), self.health.healthy_after.to_string());
+        let missing_from = |regions: &[RegionName], all: &[RegionName]| {
+            let missing = regions.iter().filter(|region| !all.contains(region));
+            missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let added = missing_from(&self.regions, &before.regions);
+        let removed = missing_from(&before.regions, &self.regions);
+        changes.extend((!added.is_empty()).then(|| format!("regions + {added}")));
+        changes.extend((!removed.is_empty()).then(|| format!("regions - {removed}")));
+        changes
+    }
+}
+
+impl Strategy {
+    /// In one phrase: `regions one after the other, switch fleet, on failure stop`.
+    pub fn summary(&self) -> String {
+        let parallel = match self.max_parallel {
+            MaxParallel::All => "all regions at once".to_owned(),
+            MaxParallel::Count(0 | 1) => "regions one after the other".to_owned(),
+            MaxParallel::Count(count) => format!("{count} regions at a time"),
+        };
+        let on_failure = match self.on_failure {
+            OnFailure::Stop => "stop",
+            OnFailure::Continue => "continue",
+        };
+        let least = self.min_regions.map(|least| format!(", at least {least} of them now")).unwrap_or_default();
+        format!("{parallel}{least}, switch fleet, on failure {on_failure}")
+    }
+}
+
+impl Deployment {
+    /// The slot that users get.
+    pub fn live_slot(&self) -> Option<Slot> {
+        let live = self.live?;
+        Slot::BOTH.into_iter().find(|slot| self.slots[*slot] == Some(live))
+    }
+
+    /// Where the next revision is brought up.
+    pub fn candidate_slot(&self) -> Slot {
+        self.live_slot().map_or(Slot::Blue, Slot::other)
+    }
+}

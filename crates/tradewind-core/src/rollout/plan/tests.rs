@@ -1,1 +1,347 @@
+//! The planner against a scripted world: regions do as they are told, fail, go silent, return.
 
+use std::{collections::BTreeMap, fmt::Write};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Epoch, RevisionNumber, RolloutNumber, Slot,
+    assignment::{Check, CheckName, CheckResult, ReplicaCount},
+    deployment::{MaxParallel, Strategy as Policy},
+    rollout::FleetSteps,
+};
+
+/// What a region does in each attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behaviour {
+    Good,
+    FailsToStart,
+    FailsToStartOnce,
+    AnswersWrongly,
+    Hangs,
+    Silent,
+    SilentUntil(i64),
+}
+
+struct World {
+    rollout: Rollout,
+    records: BTreeMap<RegionName, RegionRecord>,
+    behaviours: BTreeMap<RegionName, Behaviour>,
+    statuses: BTreeMap<RegionName, SlotStatus>,
+    gateways: GatewayObservation,
+    epoch: u64,
+    now: i64,
+    log: String,
+    /// Regions of the committed route.
+    routed: Vec<RegionName>,
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn name(index: usize) -> RegionName {
+    format!("r{index}").parse().unwrap()
+}
+
+impl World {
+    fn new(behaviours: &[Behaviour], strategy: Policy) -> Self {
+        let regions: Vec<RegionName> = (0..behaviours.len()).map(name).collect();
+        let rollout = Rollout {
+            model: "digits".parse().unwrap(),
+            number: RolloutNumber(1),
+            revision: RevisionNumber(2),
+            from: Some(RevisionNumber(1)),
+            slot: Slot::Green,
+            regions: regions.clone(),
+            strategy,
+            state: RolloutState::Regions,
+            failure: None,
+            steps: FleetSteps::default(),
+            created_at: at(0),
+            finished_at: None,
+            soak_until: None,
+            soak: Soak::Pending,
+        };
+        Self {
+            records: rollout.new_records(),
+            rollout,
+            behaviours: regions.into_iter().zip(behaviours.iter().copied()).collect(),
+            statuses: BTreeMap::new(),
+            gateways: GatewayObservation { gateways: 3, ..Default::default() },
+            epoch: 0,
+            now: 0,
+            log: String::new(),
+            routed: Vec::new(),
+        }
+    }
+
+    fn reachable(&self, region: &RegionName) -> bool {
+        match self.behaviours[region] {
+            Behaviour::Silent => false,
+            Behaviour::SilentUntil(second) => self.now >= second,
+            _ => true,
+        }
+    }
+
+    /// Lets every reachable agent do what its record asks for.
+    fn agents_act(&mut self) {
+        for (region, record) in &self.records {
+            if record.attempt == 0 || !self.reachable(region) {
+                continue;
+            }
+            let behaviour = self.behaviours[region];
+            let fails =
+                behaviour == Behaviour::FailsToStart || behaviour == Behaviour::FailsToStartOnce && record.attempt == 1;
+            let phase = match behaviour {
+                Behaviour::Hangs => SlotPhase::Starting,
+                _ if fails => SlotPhase::Failed { failure: failure("the replica ended with exit code 1") },
+                _ => SlotPhase::Ready,
+            };
+            let verifying = record.phase == RegionPhase::Verifying;
+            let armed = record.routed_at.is_some();
+            let status = SlotStatus {
+                revision: self.rollout.revision,
+                attempt: record.attempt,
+                phase,
+                replicas: ReplicaCount { ready: 1, desired: 1 },
+                monitored: record.configure_monitoring.is_some(),
+                armed,
+                verification: verifying
+                    .then(|| verification(record.attempt, behaviour != Behaviour::AnswersWrongly))
+                    .or_else(|| record.verification.clone()),
+            };
+            self.statuses.insert(region.clone(), status);
+        }
+    }
+
+    fn step(&mut self) -> Option<Timestamp> {
+        let Plan { changes, wake_at } = plan(&self.rollout, &self.records, &*self, at(self.now));
+        for change in changes {
+            self.apply(&change);
+        }
+        wake_at
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let now = at(self.now);
+        if matches!(change, Change::Prepare | Change::Extend { .. }) {
+            self.epoch += 1;
+        }
+        let epoch = Epoch(self.epoch);
+        let text = match change {
+            Change::Verified { region, .. } => format!("verified {region}"),
+            Change::AttemptFailed { region, action, failure, .. } => {
+                format!("failed to {} {region}: {}", action.words(), failure.message)
+            }
+            Change::Fail { failure } => format!("stop: {}", failure.failure.message),
+            other => format!("{other:?}").to_lowercase().replace("regionname", ""),
+        };
+        writeln!(self.log, "{:>4} s  {text}", self.now).unwrap();
+        match change.region() {
+            Some(region) => {
+                let record = self.records.get_mut(region).unwrap();
+                change.apply_region(&self.rollout, record, epoch, now);
+                if matches!(change, Change::Extend { .. }) {
+                    self.routed.push(region.clone());
+                }
+            }
+            None => change.apply_fleet(&mut self.rollout, epoch, now),
+        }
+        match change {
+            Change::Prepare => self.gateways.prepared = self.gateways.gateways,
+            Change::Commit => {
+                self.gateways.committed = self.gateways.gateways;
+                let verified = self.records.values().filter(|record| record.phase == RegionPhase::Verified);
+                self.routed = verified.map(|record| record.region.clone()).collect();
+            }
+            // The executor marks routed regions in the same breath.
+            Change::Arm => {
+                for record in self.records.values_mut().filter(|record| record.phase == RegionPhase::Verified) {
+                    record.routed_at = Some(epoch);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Runs until nothing more is planned before `until`, jumping from wake-up to wake-up.
+    fn run(&mut self, until: i64) -> &mut Self {
+        for _ in 0..10_000 {
+            self.agents_act();
+            let before = self.log.len();
+            let wake_at = self.step();
+            if self.log.len() > before {
+                continue;
+            }
+            let next_event = self.behaviours.values().filter_map(|behaviour| match behaviour {
+                Behaviour::SilentUntil(second) if *second > self.now => Some(*second),
+                _ => None,
+            });
+            let next = wake_at.map(|at| at.as_second().max(self.now + 1)).into_iter().chain(next_event).min();
+            match next {
+                Some(next) if next <= until => self.now = next,
+                _ => return self,
+            }
+        }
+        panic!("the planner does not come to rest:\n{}", self.log);
+    }
+}
+
+impl Observed for World {
+    fn region(&self, region: &RegionName) -> RegionObservation<'_> {
+        let reach =
+            if self.reachable(region) { Reach::Reachable } else { Reach::Unreachable { silent_secs: Some(12) } };
+        RegionObservation { reach, slot: self.statuses.get(region), progress_at: None }
+    }
+
+    fn gateways(&self) -> GatewayObservation {
+        self.gateways.clone()
+    }
+}
+
+fn failure(message: &str) -> Failure {
+    Failure { message: message.to_owned(), causes: Vec::new(), hint: None, retryable: true }
+}
+
+fn verification(attempt: u32, good: bool) -> Verification {
+    let result = if good { CheckResult::Passed } else { CheckResult::Failed };
+    let detail = if good { "20/20 golden cases" } else { "golden cases 3/20" };
+    let check = Check { name: CheckName::GoldenCases, result, detail: detail.to_owned() };
+    Verification { attempt, checks: vec![check], finished_at: at(0) }
+}
+
+fn story(behaviours: &[Behaviour], strategy: Policy) -> String {
+    World::new(behaviours, strategy).run(100_000).log.clone()
+}
+
+use Behaviour::{AnswersWrongly, FailsToStart, FailsToStartOnce, Good, Hangs, Silent, SilentUntil};
+
+#[test]
+fn one_region_after_the_other_then_everybody_at_once() {
+    insta::assert_snapshot!(story(&[Good, Good], Policy::default()));
+}
+
+#[test]
+fn a_region_that_answers_wrongly_stops_the_rollout_before_anything_is_routed() {
+    insta::assert_snapshot!(story(&[Good, AnswersWrongly, Good], Policy::default()));
+}
+
+#[test]
+fn a_failed_attempt_is_tried_again_after_a_while() {
+    insta::assert_snapshot!(story(&[FailsToStartOnce], Policy::default()));
+}
+
+#[test]
+fn a_region_that_hangs_fails_at_its_deadline() {
+    let strategy = Policy { retries: 0, ..Policy::default() };
+    insta::assert_snapshot!(story(&[Hangs], strategy));
+}
+
+#[test]
+fn a_silent_region_is_deferred_where_that_is_allowed_and_catches_up() {
+    let strategy = Policy { min_regions: Some(1), ..Policy::default() };
+    insta::assert_snapshot!(story(&[Good, SilentUntil(50)], strategy));
+}
+
+#[test]
+fn a_silent_region_fails_the_rollout_where_all_are_wanted() {
+    insta::assert_snapshot!(story(&[Good, Silent], Policy::default()));
+}
+
+#[test]
+fn on_failure_continue_routes_those_that_verified() {
+    let strategy = Policy { on_failure: OnFailure::Continue, retries: 0, ..Policy::default() };
+    insta::assert_snapshot!(story(&[FailsToStart, Good], strategy));
+}
+
+#[test]
+fn a_gateway_that_does_not_prepare_ends_the_rollout_at_its_deadline() {
+    let mut world = World::new(&[Good], Policy::default());
+    world.run(0);
+    let mut world = World::new(&[Good], Policy::default());
+    world.agents_act();
+    while world.rollout.state == RolloutState::Regions {
+        world.agents_act();
+        world.step();
+    }
+    world.gateways.prepared = 2;
+    world.run(100_000);
+    assert_eq!(world.rollout.state, RolloutState::Failed);
+    assert!(world.log.contains("1 of 3 gateways did not prepare the new route"), "{}", world.log);
+    assert!(world.routed.is_empty());
+}
+
+fn behaviour() -> impl Strategy<Value = Behaviour> {
+    prop_oneof![
+        6 => Just(Good),
+        1 => Just(FailsToStart),
+        2 => Just(FailsToStartOnce),
+        1 => Just(AnswersWrongly),
+        1 => Just(Hangs),
+        1 => Just(Silent),
+        2 => (1_i64..2000).prop_map(SilentUntil),
+    ]
+}
+
+fn strategy() -> impl Strategy<Value = Policy> {
+    let parallel = prop_oneof![Just(MaxParallel::All), (1_u32..4).prop_map(MaxParallel::Count)];
+    let on_failure = prop_oneof![Just(OnFailure::Stop), Just(OnFailure::Continue)];
+    (parallel, on_failure, 0_u32..3, proptest::option::of(1_u32..4)).prop_map(
+        |(max_parallel, on_failure, retries, min_regions)| Policy {
+            max_parallel,
+            on_failure,
+            retries,
+            min_regions,
+            ..Policy::default()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn always_ends_and_routes_only_what_is_verified(
+        behaviours in proptest::collection::vec(behaviour(), 1..8),
+        strategy in strategy(),
+    ) {
+        let mut world = World::new(&behaviours, strategy);
+        world.run(10_000_000);
+        prop_assert!(world.rollout.state.is_final(), "ended in {:?}:\n{}", world.rollout.state, world.log);
+        for region in &world.routed {
+            let record = &world.records[region];
+            prop_assert_eq!(record.phase, RegionPhase::Verified, "{} is routed:\n{}", region, world.log);
+            prop_assert!(!matches!(world.behaviours[region], AnswersWrongly | FailsToStart | Hangs | Silent));
+        }
+        if world.rollout.state == RolloutState::Succeeded {
+            let least = strategy.min_regions.unwrap_or(1) as usize;
+            prop_assert!(world.routed.len() >= least.min(behaviours.len()), "{}", world.log);
+        } else {
+            prop_assert!(world.routed.is_empty(), "a failed rollout has routed:\n{}", world.log);
+        }
+        // Regions that all do well are all routed.
+        if behaviours.iter().all(|behaviour| *behaviour == Good) {
+            prop_assert_eq!(world.routed.len(), behaviours.len());
+        }
+    }
+
+    #[test]
+    fn never_works_on_more_regions_than_allowed(
+        behaviours in proptest::collection::vec(behaviour(), 1..8),
+        strategy in strategy(),
+    ) {
+        let mut world = World::new(&behaviours, strategy);
+        for _ in 0..200 {
+            world.agents_act();
+            let wake_at = world.step();
+            let working = world.records.values().filter(|record| matches!(
+                record.phase,
+                RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying | RegionPhase::Retrying
+            ));
+            if world.rollout.state == RolloutState::Regions {
+                prop_assert!(working.count() <= strategy.max_parallel.limit(), "{}", world.log);
+            }
+            world.now = wake_at.map_or(world.now + 1, |at| at.as_second().max(world.now));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Takes out of the regions what no deployment wants there any more: slots of failed, superseded and retired revisions,
+//! regions that were left, deployments that were undeployed.
+
+use tradewind_core::{
+    ModelName,
+    assignment::Assignment,
+    deployment::Deployment,
+    region::Region,
+};
+use tradewind_store::{Op, Txn};
+
+use super::Term;
+use crate::{
+    keys,
+    repository::{Kept, Repository, Result, put},
+};
+
+/// Region changes that go into one transaction.
+const BATCH: usize = 40;
+
+/// Empties slots that hold a revision other than the deployment's. Says whether everything could be written.
+pub(super) async fn sweep(repository: &Repository, term: &Term, deployment: &Kept<Deployment>) -> Result<bool> {
+    let model = &deployment.value.model;
+    let mut stale = Vec::new();
+    let mut left = 0;
+    for region in repository.list::<Region>(keys::REGIONS).await?.items {
+        let key = keys::assignment(&region.value.name, model);
+        let Some(kept) = repository.get::<Assignment>(key).await? else { continue };
+        let mut wanted = kept.value.clone();
+        wanted.slots.retain(|slot, held| deployment.value.slots[*slot] == Some(held.revision));
+        left += usize::from(!wanted.slots.is_empty());
+        if wanted.slots != kept.value.slots || (wanted.slots.is_empty() && deployment.value.removing) {
+            wanted.generation = wanted.generation.next();
+            stale.push((kept, wanted));
+        }
+    }
+    for batch in stale.chunks(BATCH) {
+        let mut txn = term.guard(Txn::new().when(deployment.unchanged()));
+        for (kept, wanted) in batch {
+            let op = if wanted.slots.is_empty() { Op::delete(&kept.key) } else { put(&kept.key, wanted) };
+            txn = txn.when(kept.unchanged()).then(op);
+        }
+        if repository.commit(txn).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    if deployment.value.removing && left == 0 {
+        return forget(repository, term, deployment, model).await;
+    }
+    Ok(true)
+}
+
+/// Deletes all records of a deployment whose regions are empty.
+async fn forget(repository: &Repository, term: &Term, deployment: &Kept<Deployment>, model: &ModelName) -> Result<bool> {
+    let txn = term
+        .guard(Txn::new().when(deployment.unchanged()))
+        .then(Op::delete(&deployment.key))
+        .then(Op::delete_prefix(keys::revisions(model)))
+        .then(Op::delete_prefix(keys::rollouts(model)))
+        .then(Op::delete_prefix(keys::all_records(model)));
+    tracing::info!(%model, "forgetting an undeployed model");
+    Ok(repository.commit(txn).await?.is_some())
+}

@@ -1,0 +1,313 @@
+//! One deployment's worker: plans, writes, and waits for the next thing worth looking at.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tradewind_core::{
+    Epoch, ModelName, Timestamp,
+    deployment::{Deployment, SlotRevisions},
+    event::{EventKind, Severity},
+    rollout::{
+        RolloutFailure, RolloutState,
+        plan::{self, Change, Plan},
+    },
+    route::Route,
+};
+use tradewind_store::{Compare, Txn};
+
+use super::{STORE_RETRY, Term, sweep, working::Working};
+use crate::{
+    admission,
+    hub::{Hub, RolloutEye},
+    keys,
+    repository::{Repository, Result, put},
+};
+
+/// Regions that are written in one transaction: at most three operations each.
+const BATCH: usize = 40;
+/// Changes that follow each other without anything new being observed; more means that the planner goes in circles.
+const ROUNDS_LIMIT: usize = 64;
+
+pub(super) struct Worker {
+    repository: Repository,
+    hub: Arc<Hub>,
+    term: Term,
+    model: ModelName,
+    waker: Arc<Notify>,
+    working: Option<Working>,
+    /// What the slots held when stale assignments were last swept away.
+    swept: Option<SlotRevisions>,
+}
+
+/// When to look again.
+enum Next {
+    Wait(Option<Timestamp>),
+    /// The deployment is gone.
+    Gone,
+}
+
+impl Worker {
+    pub(super) fn new(repository: Repository, hub: Arc<Hub>, term: Term, model: ModelName, waker: Arc<Notify>) -> Self {
+        Self { repository, hub, term, model, waker, working: None, swept: None }
+    }
+
+    /// Runs until told to stop or until the deployment is gone.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> ModelName {
+        let mut reports = self.hub.changes();
+        let waker = self.waker.clone();
+        loop {
+            reports.mark_unchanged();
+            let wait = match self.reconcile().await {
+                Ok(Next::Gone) => return self.model,
+                Ok(Next::Wait(at)) => at.map(|at| crate::hub::elapsed(Timestamp::now(), at)),
+                Err(error) => {
+                    tracing::warn!(model = %self.model, error = &error as &dyn std::error::Error, "will look again");
+                    self.working = None;
+                    Some(STORE_RETRY)
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return self.model,
+                () = waker.notified() => {}
+                changed = reports.changed() => if changed.is_err() { return self.model },
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn reconcile(&mut self) -> Result<Next> {
+        for _ in 0..ROUNDS_LIMIT {
+            let Some(deployment) = self.repository.get::<Deployment>(keys::deployment(&self.model)).await? else {
+                return Ok(Next::Gone);
+            };
+            if self.working.as_ref().is_none_or(|working| working.deployment.mod_revision != deployment.mod_revision) {
+                let slots = deployment.value.slots;
+                if self.swept != Some(slots) || deployment.value.removing {
+                    if !sweep::sweep(&self.repository, &self.term, &deployment).await? {
+                        self.working = None;
+                        return Ok(Next::Wait(Some(soon())));
+                    }
+                    self.swept = Some(slots);
+                }
+                self.working = Working::load(&self.repository, deployment).await?;
+            }
+            let Some(working) = &self.working else { return Ok(Next::Wait(Some(soon()))) };
+            let Plan { changes, wake_at } = self.plan(working);
+            if changes.is_empty() {
+                return Ok(Next::Wait(wake_at));
+            }
+            self.execute(changes).await?;
+        }
+        tracing::error!(model = %self.model, "the planner proposed changes {ROUNDS_LIMIT} times in a row");
+        Ok(Next::Wait(Some(soon())))
+    }
+
+    fn plan(&self, working: &Working) -> Plan {
+        if working.deployment.value.removing {
+            return Plan::default();
+        }
+        let now = Timestamp::now();
+        let seen = self.hub.seen();
+        let eye =
+            RolloutEye { seen: &seen, model: &self.model, slot: working.slot(), epoch: working.epoch(), now };
+        plan::plan(&working.rollout.value, &working.records, &eye, now)
+    }
+
+    async fn execute(&mut self, changes: Vec<Change>) -> Result<()> {
+        let (regions, fleet): (Vec<Change>, Vec<Change>) = changes
+            .into_iter()
+            .partition(|change| change.region().is_some() && !matches!(change, Change::Extend { .. }));
+        for batch in regions.chunks(BATCH) {
+            if !self.write_regions(batch).await? {
+                return Ok(());
+            }
+        }
+        // What changes the fleet changes what the rest of the plan rested on: one at a time.
+        match fleet.into_iter().next() {
+            Some(change) => self.write_fleet(change).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes changes of several regions in one transaction. After a conflict the working copy is read again.
+    async fn write_regions(&mut self, changes: &[Change]) -> Result<bool> {
+        let now = Timestamp::now();
+        let Some(working) = &mut self.working else { return Ok(false) };
+        let mut txn = self.term.guard(Txn::new().when(working.rollout.unchanged()));
+        let mut writes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Some(region) = change.region() else { continue };
+            let epoch = working.epoch();
+            let write = working.region_write(&self.repository, change, region, epoch, now).await?;
+            txn = working.add(txn, &write);
+            writes.push(write);
+        }
+        let Some(revision) = self.repository.commit(txn).await? else {
+            self.working = None;
+            return Ok(false);
+        };
+        for write in writes {
+            working.committed(write, revision);
+        }
+        Ok(true)
+    }
+
+    async fn write_fleet(&mut self, change: Change) -> Result<()> {
+        if matches!(change, Change::Arm) && !self.arm_regions().await? {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let Some(working) = &mut self.working else { return Ok(()) };
+        let txn = match change {
+            Change::Prepare => prepare(working, now),
+            Change::Commit => commit_route(working, now),
+            Change::Extend { .. } => extend(working, &self.repository, &change, now).await?,
+            Change::Fail { failure } => fail(working, &self.repository, failure, now).await?,
+            Change::Retire => retire(working, now),
+            change => fleet(working, &change, now),
+        };
+        self.repository.commit(self.term.guard(txn)).await?;
+        // Whether it was written or somebody else was faster: what is true now is in the store.
+        self.working = None;
+        Ok(())
+    }
+
+    /// Arms the routed regions, many at a time; what a killed predecessor has armed is left as it is.
+    async fn arm_regions(&mut self) -> Result<bool> {
+        let Some(working) = &mut self.working else { return Ok(false) };
+        let Some(state) = working.route.as_ref().and_then(|route| route.value.committed.clone()) else {
+            return Ok(true);
+        };
+        for batch in state.regions.chunks(BATCH) {
+            let mut txn = self.term.guard(Txn::new().when(working.rollout.unchanged()));
+            let mut writes = Vec::with_capacity(batch.len());
+            for region in batch {
+                if let Some(write) = working.arm_write(&self.repository, region, state.epoch).await? {
+                    txn = working.add(txn, &write);
+                    writes.push(write);
+                }
+            }
+            if writes.is_empty() {
+                continue;
+            }
+            let Some(revision) = self.repository.commit(txn).await? else {
+                self.working = None;
+                return Ok(false);
+            };
+            for write in writes {
+                working.committed(write, revision);
+            }
+        }
+        Ok(true)
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn soon() -> Timestamp {
+    Timestamp::now().checked_add(Duration::from_millis(50)).unwrap_or(Timestamp::MAX)
+}
+
+/// A change of the rollout's record alone.
+fn fleet(working: &Working, change: &Change, now: Timestamp) -> Txn {
+    let mut rollout = working.rollout.value.clone();
+    change.apply_fleet(&mut rollout, working.epoch(), now);
+    let txn = Txn::new().when(working.rollout.unchanged()).then(put(&working.rollout.key, &rollout));
+    let model = &rollout.model;
+    let event = match change {
+        Change::Armed => (
+            EventKind::MonitoringArmed,
+            format!("revision {} serves, monitoring is active; soaking for {}", rollout.revision, rollout.strategy.soak),
+        ),
+        Change::SoakEnded { soak } => {
+            (EventKind::SoakEnded, format!("the soak of revision {} ended: {soak:?}", rollout.revision).to_lowercase())
+        }
+        Change::Retire => (EventKind::RolloutFinished, format!("the rollout of revision {} is done", rollout.revision)),
+        _ => return txn,
+    };
+    txn.then(admission::event(now, model, event.0, Severity::Info, event.1))
+}
+
+fn prepare(working: &Working, now: Timestamp) -> Txn {
+    let epoch = working.epoch().next();
+    let mut deployment = working.deployment.value.clone();
+    deployment.latest_epoch = epoch;
+    let mut rollout = working.rollout.value.clone();
+    Change::Prepare.apply_fleet(&mut rollout, epoch, now);
+    let route = Route {
+        model: rollout.model.clone(),
+        committed: working.route.as_ref().and_then(|kept| kept.value.committed.clone()),
+        prepared: Some(working.offered(epoch)),
+    };
+    write_route(working, &route)
+        .when(working.deployment.unchanged())
+        .when(working.rollout.unchanged())
+        .then(put(&working.deployment.key, &deployment))
+        .then(put(&working.rollout.key, &rollout))
+}
+
+fn commit_route(working: &Working, now: Timestamp) -> Txn {
+    let mut deployment = working.deployment.value.clone();
+    deployment.live = Some(working.revision.number);
+    let mut rollout = working.rollout.value.clone();
+    Change::Commit.apply_fleet(&mut rollout, working.epoch(), now);
+    let prepared = working.route.as_ref().and_then(|kept| kept.value.prepared.clone());
+    let state = prepared.unwrap_or_else(|| working.offered(working.epoch()));
+    let message = format!("revision {} is live at epoch {} in {} regions", state.revision, state.epoch, state.regions.len());
+    let route = Route { model: rollout.model.clone(), committed: Some(state), prepared: None };
+    write_route(working, &route)
+        .when(working.deployment.unchanged())
+        .when(working.rollout.unchanged())
+        .then(put(&working.deployment.key, &deployment))
+        .then(put(&working.rollout.key, &rollout))
+        .then(admission::event(now, &rollout.model, EventKind::RouteCommitted, Severity::Info, message))
+}
+
+/// Adds a region that caught up to the route.
+async fn extend(working: &mut Working, repository: &Repository, change: &Change, now: Timestamp) -> Result<Txn> {
+    let epoch: Epoch = working.epoch().next();
+    let mut deployment = working.deployment.value.clone();
+    deployment.latest_epoch = epoch;
+    let mut txn = Txn::new().when(working.deployment.unchanged()).then(put(&working.deployment.key, &deployment));
+    if let Some(region) = change.region() {
+        let write = working.region_write(repository, change, region, epoch, now).await?;
+        txn = working.add(txn.when(working.rollout.unchanged()), &write);
+    }
+    let Some(kept) = &working.route else { return Ok(txn) };
+    let mut route = kept.value.clone();
+    if let Some(committed) = &mut route.committed {
+        let routed = |region: &&tradewind_core::RegionName| {
+            committed.regions.contains(region) || change.region() == Some(*region)
+        };
+        committed.regions = working.rollout.value.regions.iter().filter(routed).cloned().collect();
+        committed.epoch = epoch;
+    }
+    Ok(txn.when(kept.unchanged()).then(put(&kept.key, &route)))
+}
+
+async fn fail(working: &Working, repository: &Repository, failure: RolloutFailure, now: Timestamp) -> Result<Txn> {
+    let mut rollout = working.rollout.value.clone();
+    admission::end_before_switch(repository, &working.deployment, &working.rollout, &mut rollout, failure, now).await
+}
+
+/// The old slot is given up; the sweep that follows empties it.
+fn retire(working: &Working, now: Timestamp) -> Txn {
+    let mut deployment = working.deployment.value.clone();
+    deployment.slots[working.slot().other()] = None;
+    debug_assert_ne!(working.rollout.value.state, RolloutState::Regions, "only what was routed is retired");
+    fleet(working, &Change::Retire, now)
+        .when(working.deployment.unchanged())
+        .then(put(&working.deployment.key, &deployment))
+}
+
+fn write_route(working: &Working, route: &Route) -> Txn {
+    let key = keys::route(&route.model);
+    let unchanged = working.route.as_ref().map_or_else(|| Compare::absent(&key), |kept| kept.unchanged());
+    Txn::new().when(unchanged).then(put(key, route))
+}

@@ -1,0 +1,249 @@
+//! The working copy of one rollout: what the store holds, kept decoded, and each change as operations on it.
+
+use std::collections::BTreeMap;
+
+use tradewind_core::{
+    Epoch, Generation, RegionName, Slot, Timestamp,
+    assignment::{Assignment, SlotAssignment},
+    deployment::{Deployment, Revision},
+    event::{EventKind, EventRecord, Severity},
+    rollout::{RegionPhase, RegionRecord, Rollout, plan::Change},
+    route::{Route, RouteState},
+};
+use tradewind_store::{Compare, Op, Txn};
+
+use crate::{
+    keys,
+    repository::{Kept, Repository, Result, put},
+};
+
+#[derive(Debug)]
+pub(super) struct Working {
+    pub deployment: Kept<Deployment>,
+    pub rollout: Kept<Rollout>,
+    pub revision: Revision,
+    pub route: Option<Kept<Route>>,
+    /// Of every region of the rollout.
+    pub records: BTreeMap<RegionName, RegionRecord>,
+    /// As far as they have been read.
+    assignments: BTreeMap<RegionName, Option<Kept<Assignment>>>,
+}
+
+/// A region's part of a transaction, and what it makes of the working copy once committed.
+pub(super) struct RegionWrite {
+    region: RegionName,
+    record: RegionRecord,
+    assignment: Option<Assignment>,
+    event: Option<Op>,
+}
+
+impl Working {
+    /// Reads everything; `None` if the deployment is gone or is being written at this moment.
+    pub(super) async fn load(repository: &Repository, deployment: Kept<Deployment>) -> Result<Option<Self>> {
+        let model = deployment.value.model.clone();
+        let number = deployment.value.latest_rollout;
+        let Some(rollout) = repository.get::<Rollout>(keys::rollout(&model, number)).await? else { return Ok(None) };
+        let key = keys::revision(&model, rollout.value.revision);
+        let Some(revision) = repository.get::<Revision>(key).await? else { return Ok(None) };
+        let mut records = rollout.value.new_records();
+        for kept in repository.list::<RegionRecord>(keys::records(&model, number)).await?.items {
+            records.insert(kept.value.region.clone(), kept.value);
+        }
+        let route = repository.get::<Route>(keys::route(&model)).await?;
+        let assignments = BTreeMap::new();
+        Ok(Some(Self { deployment, rollout, revision: revision.value, route, records, assignments }))
+    }
+
+    /// The newest epoch that the gateways were told of in this rollout.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.deployment.value.latest_epoch
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.rollout.value.slot
+    }
+
+    async fn assignment(&mut self, repository: &Repository, region: &RegionName) -> Result<Option<Kept<Assignment>>> {
+        if let Some(known) = self.assignments.get(region) {
+            return Ok(known.clone());
+        }
+        let kept = repository.get::<Assignment>(keys::assignment(region, &self.deployment.value.model)).await?;
+        self.assignments.insert(region.clone(), kept.clone());
+        Ok(kept)
+    }
+
+    /// What a change of a region writes.
+    pub(super) async fn region_write(
+        &mut self,
+        repository: &Repository,
+        change: &Change,
+        region: &RegionName,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<RegionWrite> {
+        let mut record =
+            self.records.get(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
+        change.apply_region(&self.rollout.value, &mut record, epoch, now);
+        let before = self.assignment(repository, region).await?;
+        let slot = self.slot();
+        let assignment = match change {
+            Change::Begin { .. } | Change::Resume { .. } => {
+                Some(self.assign(before, region, |slots| slots.insert(slot, self.candidate(record.attempt))))
+            }
+            Change::Deployed { .. } => Some(self.amend(before, region, |held| held.monitored = true)),
+            Change::Monitored { .. } => {
+                let attempt = record.attempt;
+                Some(self.amend(before, region, |held| held.verify = Some(attempt)))
+            }
+            Change::Extend { .. } => Some(self.amend(before, region, |held| held.armed = true)),
+            Change::AttemptFailed { .. } if record.phase == RegionPhase::Failed => {
+                Some(self.assign(before, region, |slots| slots.remove(&slot)))
+            }
+            _ => None,
+        };
+        let event = self.region_event(change, &record, now);
+        Ok(RegionWrite { region: region.clone(), record, assignment, event })
+    }
+
+    /// The region takes users from the committed route's epoch on.
+    pub(super) async fn arm_write(
+        &mut self,
+        repository: &Repository,
+        region: &RegionName,
+        epoch: Epoch,
+    ) -> Result<Option<RegionWrite>> {
+        let Some(record) = self.records.get(region).filter(|record| record.routed_at.is_none()) else { return Ok(None) };
+        let record = RegionRecord { routed_at: Some(epoch), ..record.clone() };
+        let before = self.assignment(repository, region).await?;
+        let assignment = Some(self.amend(before, region, |held| held.armed = true));
+        Ok(Some(RegionWrite { region: region.clone(), record, assignment, event: None }))
+    }
+
+    fn candidate(&self, attempt: u32) -> SlotAssignment {
+        let spec = &self.revision.spec;
+        SlotAssignment {
+            revision: self.revision.number,
+            version: spec.version,
+            digest: spec.digest,
+            scale: spec.scale,
+            health: spec.health,
+            attempt,
+            monitored: false,
+            verify: None,
+            armed: false,
+        }
+    }
+
+    fn assign(
+        &self,
+        before: Option<Kept<Assignment>>,
+        region: &RegionName,
+        change: impl FnOnce(&mut BTreeMap<Slot, SlotAssignment>) -> Option<SlotAssignment>,
+    ) -> Assignment {
+        let mut assignment = before.map_or_else(
+            || Assignment {
+                region: region.clone(),
+                model: self.deployment.value.model.clone(),
+                // Above every generation that an earlier assignment of this region and model had: each of its changes
+                // was a revision of the store, and it was swept after the deployment had changed.
+                generation: Generation(self.deployment.mod_revision.get()),
+                slots: BTreeMap::new(),
+            },
+            |kept| kept.value,
+        );
+        assignment.generation = assignment.generation.next();
+        change(&mut assignment.slots);
+        assignment
+    }
+
+    fn amend(
+        &self,
+        before: Option<Kept<Assignment>>,
+        region: &RegionName,
+        change: impl FnOnce(&mut SlotAssignment),
+    ) -> Assignment {
+        let slot = self.slot();
+        self.assign(before, region, |slots| {
+            if let Some(held) = slots.get_mut(&slot) {
+                change(held);
+            }
+            None
+        })
+    }
+
+    /// Adds a region's writes to a transaction that must not happen if anybody else wrote them.
+    pub(super) fn add(&self, mut txn: Txn, write: &RegionWrite) -> Txn {
+        let model = &self.deployment.value.model;
+        let key = keys::record(model, self.rollout.value.number, &write.region);
+        txn = txn.then(put(key, &write.record));
+        if let Some(assignment) = &write.assignment {
+            let key = keys::assignment(&write.region, model);
+            let unchanged = match self.assignments.get(&write.region) {
+                Some(Some(kept)) => kept.unchanged(),
+                _ => Compare::absent(&key),
+            };
+            txn = txn.when(unchanged).then(put(key, assignment));
+        }
+        match &write.event {
+            Some(event) => txn.then(event.clone()),
+            None => txn,
+        }
+    }
+
+    /// Takes over what was committed.
+    pub(super) fn committed(&mut self, write: RegionWrite, revision: tradewind_store::Revision) {
+        if let Some(value) = write.assignment {
+            let key = keys::assignment(&write.region, &self.deployment.value.model);
+            self.assignments.insert(write.region.clone(), Some(Kept { key, value, mod_revision: revision }));
+        }
+        self.records.insert(write.region, write.record);
+    }
+
+    /// The route that is offered: all regions that are verified.
+    pub(super) fn offered(&self, epoch: Epoch) -> RouteState {
+        let verified = |region: &&RegionName| {
+            self.records.get(*region).is_some_and(|record| record.phase == RegionPhase::Verified)
+        };
+        RouteState {
+            epoch,
+            live: self.slot(),
+            revision: self.revision.number,
+            version: self.revision.spec.version,
+            regions: self.rollout.value.regions.iter().filter(verified).cloned().collect(),
+            health: self.revision.spec.health,
+        }
+    }
+
+    fn region_event(&self, change: &Change, record: &RegionRecord, now: Timestamp) -> Option<Op> {
+        let revision = self.rollout.value.revision;
+        let (kind, severity, message) = match change {
+            Change::Verified { .. } => {
+                let detail = record.verify.as_ref().map_or("", |step| step.detail.as_str());
+                (EventKind::RolloutRegion, Severity::Info, format!("revision {revision} is verified: {detail}"))
+            }
+            Change::AttemptFailed { action, failure, .. } => {
+                let cause = failure.causes.first().map(|cause| format!(": {cause}")).unwrap_or_default();
+                let attempts = self.rollout.value.strategy.retries + 1;
+                let message = format!(
+                    "revision {revision}, attempt {} of {attempts} to {} failed: {}{cause}",
+                    record.attempt,
+                    action.words(),
+                    failure.message
+                );
+                (EventKind::RolloutRegion, Severity::Warning, message)
+            }
+            Change::Defer { detail, .. } => {
+                (EventKind::RegionDeferred, Severity::Warning, format!("revision {revision} is deferred: {detail}"))
+            }
+            Change::Extend { .. } => {
+                (EventKind::RegionCaughtUp, Severity::Info, format!("caught up with revision {revision} and takes traffic"))
+            }
+            _ => return None,
+        };
+        let model = self.deployment.value.model.clone();
+        let unique = format!("{model}/{}/{}/{kind:?}/{}", self.rollout.value.number, record.region, record.attempt);
+        let event =
+            EventRecord { at: now, severity, kind, region: Some(record.region.clone()), model: Some(model), message };
+        Some(put(keys::event(now, &unique), &event))
+    }
+}
