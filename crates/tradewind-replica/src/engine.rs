@@ -64,12 +64,17 @@ pub(crate) enum InferError {
     Stopping,
     #[error("the inference took longer than {} s", INFERENCE_LIMIT.as_secs())]
     Deadline,
-    /// The model cannot take these values.
+    /// An operator cannot take these values: the request's doing, or else golden cases would have failed too. A
+    /// server error here would let any client make a healthy version look broken.
     #[error("the model refused the input: {0}")]
-    Invalid(String),
+    Refused(String),
+    /// ONNX Runtime's own doing, such as memory that ran out.
     #[error("the inference failed: {0}")]
     Failed(String),
 }
+
+/// What ONNX Runtime writes before the name of the operator that failed.
+const RUNNING: &str = "while running ";
 
 enum Message {
     Run(Job),
@@ -159,21 +164,26 @@ fn run(session: &mut Session, inputs: Vec<DynValue>, options: &RunOptions) -> Re
     let outputs = session.run_with_options(inputs.as_slice(), options).map_err(|error| {
         tracing::debug!(error = error.message(), "inference failed");
         let reason = reason(error.message());
-        if error.code() == ErrorCode::InvalidArgument {
-            InferError::Invalid(reason)
-        } else {
-            InferError::Failed(reason)
-        }
+        if is_refusal(&error) { InferError::Refused(reason) } else { InferError::Failed(reason) }
     })?;
     let values = outputs.into_iter().map(|(_, value)| value).collect();
     Ok(Outputs { values, took: started.elapsed() })
+}
+
+/// Operators report a precondition that the values do not meet as invalid, or as a plain failure.
+fn is_refusal(error: &ort::Error) -> bool {
+    match error.code() {
+        ErrorCode::InvalidArgument => true,
+        ErrorCode::GenericFailure => error.message().contains(RUNNING),
+        _ => false,
+    }
 }
 
 /// What a user can do something with: ONNX Runtime's messages carry the paths and functions of its own sources.
 fn reason(message: &str) -> String {
     let detail = message.split_once("Status Message: ").map_or(message, |(_, detail)| detail);
     let detail = detail.rsplit_once(" was false. ").map_or(detail, |(_, detail)| detail);
-    let node = message.split_once("while running ").and_then(|(_, rest)| rest.split_once(" node."));
+    let node = message.split_once(RUNNING).and_then(|(_, rest)| rest.split_once(" node."));
     match node {
         Some((operator, _)) if detail.starts_with('/') => format!("operator {operator}"),
         Some((operator, _)) => format!("operator {operator}: {}", detail.trim()),

@@ -20,12 +20,13 @@ pub(crate) enum Reason {
     Overloaded,
     Stopping,
     Deadline,
+    Refused,
     Inference,
     Encoding,
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Invalid, "invalid"),
         (Self::TooLarge, "too_large"),
         (Self::UnknownModel, "unknown_model"),
@@ -33,6 +34,7 @@ impl Reason {
         (Self::Overloaded, "overloaded"),
         (Self::Stopping, "stopping"),
         (Self::Deadline, "deadline"),
+        (Self::Refused, "refused"),
         (Self::Inference, "inference"),
         (Self::Encoding, "encoding"),
     ];

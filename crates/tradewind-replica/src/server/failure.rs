@@ -52,7 +52,7 @@ impl From<InferError> for Failure {
             InferError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
             InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Reason::Stopping),
             InferError::Deadline => (StatusCode::GATEWAY_TIMEOUT, Reason::Deadline),
-            InferError::Invalid(_) => (StatusCode::BAD_REQUEST, Reason::Invalid),
+            InferError::Refused(_) => (StatusCode::BAD_REQUEST, Reason::Refused),
             InferError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, Reason::Inference),
         };
         Self::new(status, reason, error.to_string())

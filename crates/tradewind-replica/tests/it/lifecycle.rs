@@ -1,11 +1,13 @@
 //! Loading, overload, cancellation, shutdown.
 
-use std::error::Error as _;
+use std::{error::Error as _, os::fd::OwnedFd, process::Stdio};
 
 use reqwest::StatusCode;
-use tokio::task::JoinSet;
+use tokio::{process::Command, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tradewind_replica::{Listen, run};
 
-use crate::replica::{DEADLINE, Replica, answer};
+use crate::replica::{DEADLINE, Replica, answer, options};
 
 /// Loops inside the model `n` times.
 fn spin(n: u64) -> String {
@@ -98,4 +100,37 @@ async fn a_shutdown_answers_what_was_accepted() {
     let answer = accepted.await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
+}
+
+/// Marks the child of the test below.
+const CHILD: &str = "TRADEWIND_TEST_CHILD";
+
+/// Runs this very test again as a child, whose descriptor 3 is a socket that this process bound.
+#[tokio::test]
+async fn it_takes_over_a_socket_that_its_parent_bound() {
+    if std::env::var_os(CHILD).is_some() {
+        run(options("add", Listen::Inherited), CancellationToken::new()).await.unwrap();
+        return;
+    }
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v2/health/live", socket.local_addr().unwrap());
+    // The shell does what the agent does between fork and exec.
+    let _child = Command::new("sh")
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --exact \"$1\" 3<&0 0</dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .arg("lifecycle::it_takes_over_a_socket_that_its_parent_bound")
+        .env(CHILD, "1")
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let live = answer(crate::replica::client().get(url)).await;
+    assert_eq!((live.status, live.text.as_str()), (StatusCode::OK, "{\"live\":true}"));
+}
+
+#[tokio::test]
+async fn without_a_passed_socket_it_says_so() {
+    let error = run(options("add", Listen::Inherited), CancellationToken::new()).await.unwrap_err();
+    assert_eq!(error.to_string(), "no listening socket was passed down: `LISTEN_FDS` is not set, expected 1");
 }

@@ -1,5 +1,7 @@
 //! A replica as its clients see it: `run` in this process, on an ephemeral port, over HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod hostile;
 mod infer;
 mod inspect;

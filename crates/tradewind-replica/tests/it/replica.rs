@@ -41,25 +41,17 @@ impl Answer {
 }
 
 impl Replica {
-    /// Serves `<model>.onnx` as version 3 of `<model>`; does not wait for it to load.
+    /// Serves `<model>.onnx` of `bundle`; does not wait for it to load.
     pub(crate) async fn spawn_in(bundle: PathBuf, model: &str) -> Self {
         if let Err(error) = locate_onnxruntime() {
             panic!("{error}");
         }
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let options = ReplicaOptions {
-            id: format!("{model}-test"),
-            model: model.parse().unwrap(),
-            version: "3".parse().unwrap(),
-            bundle,
-            model_file: format!("{model}.onnx"),
-            threads: NonZeroUsize::MIN,
-            listen: Listen::Bound(socket),
-        };
+        let options = ReplicaOptions { bundle, ..options(model, Listen::Bound(socket)) };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(options, shutdown.clone()));
-        Self { address, client: reqwest::Client::new(), shutdown, running }
+        Self { address, client: client(), shutdown, running }
     }
 
     /// Serves `model` and waits until it is ready.
@@ -99,6 +91,25 @@ impl Replica {
         self.shutdown.cancel();
         self.ended().await.expect("it stops cleanly");
     }
+}
+
+/// Version 3 of `model`, out of `<model>.onnx` beside these tests.
+pub(crate) fn options(model: &str, listen: Listen) -> ReplicaOptions {
+    ReplicaOptions {
+        id: format!("{model}-test"),
+        model: model.parse().unwrap(),
+        version: "3".parse().unwrap(),
+        bundle: models(),
+        model_file: format!("{model}.onnx"),
+        threads: NonZeroUsize::MIN,
+        listen,
+    }
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    // reqwest asks for a provider even where nothing is encrypted; another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
