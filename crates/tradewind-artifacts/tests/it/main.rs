@@ -1,0 +1,56 @@
+//! Bundles as strangers might send them, transfers that break, disks that change behind our back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod blobs;
+mod bundles;
+mod hostile;
+mod installs;
+mod repairs;
+mod source;
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+
+/// The beginning of a real ONNX file: IR version 8, producer `pytorch`.
+const ONNX_START: &[u8] = b"\x08\x08\x12\x07pytorch";
+
+/// A directory with these files.
+fn directory(files: &[(&str, &[u8])]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        write(directory.path(), path, content);
+    }
+    directory
+}
+
+fn write(root: &Path, path: &str, content: &[u8]) {
+    let place = root.join(path);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(place, content).unwrap();
+}
+
+/// Every file below a directory, sorted, relative to it.
+fn files_below(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// An error with its causes, as the edge prints it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
