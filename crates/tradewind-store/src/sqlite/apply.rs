@@ -77,12 +77,16 @@ pub(super) fn compact(state: &mut State, revision: Revision) -> Result<Applied, 
 
 /// Takes away at most `limit` rows that no revision sees any more, and says how many there were.
 pub(super) fn sweep(tx: &Transaction<'_>, compacted: Revision, limit: u64) -> rusqlite::Result<u64> {
-    let swept = tx
-        .prepare_cached(
-            "DELETE FROM history WHERE id IN
-             (SELECT id FROM history INDEXED BY history_by_visibility WHERE superseded <= ?1 LIMIT ?2)",
-        )?
-        .execute((compacted, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut swept = 0;
+    let mut garbage = tx.prepare_cached(
+        "SELECT id FROM history INDEXED BY history_by_visibility WHERE superseded <= ?1 ORDER BY superseded LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let ids: Vec<i64> = garbage.query_map((compacted, limit), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for id in ids {
+        tx.prepare_cached("DELETE FROM contents WHERE id = ?1")?.execute([id])?;
+        swept += tx.prepare_cached("DELETE FROM history WHERE id = ?1")?.execute([id])?;
+    }
     Ok(swept as u64)
 }
 
@@ -111,8 +115,9 @@ fn finish(state: &mut State, put: u64, deleted: u64) -> Applied {
 fn holds(tx: &Transaction<'_>, compare: &Compare) -> rusqlite::Result<bool> {
     let found = tx
         .prepare_cached(
-            "SELECT key, value, create_revision, revision, version, lease
-             FROM history INDEXED BY history_by_visibility WHERE superseded IS NULL AND key = ?1",
+            "SELECT h.key, c.value, h.create_revision, h.revision, h.version, h.lease
+             FROM history h INDEXED BY history_by_visibility JOIN contents c USING (id)
+             WHERE h.superseded IS NULL AND h.key = ?1",
         )?
         .query_row([compare.key.as_bytes()], |row| schema::key_value(row, 0))
         .optional()?;
@@ -143,10 +148,10 @@ fn put(
         .optional()?;
     let (create_revision, version) = former.unwrap_or((revision, 0));
     tx.prepare_cached(
-        "INSERT INTO history (key, revision, create_revision, version, lease, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO history (key, revision, create_revision, version, lease) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute((key.as_bytes(), revision, create_revision, version + 1, lease, value))
-    .map(drop)
+    .execute((key.as_bytes(), revision, create_revision, version + 1, lease))?;
+    tx.prepare_cached("INSERT INTO contents VALUES (?1, ?2)")?.execute((tx.last_insert_rowid(), value)).map(drop)
 }
 
 fn delete(tx: &Transaction<'_>, revision: Revision, selector: &Selector) -> rusqlite::Result<u64> {

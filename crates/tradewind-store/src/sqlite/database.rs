@@ -6,6 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::broadcast;
 
 use super::{
+    SqliteOptions,
     apply::{self, Applied},
     leases::Leases,
     read,
@@ -24,10 +25,14 @@ const CHECKPOINT_ROWS: u64 = 1000;
 /// Rows that are swept at once while there is nothing else to do.
 const IDLE_SWEEP_ROWS: u64 = 512;
 
+/// What deletes may take beyond the size limit, so that a full store can be emptied.
+const RESERVED_BYTES: u64 = 16 * 1024 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
     state: State,
+    max_bytes: u64,
     retained_revisions: u64,
     recent: broadcast::Sender<Recent>,
     /// Whether rows may be left that no revision sees.
@@ -46,11 +51,12 @@ pub(super) struct Committed {
 }
 
 impl Database {
-    pub(super) fn new(connection: Connection, state: State, retained_revisions: u64, lock: File) -> Self {
+    pub(super) fn new(connection: Connection, state: State, options: &SqliteOptions, lock: File) -> Self {
         Self {
             connection,
             state,
-            retained_revisions,
+            max_bytes: options.max_bytes,
+            retained_revisions: options.retained_revisions,
             recent: broadcast::Sender::new(MAX_RECENT),
             has_garbage: true,
             rows_since_checkpoint: 0,
@@ -79,6 +85,11 @@ impl Database {
 
     fn try_commit(&mut self, work: &[&Work], leases: &Leases) -> rusqlite::Result<Committed> {
         let before = self.state;
+        let puts = work.iter().any(|work| work.puts());
+        schema::limit_size(
+            &self.connection,
+            if puts { self.max_bytes } else { self.max_bytes.saturating_add(RESERVED_BYTES) },
+        )?;
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut group = Group { state: before, responses: Vec::new(), recent: Vec::new(), rows: 0 };
         for work in work {
@@ -121,6 +132,7 @@ impl Database {
     }
 
     fn try_sweep(&mut self) -> rusqlite::Result<u64> {
+        schema::limit_size(&self.connection, self.max_bytes.saturating_add(RESERVED_BYTES))?;
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let swept = apply::sweep(&tx, self.state.compacted, IDLE_SWEEP_ROWS)?;
         commit(tx)?;

@@ -13,17 +13,16 @@ use super::{
     SqliteOptions, apply,
     database::Database,
     read::READERS,
-    schema::{self, SCHEMA_VERSION, State},
+    schema::{self, PAGE_BYTES, SCHEMA_VERSION, State},
 };
 use crate::Incarnation;
 
 const DATABASE_FILE: &str = "store.db";
 const LOCK_FILE: &str = "lock";
-const PAGE_BYTES: u64 = 4096;
 /// How long to wait for another connection, such as an operator's `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The write-ahead log is cut down to this when it begins anew.
-const LOG_BYTES: u64 = 64 * 1024 * 1024;
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -54,7 +53,7 @@ pub(super) fn open(directory: &Path, options: &SqliteOptions) -> Result<Opened, 
         path: path.clone(),
         source: Box::new(source),
     };
-    let mut connection = open_writer(&path, options).map_err(failed)?;
+    let mut connection = open_writer(&path).map_err(failed)?;
     let found = schema::version(&connection).map_err(failed)?;
     if found != 0 && found != SCHEMA_VERSION {
         return Err(OpenError::Format { path, found });
@@ -63,7 +62,7 @@ pub(super) fn open(directory: &Path, options: &SqliteOptions) -> Result<Opened, 
     let incarnation = schema::incarnation(&connection).map_err(failed)?;
     let readers = (0..READERS).map(|_| open_reader(&path)).collect::<Result<_, _>>().map_err(failed)?;
     sync_directory(directory)?;
-    Ok(Opened { incarnation, database: Database::new(connection, state, options.retained_revisions, lock), readers })
+    Ok(Opened { incarnation, database: Database::new(connection, state, options, lock), readers })
 }
 
 /// Makes the directory if need be, and locks it for as long as the file is kept open.
@@ -95,18 +94,15 @@ pub(super) fn io_error(attempted: &'static str, path: &Path) -> impl Fn(io::Erro
     move |source| OpenError::Io { attempted, path: path.to_owned(), source }
 }
 
-fn open_writer(path: &Path, options: &SqliteOptions) -> rusqlite::Result<Connection> {
+fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let log_bytes = i64::try_from(LOG_BYTES).unwrap_or(i64::MAX);
-    connection.pragma_update_and_check(None, "journal_size_limit", log_bytes, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    let max_pages = i64::try_from(options.max_bytes / PAGE_BYTES).unwrap_or(i64::MAX);
-    connection.pragma_update_and_check(None, "max_page_count", max_pages, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

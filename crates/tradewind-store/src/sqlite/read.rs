@@ -1,9 +1,6 @@
 //! Reading: connections that only read, and the queries. Each read is one SQLite transaction, so it sees one revision.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Row, types::ValueRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -104,19 +101,22 @@ pub(super) fn range(tx: &Connection, range: &Range) -> Result<RangeResponse, Fai
         begin = begin.max(successor(after));
     }
     // What is visible now has an index of its own; the past is found among all changes of the keys.
-    let visible = if at == state.revision {
-        "INDEXED BY history_by_visibility WHERE superseded IS NULL AND ?3 >= revision"
+    let (index, visible) = if at == state.revision {
+        ("history_by_visibility", "superseded IS NULL AND ?3 >= revision")
     } else {
-        "INDEXED BY history_by_key WHERE revision <= ?3 AND (superseded IS NULL OR superseded > ?3)"
+        ("history_by_key", "revision <= ?3 AND (superseded IS NULL OR superseded > ?3)")
     };
-    let from = format!("FROM history {visible} AND key >= ?1 AND key < ?2");
+    let (table, keys) = (format!("history INDEXED BY {index}"), format!("{visible} AND key >= ?1 AND key < ?2"));
     if range.want == Want::Count {
-        let count: i64 =
-            tx.prepare_cached(&format!("SELECT count(*) {from}"))?.query_row((&begin, &end, at), |row| row.get(0))?;
+        let sql = format!("SELECT count(*) FROM {table} WHERE {keys}");
+        let count: i64 = tx.prepare_cached(&sql)?.query_row((&begin, &end, at), |row| row.get(0))?;
         return Ok(RangeResponse { revision: at, kvs: Vec::new(), more: false, count: count.unsigned_abs() });
     }
-    let value = if range.want == Want::Keys { "NULL" } else { "value" };
-    let sql = format!("SELECT key, {value}, create_revision, revision, version, lease {from} ORDER BY key");
+    let (value, contents) = if range.want == Want::Keys { ("NULL", "") } else { ("value", "JOIN contents USING (id)") };
+    let sql = format!(
+        "SELECT key, {value}, create_revision, revision, version, lease FROM {table} {contents}
+         WHERE {keys} ORDER BY key"
+    );
     let mut statement = tx.prepare_cached(&sql)?;
     let (kvs, more) =
         page(statement.query_map((&begin, &end, at), |row| schema::key_value(row, 0))?, range.page_keys())?;
@@ -167,11 +167,13 @@ pub(super) fn changes(
     newest: Revision,
 ) -> rusqlite::Result<Stretch> {
     let mut statement = tx.prepare_cached(
-        "SELECT h.key, h.value, h.create_revision, h.revision, h.version, h.lease, h.value IS NULL,
-                p.key, p.value, p.create_revision, p.revision, p.version, p.lease
+        "SELECT h.key, hc.value, h.create_revision, h.revision, h.version, h.lease,
+                p.key, pc.value, p.create_revision, p.revision, p.version, p.lease
          FROM history h INDEXED BY history_by_revision
+         LEFT JOIN contents hc ON hc.id = h.id
          LEFT JOIN history p INDEXED BY history_by_visibility
                 ON p.superseded = h.revision AND p.key = h.key AND p.revision < h.revision
+         LEFT JOIN contents pc ON pc.id = p.id
          WHERE h.revision >= ?1 AND h.key >= ?2 AND h.key < ?3
          ORDER BY h.revision, h.id",
     )?;
@@ -193,10 +195,10 @@ pub(super) fn changes(
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let mut now = schema::key_value(row, 0)?;
-    let existed = row.get_ref(7)? != ValueRef::Null;
-    let prev = existed.then(|| schema::key_value(row, 7)).transpose()?;
-    Ok(if row.get(6)? { Event::Delete { key: mem::take(&mut now.key), prev } } else { Event::Put { now, prev } })
+    let now = schema::key_value(row, 0)?;
+    let existed = row.get_ref(6)? != ValueRef::Null;
+    let prev = existed.then(|| schema::key_value(row, 6)).transpose()?;
+    Ok(if now.version == 0 { Event::Delete { key: now.key, prev } } else { Event::Put { now, prev } })
 }
 
 /// What an event weighs in a page; the constant stands for what is not key or value.

@@ -1,9 +1,12 @@
 //! What is on the disk.
 //!
 //! `history` has one row for each change. A row is visible at a revision r if `revision <= r` and `superseded` is
-//! null or above r. A delete is a row with a null value, superseded by its own revision, hence never visible. So what
+//! null or above r. A delete is a row of version 0, superseded by its own revision, hence never visible. So what
 //! compaction may take away is simply what is superseded at or before the compact revision, and a row that is
 //! visible now is one that is not superseded.
+//!
+//! Values are rows of their own, by the id of the change: superseding a change must not write its value again, all
+//! the less since a full store could then not delete.
 
 use rusqlite::{
     Connection, Row, ToSql, Transaction,
@@ -16,6 +19,8 @@ use crate::{Error, Incarnation, KeyValue, LeaseId, Revision};
 pub(super) const SCHEMA_VERSION: i64 = 1;
 /// Kept in SQLite's `application_id`: "twnd".
 const APPLICATION_ID: i64 = 0x7477_6e64;
+
+pub(super) const PAGE_BYTES: u64 = 4096;
 
 const TABLES: &str = "
     CREATE TABLE state (
@@ -32,8 +37,12 @@ const TABLES: &str = "
         superseded      INTEGER,
         create_revision INTEGER NOT NULL,
         version         INTEGER NOT NULL,
-        lease           INTEGER,
-        value           BLOB                 -- last, so that large ones are not read with the rest
+        lease           INTEGER
+    ) STRICT;
+
+    CREATE TABLE contents (
+        id    INTEGER PRIMARY KEY,
+        value BLOB NOT NULL
     ) STRICT;
 
     CREATE UNIQUE INDEX history_by_key ON history (key, revision);
@@ -117,13 +126,19 @@ pub(super) fn set_incarnation(connection: &Connection, incarnation: &Incarnation
     connection.execute("UPDATE state SET incarnation = ?1", [incarnation.as_str()]).map(drop)
 }
 
+/// How large the database may become; never below what it is.
+pub(super) fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let pages = i64::try_from(bytes / PAGE_BYTES).unwrap_or(i64::MAX);
+    connection.prepare_cached(&format!("PRAGMA max_page_count = {pages}"))?.query_row([], |_| Ok(()))
+}
+
 pub(super) fn bytes_in_use(connection: &Connection) -> rusqlite::Result<u64> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok((pages * pragma("page_size")?).unsigned_abs())
 }
 
-/// Reads six columns from `first` on: key, value, create revision, revision, version, lease.
+/// Reads six columns from `first` on: key, value, create revision, revision, version, lease. The value may be null.
 pub(super) fn key_value(row: &Row<'_>, first: usize) -> rusqlite::Result<KeyValue> {
     Ok(KeyValue {
         key: row.get::<_, Key>(first)?.0,

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{database::Database, leases::Leases, schema::Failure};
-use crate::{Batch, Error, LeaseId, Result, Revision, Txn, TxnResponse};
+use crate::{Batch, Error, LeaseId, Op, Result, Revision, Txn, TxnResponse};
 
 /// How many callers may wait for the writer; more wait to be let in.
 const MAX_WAITING: usize = 256;
@@ -26,6 +26,13 @@ pub(super) enum Work {
     Txn(Txn),
     EndLease(LeaseId),
     Compact(Revision),
+}
+
+impl Work {
+    /// Whether it adds more than the note that something is gone.
+    pub(super) fn puts(&self) -> bool {
+        matches!(self, Self::Txn(txn) if txn.ops.iter().any(|op| matches!(op, Op::Put { .. })))
+    }
 }
 
 /// A revision that was just committed.
