@@ -132,5 +132,6 @@ async fn it_takes_over_a_socket_that_its_parent_bound() {
 #[tokio::test]
 async fn without_a_passed_socket_it_says_so() {
     let error = run(options("add", Listen::Inherited), CancellationToken::new()).await.unwrap_err();
-    assert_eq!(error.to_string(), "no listening socket was passed down: `LISTEN_FDS` is not set, expected 1");
+    let expected = "0 listening sockets were passed down, expected one (LISTEN_FDS=1 and LISTEN_PID of this process)";
+    assert_eq!(error.to_string(), expected);
 }
