@@ -1,1 +1,26 @@
-fn main() {}
+//! The `tradewind` binary: verbs that talk to a control plane, and the entry points of the roles.
+//!
+//! The verbs are clients like any other: what they can do, anybody can do over the API.
+
+use std::process::ExitCode;
+
+mod cli;
+mod commands;
+mod failure;
+mod outage;
+mod session;
+mod settings;
+mod terminal;
+mod usage;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    let format = cli.command.format();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(format),
+    }
+}

@@ -1,0 +1,71 @@
+//! The verbs, one file each.
+
+use std::future::Future;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+    session::Session,
+    settings::Connection,
+};
+
+pub(crate) mod completion;
+pub(crate) mod deploy;
+pub(crate) mod events;
+pub(crate) mod history;
+pub(crate) mod infer;
+pub(crate) mod logs;
+pub(crate) mod models;
+pub(crate) mod reference;
+pub(crate) mod regions;
+pub(crate) mod rollout;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod undeploy;
+
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let to = &cli.connection;
+    let verbose = cli.verbose;
+    match cli.command {
+        Command::Models(args) => converse(to, verbose, async |session| models::run(args, &session).await),
+        Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
+        Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
+        Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
+        Command::Rollout(args) => converse(to, verbose, async |session| rollout::run(args, &session).await),
+        Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
+        Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
+        Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
+        Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
+        Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
+        Command::Token(args) => token::run(&args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Reference(args) => reference::run(&args),
+    }
+}
+
+/// Runs a verb that talks to a control plane.
+fn converse<F: Future<Output = Result<(), Failure>>>(
+    connection: &Connection,
+    verbose: u8,
+    verb: impl FnOnce(Session) -> F,
+) -> Result<(), Failure> {
+    log_to_stderr(verbose);
+    let session = Session::open(connection)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("cannot start the async runtime").cause(error.to_string()))?;
+    runtime.block_on(verb(session))
+}
+
+/// Verbs log nothing unless asked to.
+fn log_to_stderr(verbose: u8) {
+    let filter = match verbose {
+        0 => return,
+        1 => "warn,tradewind=debug,tradewind_api=debug",
+        _ => "debug",
+    };
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,176 @@
+//! `tradewind deploy`: writes the deployment, then only watches its rollout, which needs nobody to watch it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use tradewind_api::deploy::{DeployAnswer, RolloutView};
+use tradewind_core::{
+    ModelName, RegionName, RolloutNumber,
+    deployment::{MaxParallel, OnFailure},
+    duration::Span,
+};
+
+use super::models::push;
+use crate::{
+    failure::Failure,
+    session::Session,
+    terminal::{self, Format, OutputArgs},
+};
+
+mod file;
+mod follow;
+mod lines;
+mod plan;
+mod progress;
+mod request;
+mod verdict;
+
+use follow::{End, Until};
+use progress::Progress;
+
+/// Bring a model to regions: verified in each of them before it gets traffic
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind deploy --regions us-east1,europe-west1 examples/digits/v1
+  tradewind deploy digits:2 --max-parallel all --wait")]
+pub(crate) struct Args {
+    /// A model of the registry (NAME or NAME:VERSION), or what is pushed first: a path with a `/`, an .onnx file, a URL
+    #[arg(required_unless_present = "file")]
+    model: Option<String>,
+    /// All regions of the deployment, separated by commas [default: those it has]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    regions: Vec<RegionName>,
+    /// Read the deployment from a file; flags come before it
+    #[arg(short, long, value_name = "deployment.toml")]
+    file: Option<PathBuf>,
+    /// The model's name, when it is pushed [default: from the manifest, else from the path]
+    #[arg(long)]
+    name: Option<ModelName>,
+    #[command(flatten)]
+    strategy: StrategyArgs,
+    #[command(flatten)]
+    scale: ScaleArgs,
+    /// Leave the regions that serve now and are not listed
+    #[arg(long)]
+    prune: bool,
+    /// Take over from a rollout that has not switched yet
+    #[arg(long)]
+    replace: bool,
+    /// Print the plan and the difference to what runs, and deploy nothing; a path is pushed
+    #[arg(long)]
+    dry_run: bool,
+    /// Start the rollout and return at once
+    #[arg(long, conflicts_with = "dry_run")]
+    detach: bool,
+    /// Stay until the soak has its verdict; exit code 1 if the rollout failed
+    #[arg(long, conflicts_with_all = ["detach", "dry_run"])]
+    wait: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rollout")]
+struct StrategyArgs {
+    /// How many regions are worked on at once [default: 1]
+    #[arg(long, value_name = "N|all", value_parser = request::parse_max_parallel)]
+    max_parallel: Option<MaxParallel>,
+    /// What happens when a region has failed [default: stop]
+    #[arg(long, value_name = "stop|continue", value_parser = request::parse_on_failure)]
+    on_failure: Option<OnFailure>,
+    /// Further attempts for a region that failed [default: 2]
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// An attempt without progress for this long has failed [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    progress_deadline: Option<Span>,
+    /// Go on without regions that cannot be reached, if at least so many remain [default: all listed]
+    #[arg(long, value_name = "N")]
+    min_regions: Option<u32>,
+    /// How long the new version is watched after the switch [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    soak: Option<Span>,
+    /// How long the old version stays warm after the soak [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    standby: Option<Span>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Scale")]
+struct ScaleArgs {
+    /// Replicas in each region [default: 1]
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
+    /// Threads that one inference may use [default: 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<u32>,
+}
+
+pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
+    let started = Instant::now();
+    let format = args.output.format;
+    let mut wanted = request::assemble(&args)?;
+    let (model, local) = match wanted.model.clone() {
+        request::Model::Registered(name) => (name, None),
+        request::Model::Pushed(source) => {
+            let published = push::push(session, &source, args.name.clone(), format).await?;
+            wanted.request.version = Some(published.version.version);
+            (published.version.name, Some(PathBuf::from(source)))
+        }
+    };
+    let answer = session.client.deploy(&model, &wanted.request).await.map_err(|error| unknown(error.into(), &model))?;
+    if format == Format::Table {
+        let version = session.client.version(&model, answer.plan.version).await?;
+        terminal::print(&plan::head(&version, &answer.plan))?;
+    }
+    let Some(rollout) = answer.rollout else { return plan::end_without_rollout(&answer, format) };
+    if args.detach {
+        return detach(&answer, rollout, format);
+    }
+    let until = if args.wait { Until::SoakVerdict } else { Until::Monitoring };
+    let mut progress = Progress::new(format);
+    let end = follow::follow(&session.client, &model, rollout, until, &mut progress).await;
+    progress.close();
+    match end? {
+        End::Detached => Err(verdict::detached(&model)),
+        End::Reached(view) => conclude(session, &view, local.as_deref(), format, started).await,
+    }
+}
+
+/// A name that the registry does not have may be a directory here.
+fn unknown(failure: Failure, model: &ModelName) -> Failure {
+    if failure.is_not_found() && Path::new(model.as_str()).is_dir() {
+        return failure.hint(format!("to deploy the directory of that name: tradewind deploy ./{model}"));
+    }
+    failure
+}
+
+fn detach(answer: &DeployAnswer, rollout: RolloutNumber, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return terminal::print_json(answer);
+    }
+    let model = &answer.plan.model;
+    terminal::say(&format!("\n  rollout {rollout} is under way. Follow it: tradewind status {model} --watch"))
+}
+
+async fn conclude(
+    session: &Session,
+    view: &RolloutView,
+    local: Option<&Path>,
+    format: Format,
+    started: Instant,
+) -> Result<(), Failure> {
+    if format == Format::Json {
+        terminal::print_json(view)?;
+    }
+    if let Some(failure) = verdict::failure(view) {
+        return Err(failure);
+    }
+    match format {
+        Format::Json => Ok(()),
+        Format::Table => terminal::print(&verdict::success(session, view, local, started.elapsed()).await),
+    }
+}

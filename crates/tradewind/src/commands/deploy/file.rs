@@ -1,0 +1,51 @@
+//! `deployment.toml`: a deployment as people keep it beside their code.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tradewind_api::Code;
+use tradewind_core::{
+    RegionName, VersionNumber,
+    deployment::{HealthPolicy, MaxParallel, OnFailure, Scale},
+    duration::Span,
+};
+
+use crate::{failure::Failure, settings};
+
+/// What the file says. What it does not say stays as the deployment has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DeploymentFile {
+    /// A name, `name:version`, or a path relative to the file.
+    pub(super) model: Option<String>,
+    pub(super) version: Option<VersionNumber>,
+    pub(super) regions: Option<Vec<RegionName>>,
+    pub(super) strategy: StrategyTable,
+    pub(super) scale: Option<Scale>,
+    pub(super) health: Option<HealthPolicy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct StrategyTable {
+    pub(super) max_parallel: Option<MaxParallel>,
+    pub(super) retries: Option<u32>,
+    pub(super) progress_deadline: Option<Span>,
+    pub(super) on_failure: Option<OnFailure>,
+    pub(super) min_regions: Option<u32>,
+    pub(super) soak: Option<Span>,
+    pub(super) standby: Option<Span>,
+}
+
+impl DeploymentFile {
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let code = match error.kind() {
+                std::io::ErrorKind::NotFound => Code::NotFound,
+                _ => Code::Invalid,
+            };
+            Failure::new(code, format!("cannot read {}", path.display())).cause(error.to_string())
+        })?;
+        settings::parse_toml(&text, path)
+    }
+}

@@ -1,0 +1,203 @@
+//! What the flags and the deployment file ask for, as one request.
+
+use std::path::Path;
+
+use tradewind_api::deploy::DeployRequest;
+use tradewind_core::{
+    ModelName, VersionNumber,
+    deployment::{MaxParallel, OnFailure, Scale},
+};
+
+use super::{Args, ScaleArgs, file::DeploymentFile};
+use crate::{failure::Failure, session::parse_model};
+
+/// MODEL, as it was given.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Model {
+    Registered(ModelName),
+    /// A path or URL.
+    Pushed(String),
+}
+
+/// Everything that is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) model: Model,
+    pub(super) request: DeployRequest,
+}
+
+/// Flags come before the file, and that before what the deployment has.
+pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
+    let file = args.file.as_deref().map(DeploymentFile::read).transpose()?.unwrap_or_default();
+    let (model, version) = match (&args.model, &file.model) {
+        // Another model than the file's comes with a version of its own.
+        (Some(flag), _) => parse_target(flag)?,
+        (None, Some(named)) => with_version(parse_target(&relative_to(named, args.file.as_deref()))?, file.version)?,
+        (None, None) => return Err(Failure::usage("the deployment file names no model").hint("add `model = \"NAME\"`")),
+    };
+    if args.name.is_some() && matches!(model, Model::Registered(_)) {
+        return Err(Failure::usage("--name is for models that are pushed").hint("give a path, such as ./model.onnx"));
+    }
+    let (flags, table) = (&args.strategy, file.strategy);
+    let request = DeployRequest {
+        version,
+        regions: if args.regions.is_empty() { file.regions } else { Some(args.regions.clone()) },
+        scale: scale(&args.scale, file.scale),
+        health: file.health,
+        max_parallel: flags.max_parallel.or(table.max_parallel),
+        retries: flags.retries.or(table.retries),
+        progress_deadline: flags.progress_deadline.or(table.progress_deadline),
+        on_failure: flags.on_failure.or(table.on_failure),
+        min_regions: flags.min_regions.or(table.min_regions),
+        soak: flags.soak.or(table.soak),
+        standby: flags.standby.or(table.standby),
+        prune: args.prune,
+        replace: args.replace,
+        dry_run: args.dry_run,
+        requested_by: requested_by(),
+    };
+    Ok(Wanted { model, request })
+}
+
+fn parse_target(text: &str) -> Result<(Model, Option<VersionNumber>), Failure> {
+    if text.contains('/') || text.ends_with(".onnx") {
+        return Ok((Model::Pushed(text.to_owned()), None));
+    }
+    let (name, version) = parse_model(text).map_err(|error| {
+        Failure::usage(error).hint("a path is written with a `/`, as in ./digits, or ends in .onnx")
+    })?;
+    Ok((Model::Registered(name), version))
+}
+
+fn with_version(
+    (model, named): (Model, Option<VersionNumber>),
+    stated: Option<VersionNumber>,
+) -> Result<(Model, Option<VersionNumber>), Failure> {
+    let contradicts = match (&model, named) {
+        (Model::Pushed(_), _) => stated.is_some(),
+        (Model::Registered(_), named) => named.is_some() && stated.is_some() && named != stated,
+    };
+    if contradicts {
+        return Err(
+            Failure::usage("the deployment file names two versions").hint("keep `version`, or the one in `model`")
+        );
+    }
+    Ok((model, named.or(stated)))
+}
+
+/// A relative path in the file is meant from where the file lies.
+fn relative_to(model: &str, file: Option<&Path>) -> String {
+    let is_path = !model.contains("://") && (model.contains('/') || model.ends_with(".onnx"));
+    match file.and_then(Path::parent).filter(|directory| is_path && !directory.as_os_str().is_empty()) {
+        Some(directory) => directory.join(model).to_string_lossy().into_owned(),
+        None => model.to_owned(),
+    }
+}
+
+fn scale(flags: &ScaleArgs, table: Option<Scale>) -> Option<Scale> {
+    if flags.replicas.is_none() && flags.threads.is_none() {
+        return table;
+    }
+    let base = table.unwrap_or_default();
+    Some(Scale { replicas: flags.replicas.unwrap_or(base.replicas), threads: flags.threads.unwrap_or(base.threads) })
+}
+
+/// `user@host`, for the history.
+fn requested_by() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
+    format!("{user}@{}", host.as_deref().map_or("unknown", str::trim))
+}
+
+pub(super) fn parse_max_parallel(text: &str) -> Result<MaxParallel, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one region must be worked on: write a positive number, or all".to_owned()),
+        Ok(count) => Ok(MaxParallel::Count(count)),
+        Err(_) if text == "all" => Ok(MaxParallel::All),
+        Err(_) => Err("write a positive number, or all".to_owned()),
+    }
+}
+
+pub(super) fn parse_on_failure(text: &str) -> Result<OnFailure, String> {
+    match text {
+        "stop" => Ok(OnFailure::Stop),
+        "continue" => Ok(OnFailure::Continue),
+        _ => Err("write stop or continue".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_core::duration::Span;
+
+    use super::*;
+    use crate::cli::{self, Command};
+
+    fn assembled(line: &str) -> Result<Wanted, String> {
+        use clap::FromArgMatches;
+        let words = std::iter::once("tradewind").chain(line.split(' '));
+        let matches = cli::command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+        let Command::Deploy(args) = cli::Cli::from_arg_matches(&matches).unwrap().command else { unreachable!() };
+        assemble(&args).map_err(|failure| format!("{failure:?}"))
+    }
+
+    fn written(content: &str) -> (tempfile::TempDir, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deployment.toml");
+        std::fs::write(&path, content).unwrap();
+        (directory, path.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_model_is_a_name_or_a_path() {
+        let model = |line: &str| assembled(line).map(|wanted| (wanted.model, wanted.request.version));
+        let registered = |name: &str| Model::Registered(name.parse().unwrap());
+        assert_eq!(model("deploy digits"), Ok((registered("digits"), None)));
+        assert_eq!(model("deploy digits:2"), Ok((registered("digits"), Some(VersionNumber(2)))));
+        for path in ["./digits", "examples/digits/v1", "digits.onnx", "https://models.example/digits.onnx"] {
+            assert_eq!(model(&format!("deploy {path}")), Ok((Model::Pushed(path.to_owned()), None)));
+        }
+        assert!(model("deploy digits:two").unwrap_err().contains("`two` is not a version"));
+        assert!(model("deploy digits --name other").unwrap_err().contains("--name is for models that are pushed"));
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let (_directory, path) = written(
+            "model = \"digits\"\nversion = 3\nregions = [\"us-east1\"]\n\
+             [strategy]\nmax_parallel = \"all\"\nsoak = \"5s\"\n[scale]\nreplicas = 2\nthreads = 4\n[health]\ninterval = \"2s\"\n",
+        );
+        let wanted = assembled(&format!("deploy -f {path} --soak 9s --replicas 3")).unwrap();
+        assert_eq!(wanted.request.version, Some(VersionNumber(3)));
+        assert_eq!(wanted.request.max_parallel, Some(MaxParallel::All));
+        assert_eq!(wanted.request.soak, Some(Span::from_secs(9)));
+        assert_eq!(wanted.request.scale, Some(Scale { replicas: 3, threads: 4 }));
+        assert_eq!(wanted.request.health.unwrap().interval, Span::from_secs(2));
+        assert_eq!(wanted.request.regions, Some(vec!["us-east1".parse().unwrap()]));
+        let wanted = assembled(&format!("deploy -f {path} --regions a,b digits")).unwrap();
+        assert_eq!((wanted.request.version, wanted.request.regions.map(|all| all.len())), (None, Some(2)));
+    }
+
+    #[test]
+    fn a_path_in_the_file_is_meant_from_where_the_file_lies() {
+        let (directory, path) = written("model = \"./v1\"\n");
+        let expected = directory.path().join("./v1").to_str().unwrap().to_owned();
+        assert_eq!(assembled(&format!("deploy -f {path}")).unwrap().model, Model::Pushed(expected));
+    }
+
+    #[test]
+    fn the_file_is_refused_with_its_line() {
+        for (content, error) in [
+            ("model = \"digits\"\nregion = [\"a\"]\n", "line 2: unknown key `region`"),
+            ("model = \"digits\"\n[strategy]\nsoak = \"soon\"\n", "line 3: `soon` is not a duration"),
+            ("model = \"digits:1\"\nversion = 2\n", "names two versions"),
+            ("regions = [\"a\"]\n", "names no model"),
+        ] {
+            let (_directory, path) = written(content);
+            let failure = assembled(&format!("deploy -f {path}")).unwrap_err();
+            assert!(failure.contains(error), "{content}: {failure}");
+        }
+    }
+}

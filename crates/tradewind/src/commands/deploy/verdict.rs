@@ -1,0 +1,116 @@
+//! How a deploy ended, in words.
+
+use std::{path::Path, time::Duration};
+
+use tradewind_api::deploy::{RegionView, RolloutView};
+use tradewind_core::{
+    ModelName, RegionName, Timestamp,
+    rollout::{RegionPhase, RolloutState, Soak},
+};
+
+use super::lines;
+use crate::{commands::rollout, failure::Failure, session::Session, terminal::units};
+
+/// Why this rollout is no success; nothing if it is one.
+pub(super) fn failure(view: &RolloutView) -> Option<Failure> {
+    let (model, version) = (&view.model, view.version);
+    match view.state {
+        RolloutState::Failed => Some(failed(view)),
+        RolloutState::Superseded => Some(
+            Failure::failed(format!("{model} {version} was not deployed: a later deployment took over"))
+                .hint(format!("see what users get with `tradewind status {model}`")),
+        ),
+        _ => None,
+    }
+}
+
+fn failed(view: &RolloutView) -> Failure {
+    let (model, version) = (&view.model, view.version);
+    let Some(cause) = &view.failure else {
+        return Failure::failed(format!("{model} {version} was not deployed")).note(standing(view));
+    };
+    let (headline, causes) = rollout::explain(cause);
+    let failure = Failure::failed(format!("{model} {version} was not deployed: {headline}"));
+    let failure = causes.into_iter().fold(failure, Failure::cause).note(standing(view));
+    let failure = match &cause.failure.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    };
+    let checks = format!("see every check with `tradewind rollout show {model}`");
+    match &cause.region {
+        Some(region) => failure.hint(format!(
+            "{checks}, the replica's log with `tradewind logs {model} --region {region} --revision {}`",
+            view.revision
+        )),
+        None => failure.hint(checks),
+    }
+}
+
+/// `Nothing was routed. digits 2 serves in 2 regions, as before.`
+fn standing(view: &RolloutView) -> String {
+    let serves = rollout::still_serves(view);
+    if view.routing.as_ref().is_some_and(|routing| routing.committed) {
+        let mut letters = serves.chars();
+        let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+        return format!("{first}{}.", letters.as_str());
+    }
+    format!("Nothing was routed. {serves}.")
+}
+
+pub(super) fn detached(model: &ModelName) -> Failure {
+    Failure::unfinished(format!("left {model} before it was deployed")).note("The rollout goes on.").hint(format!(
+        "pick it up with `tradewind status {model} --watch`, stop it with `tradewind rollout abort {model}`"
+    ))
+}
+
+/// What users get now, what comes next, and how to try it.
+pub(super) async fn success(session: &Session, view: &RolloutView, local: Option<&Path>, took: Duration) -> String {
+    let (model, version) = (&view.model, view.version);
+    let regions = units::count(lines::routed(view), "region");
+    let mut text = format!(
+        "\n  {model} {version} serves in {regions} after {}. {}: tradewind status {model}\n",
+        units::seconds(took),
+        soak(session, view).await
+    );
+    for (phase, words) in
+        [(RegionPhase::Deferred, "deferred until it returns"), (RegionPhase::Failed, "failed, and gets no users")]
+    {
+        let left: Vec<&str> = in_phase(view, phase).map(RegionName::as_str).collect();
+        if !left.is_empty() {
+            text += &format!("  {words}: {}\n", left.join(", "));
+        }
+    }
+    let routed: Vec<&RegionName> = in_phase(view, RegionPhase::Verified).collect();
+    if let Some(attempt) = try_it(session, model, &routed, local).await {
+        text += &format!("  try it:  {attempt}\n");
+    }
+    text
+}
+
+fn in_phase(view: &RolloutView, phase: RegionPhase) -> impl Iterator<Item = &RegionName> {
+    view.regions.iter().filter(move |region: &&RegionView| region.phase == phase).map(|region| &region.region)
+}
+
+async fn soak(session: &Session, view: &RolloutView) -> String {
+    match view.soak {
+        Soak::Passed => return "Soak passed".to_owned(),
+        Soak::Inconclusive => return "Soak inconclusive, the old version stays warm".to_owned(),
+        Soak::Pending | Soak::Running => {}
+    }
+    // Only how long it takes is asked for here; that control went away right now is no reason to fail.
+    let until = session.client.deployment_status(&view.model).await.ok().and_then(|status| status.rollout.soak_until);
+    match until {
+        Some(until) => format!("Soaking for {}", units::roughly(units::between(Timestamp::now(), until))),
+        None => "Soaking".to_owned(),
+    }
+}
+
+/// A command that works as it stands: the example request beside the bundle, or else the model's metadata.
+async fn try_it(session: &Session, model: &ModelName, routed: &[&RegionName], local: Option<&Path>) -> Option<String> {
+    let (gateway, _) = session.gateway(routed.first().copied()).await.ok()?;
+    let beside = |path: &Path| Some(path.parent()?.join("request.json")).filter(|request| request.is_file());
+    Some(match local.and_then(beside) {
+        Some(request) => format!("curl {gateway}/v2/models/{model}/infer -d @{}", request.display()),
+        None => format!("curl {gateway}/v2/models/{model}"),
+    })
+}

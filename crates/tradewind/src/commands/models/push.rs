@@ -1,0 +1,145 @@
+//! Publishing a model: read and check it here, send the blobs that the registry lacks, make them a version.
+
+use std::path::{Path, PathBuf};
+
+use futures_util::TryStreamExt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tempfile::TempDir;
+use tokio_util::io::ReaderStream;
+use tradewind_api::{Code, models::Published};
+use tradewind_artifacts::{Bundle, LocalBundle, bundle};
+use tradewind_core::{
+    Digest, ModelName,
+    bundle::{ModelVersion, Runtime, TensorSpec},
+};
+
+use super::download;
+use crate::{
+    failure::Failure,
+    session::Session,
+    terminal::{Format, units},
+};
+
+/// Where a model comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Path(PathBuf),
+    Url(url::Url),
+}
+
+impl Source {
+    pub(crate) fn parse(text: &str) -> Self {
+        match url::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Self::Url(url),
+            _ => Self::Path(PathBuf::from(text)),
+        }
+    }
+}
+
+/// Publishes what `source` names; equal content is the version that is there already.
+pub(crate) async fn push(
+    session: &Session,
+    source: &str,
+    name: Option<ModelName>,
+    format: Format,
+) -> Result<Published, Failure> {
+    let (bundle, _kept) = read(Source::parse(source), format).await?;
+    let name = name.or_else(|| bundle.suggested_name.clone()).ok_or_else(|| {
+        Failure::usage(format!("`{source}` gives the model no name"))
+            .hint("add --name NAME, or `name` to its tradewind.toml")
+    })?;
+    upload(session, &bundle, format).await?;
+    let bar = spinner(format, "publishing");
+    let published = session.client.publish(&name, bundle.index.clone()).await;
+    bar.finish_and_clear();
+    Ok(published?)
+}
+
+/// The bundle, and the directory that a download lies in while it is needed.
+async fn read(source: Source, format: Format) -> Result<(LocalBundle, Option<TempDir>), Failure> {
+    let (path, kept) = match source {
+        Source::Path(path) => (path, None),
+        Source::Url(url) => {
+            let (directory, path) = download::download(&url, format).await?;
+            (path, Some(directory))
+        }
+    };
+    let bar = spinner(format, "reading");
+    let bundle = Bundle::read(&path).await;
+    bar.finish_and_clear();
+    bundle.map(|bundle| (bundle, kept)).map_err(|error| refused(&error))
+}
+
+fn refused(error: &bundle::Error) -> Failure {
+    let code = match error {
+        bundle::Error::NotFound { .. } => Code::NotFound,
+        bundle::Error::Read { .. } => Code::Internal,
+        bundle::Error::TooLarge | bundle::Error::TooManyFiles => Code::TooLarge,
+        _ => Code::InvalidBundle,
+    };
+    let failure = Failure::from_error(code, error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+async fn upload(session: &Session, bundle: &LocalBundle, format: Format) -> Result<(), Failure> {
+    let digests = bundle.index.files.values().map(|file| file.digest).collect();
+    let missing = session.client.missing_blobs(digests).await?;
+    // Two files may have one content; it is sent once.
+    let file_of = |digest: &Digest| bundle.index.files.iter().find(|(_, file)| file.digest == *digest);
+    let files: Vec<_> = missing.iter().filter_map(file_of).collect();
+    let bar = transfer_bar(format, "pushing", files.iter().map(|(_, file)| file.size).sum());
+    for (path, file) in files {
+        let source = bundle.path_of(path).expect("the path comes from this bundle's index");
+        send(session, &source, &file.digest, file.size, &bar).await?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn send(session: &Session, source: &Path, digest: &Digest, size: u64, bar: &ProgressBar) -> Result<(), Failure> {
+    let file = tokio::fs::File::open(source)
+        .await
+        .map_err(|error| Failure::failed(format!("cannot read {}", source.display())).cause(error.to_string()))?;
+    let sent = bar.clone();
+    let stream = ReaderStream::with_capacity(file, 256 << 10).inspect_ok(move |chunk| sent.inc(chunk.len() as u64));
+    Ok(session.client.put_blob(digest, size, reqwest::Body::wrap_stream(stream)).await?)
+}
+
+/// `digits 1  blake3:9f2c41d07a  18 KB  onnx  in: image FP32 [N,64]  out: label INT64 [N]`
+pub(crate) fn describe(version: &ModelVersion) -> String {
+    let Runtime::Onnx = version.manifest.runtime;
+    let tensors = |tensors: &[TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "  {} {}  {}  {}  onnx  in: {}  out: {}\n",
+        version.name,
+        version.version,
+        version.digest.short(),
+        units::bytes(version.index.bytes()),
+        tensors(&version.signature.inputs),
+        tensors(&version.signature.outputs)
+    )
+}
+
+/// Hidden unless stderr is a terminal, and gone when it is done.
+pub(super) fn transfer_bar(format: Format, what: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {msg} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+        .expect("the template is constant");
+    ProgressBar::with_draw_target(Some(total), target(format)).with_style(style).with_message(what)
+}
+
+fn spinner(format: Format, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {spinner} {msg}").expect("the template is constant");
+    let bar = ProgressBar::with_draw_target(None, target(format)).with_style(style).with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}
+
+fn target(format: Format) -> ProgressDrawTarget {
+    match format {
+        Format::Table => ProgressDrawTarget::stderr(),
+        Format::Json => ProgressDrawTarget::hidden(),
+    }
+}

@@ -1,0 +1,235 @@
+//! `tradewind rollout list/show/abort MODEL`
+
+use tradewind_api::deploy::{RolloutList, RolloutView};
+use tradewind_core::{
+    ModelName, RolloutNumber, Timestamp,
+    rollout::{Action, RolloutFailure, RolloutState, Soak, StepResult},
+};
+
+use crate::{
+    failure::Failure,
+    session::Session,
+    terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell, units},
+};
+
+/// The rollouts of a deployment and their steps
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind rollout show digits
+  tradewind rollout abort digits")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: RolloutCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RolloutCommand {
+    /// Every rollout of a model, newest first
+    #[command(after_help = "\
+Examples:
+  tradewind rollout list digits
+  tradewind rollout list digits -o json")]
+    List {
+        /// The model
+        model: ModelName,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// The steps of a rollout, with the result of every check
+    #[command(after_help = "\
+Examples:
+  tradewind rollout show digits
+  tradewind rollout show digits 3 -o json")]
+    Show {
+        /// The model
+        model: ModelName,
+        /// The rollout's number [default: the latest]
+        rollout: Option<RolloutNumber>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Stop the rollout that runs; users keep what they have
+    #[command(after_help = "\
+Examples:
+  tradewind rollout abort digits
+  tradewind rollout abort digits -o json")]
+    Abort {
+        /// The model
+        model: ModelName,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+impl Args {
+    pub(crate) fn format(&self) -> Format {
+        match &self.command {
+            RolloutCommand::List { output, .. }
+            | RolloutCommand::Show { output, .. }
+            | RolloutCommand::Abort { output, .. } => output.format,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
+    let paint = Paint::for_stdout();
+    match args.command {
+        RolloutCommand::List { model, output } => {
+            let list = session.client.rollouts(&model).await?;
+            match output.format {
+                Format::Json => terminal::print_json(&list),
+                Format::Table => terminal::print(&render_list(&list, paint)),
+            }
+        }
+        RolloutCommand::Show { model, rollout, output } => {
+            let number = rollout.map_or_else(|| "latest".to_owned(), |number| number.to_string());
+            let view = session.client.rollout(&model, &number).await?;
+            match output.format {
+                Format::Json => terminal::print_json(&view),
+                Format::Table => terminal::print(&render(&view, paint)),
+            }
+        }
+        RolloutCommand::Abort { model, output } => {
+            let view = session.client.abort_rollout(&model).await?;
+            if output.format == Format::Json {
+                return terminal::print_json(&view);
+            }
+            terminal::say(&format!("{model}: rollout {} is aborted; {}", view.rollout, still_serves(&view)))?;
+            terminal::say(&format!("see what it did with `tradewind rollout show {model}`"))
+        }
+    }
+}
+
+fn render_list(list: &RolloutList, paint: Paint) -> String {
+    let now = Timestamp::now();
+    let mut table = Table::new(&["ROLLOUT", "REVISION", "VERSION", "STATE", "SOAK", "REGIONS", "STARTED", "TOOK"]);
+    for rollout in &list.rollouts {
+        let took = rollout.finished_at.map(|at| units::took(units::between(rollout.created_at, at)));
+        table.row([
+            rollout.rollout.to_string().into(),
+            rollout.revision.to_string().into(),
+            rollout.version.to_string().into(),
+            state_cell(rollout.state),
+            soak_word(rollout.soak).into(),
+            rollout.regions.to_string().into(),
+            units::ago(rollout.created_at, now).into(),
+            took.unwrap_or_else(|| "-".to_owned()).into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+fn render(view: &RolloutView, paint: Paint) -> String {
+    let now = Timestamp::now();
+    let mut text = format!(
+        "  {} {}, revision {}, rollout {}: {}, soak {}\n\n",
+        view.model,
+        view.version,
+        view.revision,
+        view.rollout,
+        state_word(view.state),
+        soak_word(view.soak)
+    );
+    let mut table = Table::new(&["STEP", "ACTION", "REGION", "RESULT", "TOOK", "NEXT", "DETAIL"]);
+    for step in &view.steps {
+        let took = step.started_at.map(|start| units::took(units::between(start, step.finished_at.unwrap_or(now))));
+        let detail = match step.attempts {
+            0 | 1 => step.detail.clone(),
+            attempts => format!("{} (attempt {attempts})", step.detail).trim_start().to_owned(),
+        };
+        table.row([
+            step.step.to_string().into(),
+            step.action.words().into(),
+            step.region.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string).into(),
+            result_cell(step.result),
+            took.unwrap_or_else(|| "-".to_owned()).into(),
+            step.next.as_deref().unwrap_or("-").into(),
+            detail.into(),
+        ]);
+    }
+    text += &table.render(paint);
+    if let Some(failure) = &view.failure {
+        let (headline, causes) = explain(failure);
+        text += &format!("\n  {}\n", paint.on(&headline, Tone::Bad));
+        causes.iter().for_each(|cause| text += &format!("    caused by: {cause}\n"));
+    }
+    text
+}
+
+/// What failed, in one phrase, and why, outermost first.
+pub(super) fn explain(failure: &RolloutFailure) -> (String, Vec<String>) {
+    let RolloutFailure { region, action, failure } = failure;
+    match region {
+        Some(region) if !failure.message.contains(region.as_str()) => {
+            let causes = std::iter::once(failure.message.clone()).chain(failure.causes.iter().cloned());
+            (format!("{} failed in {region}", noun(*action)), causes.collect())
+        }
+        _ => (failure.message.clone(), failure.causes.clone()),
+    }
+}
+
+fn noun(action: Action) -> &'static str {
+    match action {
+        Action::SelectRegions => "selecting regions",
+        Action::Deploy => "deployment",
+        Action::ConfigureMonitoring => "configuring monitoring",
+        Action::Verify => "verification",
+        Action::Route => "routing",
+        Action::ArmMonitoring => "arming monitoring",
+        Action::Retire => "retiring the old slot",
+    }
+}
+
+fn result_cell(result: Option<StepResult>) -> Cell {
+    match result {
+        None => "-".into(),
+        Some(StepResult::Running) => Cell::new("running", Tone::Notice),
+        Some(StepResult::Success) => Cell::new("success", Tone::Good),
+        Some(StepResult::Failed) => Cell::new("failed", Tone::Bad),
+        Some(StepResult::Deferred) => Cell::new("deferred", Tone::Warn),
+    }
+}
+
+pub(super) fn state_cell(state: RolloutState) -> Cell {
+    let tone = match state {
+        RolloutState::Succeeded => Tone::Good,
+        RolloutState::Failed => Tone::Bad,
+        RolloutState::Superseded => Tone::Faint,
+        _ => Tone::Notice,
+    };
+    Cell::new(state_word(state), tone)
+}
+
+pub(super) fn state_word(state: RolloutState) -> &'static str {
+    match state {
+        RolloutState::Regions => "in its regions",
+        RolloutState::Preparing => "preparing the route",
+        RolloutState::Committing => "switching",
+        RolloutState::Arming => "arming monitoring",
+        RolloutState::Soaking => "soaking",
+        RolloutState::Succeeded => "succeeded",
+        RolloutState::Failed => "failed",
+        RolloutState::Superseded => "superseded",
+    }
+}
+
+pub(super) fn soak_word(soak: Soak) -> &'static str {
+    match soak {
+        Soak::Pending => "pending",
+        Soak::Running => "running",
+        Soak::Passed => "passed",
+        Soak::Inconclusive => "inconclusive",
+    }
+}
+
+/// `digits 2 serves in 2 regions, as before`
+pub(super) fn still_serves(view: &RolloutView) -> String {
+    match &view.serving {
+        Some(serving) => {
+            let regions = units::count(serving.regions, "region");
+            format!("{} {} serves in {regions}, as before", view.model, serving.version)
+        }
+        None => format!("no version of {} serves", view.model),
+    }
+}

@@ -1,0 +1,139 @@
+//! One model in full: its slots, its regions, its latest rollout.
+
+use tradewind_api::status::{
+    DeploymentProgress, DeploymentStatus, RegionHealth, SlotState, SlotView, VerificationProgress,
+};
+use tradewind_core::{
+    RegionName, Slot, Timestamp,
+    rollout::{RolloutState, Soak},
+};
+
+use super::world::{error_share, users_go_to};
+use crate::{
+    commands::rollout,
+    terminal::{Paint, Table, Tone, table::Cell, units},
+};
+
+pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
+    let mut text = format!("  {}\n", headline(status));
+    let headings =
+        ["REGION", "REPLICAS", "DEPLOYED", "VERIFIED", "HEALTH", "SHARE OF USERS", "REQUESTS", "P50 / P99", "ERRORS"];
+    let mut table = Table::new(&headings);
+    let all: f64 = status.health.values().map(|health| health.requests_per_second).sum();
+    regions(status).into_iter().for_each(|region| table.row(row(status, region, all)));
+    text += &table.render(paint);
+    text += &format!("  {}\n", tracker(status, Timestamp::now()));
+    let unwell: Vec<_> = status.health.iter().filter(|(_, health)| !health.healthy).collect();
+    if !unwell.is_empty() {
+        text.push('\n');
+    }
+    for (region, health) in unwell {
+        let reason = health.reason.as_deref().unwrap_or("unhealthy");
+        text += &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health));
+    }
+    text
+}
+
+/// The regions of the rollout, then those that still serve and are not in it.
+fn regions(status: &DeploymentStatus) -> Vec<&RegionName> {
+    let others = status.health.keys().filter(|region| !status.regions.contains(region));
+    status.regions.iter().chain(others).collect()
+}
+
+/// `digits 2, revision 2, epoch 3, green live; blue (revision 1) standby`
+fn headline(status: &DeploymentStatus) -> String {
+    let mut line = match (status.version, status.revision, status.epoch, status.live_slot) {
+        (Some(version), Some(revision), Some(epoch), Some(slot)) => {
+            format!("{} {version}, revision {revision}, epoch {epoch}, {slot} live", status.model)
+        }
+        _ => format!("{}: nothing is routed yet", status.model),
+    };
+    for (slot, view) in status.slots.iter().filter(|(_, view)| view.state != SlotState::Live) {
+        line += &format!("; {slot} (revision {}) {}", view.revision, slot_word(view.state));
+    }
+    line
+}
+
+fn slot_word(state: SlotState) -> &'static str {
+    match state {
+        SlotState::Live => "live",
+        SlotState::Candidate => "is being brought up",
+        SlotState::Standby => "warm",
+    }
+}
+
+fn row(status: &DeploymentStatus, region: &RegionName, all: f64) -> [Cell; 9] {
+    let dash = || Cell::from("-");
+    let health = status.health.get(region);
+    let share = |health: &RegionHealth| match all > 0.0 {
+        true => format!("{:.0} %", health.requests_per_second * 100.0 / all),
+        false => "-".to_owned(),
+    };
+    [
+        region.as_str().into(),
+        replicas(status, region),
+        status.deployment_status.get(region).map_or_else(dash, |progress| deployed(*progress)),
+        status.verification_status.get(region).map_or_else(dash, |progress| verified(*progress)),
+        health.map_or_else(dash, |health| match health.healthy {
+            true => Cell::new("healthy", Tone::Good),
+            false => Cell::new("unhealthy", Tone::Bad),
+        }),
+        health.map_or_else(dash, |health| share(health).into()),
+        health.map_or_else(dash, |health| units::rate(health.requests_per_second).into()),
+        health.and_then(|health| health.p50_us.zip(health.p99_us)).map_or_else(dash, |(p50, p99)| {
+            let p50 = units::latency(p50);
+            let (p50, unit) = p50.split_once(' ').unwrap_or((&p50, ""));
+            let p99 = units::latency(p99);
+            if p99.ends_with(unit) { format!("{p50} / {p99}").into() } else { format!("{p50} {unit} / {p99}").into() }
+        }),
+        health.map_or_else(dash, |health| error_share(std::iter::once(health)).into()),
+    ]
+}
+
+/// Of the live slot; before anything is live, of the one that is being brought up.
+fn replicas(status: &DeploymentStatus, region: &RegionName) -> Cell {
+    let shown: Option<(&Slot, &SlotView)> =
+        status.slots.iter().find(|(_, view)| view.state == SlotState::Live).or_else(|| status.slots.iter().next());
+    match shown.and_then(|(_, view)| view.replicas.get(region)) {
+        Some(count) if count.ready < count.desired => {
+            Cell::new(format!("{}/{}", count.ready, count.desired), Tone::Warn)
+        }
+        Some(count) => format!("{}/{}", count.ready, count.desired).into(),
+        None => "-".into(),
+    }
+}
+
+fn deployed(progress: DeploymentProgress) -> Cell {
+    match progress {
+        DeploymentProgress::Pending => "pending".into(),
+        DeploymentProgress::Deploying => Cell::new("deploying", Tone::Notice),
+        DeploymentProgress::Success => Cell::new("success", Tone::Good),
+        DeploymentProgress::Failed => Cell::new("failed", Tone::Bad),
+        DeploymentProgress::Deferred => Cell::new("deferred", Tone::Warn),
+    }
+}
+
+fn verified(progress: VerificationProgress) -> Cell {
+    match progress {
+        VerificationProgress::Pending => "pending".into(),
+        VerificationProgress::Success => Cell::new("success", Tone::Good),
+        VerificationProgress::Failed => Cell::new("failed", Tone::Bad),
+    }
+}
+
+/// `routing configured, monitoring active, soaking for 42 s more`
+fn tracker(status: &DeploymentStatus, now: Timestamp) -> String {
+    let routing = if status.routing_configured { "routing configured" } else { "routing not configured" };
+    let monitoring = if status.monitoring_active { "monitoring active" } else { "monitoring not active" };
+    let brief = &status.rollout;
+    let rollout = match (brief.state, brief.soak, brief.soak_until) {
+        (RolloutState::Soaking, Soak::Running, Some(until)) => {
+            format!("soaking for {} more", units::roughly(units::between(now, until)))
+        }
+        (_, Soak::Passed, Some(until)) => format!("soak passed {}", units::ago(until, now)),
+        (_, Soak::Passed, None) => "soak passed".to_owned(),
+        (_, Soak::Inconclusive, _) => "soak inconclusive".to_owned(),
+        (state, ..) => format!("revision {} {}", brief.revision, rollout::state_word(state)),
+    };
+    format!("{routing}, {monitoring}, {rollout}")
+}

@@ -1,0 +1,107 @@
+//! All models, a line each, and whatever is not well.
+
+use tradewind_api::status::{DeploymentStatus, RegionHealth, WorldStatus};
+use tradewind_core::{RegionName, rollout::RolloutState};
+
+use crate::{
+    commands::{regions, rollout},
+    terminal::{Paint, Table, Tone, table::Cell, units},
+};
+
+/// With more regions than this their number is shown instead of their names.
+const NAMED_REGIONS: usize = 4;
+
+pub(super) fn render(world: &WorldStatus, paint: Paint) -> String {
+    if world.models.is_empty() {
+        let mut text = String::from("  nothing is deployed. Next: tradewind deploy --regions A,B MODEL\n");
+        if !world.regions.is_empty() {
+            text += &format!("\n{}", regions::table(&world.regions, paint));
+        }
+        return text;
+    }
+    let mut table =
+        Table::new(&["MODEL", "VERSION", "REVISION", "LIVE", "REGIONS", "REQUESTS", "P99", "ERRORS", "ROLLOUT"]);
+    world.models.iter().for_each(|status| table.row(row(status)));
+    let mut text = table.render(paint);
+    let troubles = troubles(world);
+    if !troubles.is_empty() {
+        text.push('\n');
+    }
+    for (region, trouble) in troubles {
+        text += &format!("  {}  {trouble}\n", paint.on(&region, Tone::Bad));
+    }
+    text
+}
+
+fn row(status: &DeploymentStatus) -> [Cell; 9] {
+    let number = |number: Option<String>| Cell::from(number.unwrap_or_else(|| "-".to_owned()));
+    let all_healthy = status.health.values().all(|health| health.healthy);
+    [
+        status.model.as_str().into(),
+        number(status.version.map(|version| version.to_string())),
+        number(status.revision.map(|revision| revision.to_string())),
+        number(status.live_slot.map(|slot| slot.to_string())),
+        Cell::new(regions_of(status), if all_healthy { Tone::Plain } else { Tone::Bad }),
+        units::rate(status.health.values().map(|health| health.requests_per_second).sum()).into(),
+        status.health.values().filter_map(|health| health.p99_us).max().map_or("-".to_owned(), units::latency).into(),
+        error_share(status.health.values()).into(),
+        rollout_cell(status),
+    ]
+}
+
+/// The regions that users get, the unhealthy ones marked.
+fn regions_of(status: &DeploymentStatus) -> String {
+    let healthy = |region: &RegionName| status.health.get(region).is_none_or(|health| health.healthy);
+    if status.regions.len() > NAMED_REGIONS {
+        let unhealthy = status.regions.iter().filter(|region| !healthy(region)).count();
+        return match unhealthy {
+            0 => status.regions.len().to_string(),
+            unhealthy => format!("{} ({unhealthy} unhealthy)", status.regions.len()),
+        };
+    }
+    let names = status.regions.iter().map(|region| format!("{region}{}", if healthy(region) { "" } else { "(!)" }));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// `0`, or a share of all requests: `0.02 %`
+pub(super) fn error_share<'a>(health: impl Iterator<Item = &'a RegionHealth>) -> String {
+    let (errors, requests) =
+        health.fold((0, 0), |(errors, requests), health| (errors + health.errors, requests + health.requests));
+    match errors {
+        0 => "0".to_owned(),
+        _ => format!("{:.2} %", errors as f64 * 100.0 / requests.max(1) as f64),
+    }
+}
+
+fn rollout_cell(status: &DeploymentStatus) -> Cell {
+    let brief = &status.rollout;
+    match brief.state {
+        // The everyday case is not worth a word of its own.
+        RolloutState::Succeeded => Cell::new("done", Tone::Faint),
+        RolloutState::Failed => Cell::new(format!("revision {} failed", brief.revision), Tone::Bad),
+        state => Cell::new(format!("revision {} {}", brief.revision, rollout::state_word(state)), Tone::Notice),
+    }
+}
+
+/// What is wrong with each region, and where the users of its models go.
+fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
+    let mut troubles = Vec::new();
+    for region in world.regions.iter().filter(|region| !region.healthy) {
+        let reason = region.reason.as_deref().unwrap_or("no reason known");
+        troubles.push((region.name.to_string(), format!("unhealthy: {reason}")));
+    }
+    for status in &world.models {
+        for (region, health) in status.health.iter().filter(|(_, health)| !health.healthy) {
+            let reason = health.reason.as_deref().unwrap_or("unhealthy");
+            troubles.push((region.to_string(), format!("{}: {reason}; {}", status.model, users_go_to(health))));
+        }
+    }
+    troubles
+}
+
+pub(super) fn users_go_to(health: &RegionHealth) -> String {
+    match &health.users_go_to {
+        Some(region) => format!("users go to {region}"),
+        None => "users get errors".to_owned(),
+    }
+}

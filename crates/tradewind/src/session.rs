@@ -1,0 +1,71 @@
+//! A verb's conversation with one control plane.
+
+use tradewind_api::Client;
+use tradewind_core::{RegionName, VersionNumber};
+
+use crate::{
+    failure::Failure,
+    settings::{Connection, Places, Settings},
+};
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Client,
+}
+
+impl Session {
+    pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
+        let settings = Settings::find(connection, &Places::of_this_user())?;
+        tracing::debug!(url = settings.url, token = settings.token.is_some(), "found the control plane");
+        Ok(Self { client: Client::new(&settings.url, settings.token) })
+    }
+
+    /// `http://host:port` of a gateway, of `region` or else of the first region that has one; and its region.
+    pub(crate) async fn gateway(&self, region: Option<&RegionName>) -> Result<(String, RegionName), Failure> {
+        let regions = self.client.regions().await?.regions;
+        let wanted = regions.iter().filter(|status| region.is_none_or(|name| status.name == *name));
+        let mut gateways = wanted.clone().flat_map(|status| status.gateways.iter().map(move |member| (status, member)));
+        // One that reports is better, but one that lost sight of control serves too.
+        let found = gateways.clone().find(|(_, member)| member.alive).or_else(|| gateways.next());
+        match (found, region) {
+            (Some((status, member)), _) => Ok((format!("http://{}", member.address), status.name.clone())),
+            (None, Some(name)) if wanted.count() == 0 => Err(unknown_region(name, regions.iter().map(|r| &r.name))),
+            (None, Some(name)) => Err(no_gateway(&format!("region {name} has no gateway"))),
+            (None, None) => Err(no_gateway("no region has a gateway")),
+        }
+    }
+}
+
+fn no_gateway(detail: &str) -> Failure {
+    Failure::new(tradewind_api::Code::Unreachable, detail).hint("see what runs with `tradewind regions list`")
+}
+
+/// The error for a region that is not there, with the nearest name that is.
+pub(crate) fn unknown_region<'a>(name: &RegionName, known: impl Iterator<Item = &'a RegionName>) -> Failure {
+    let mut known: Vec<&str> = known.map(RegionName::as_str).collect();
+    known.sort_unstable();
+    let nearest = known.iter().max_by(|left, right| {
+        let similarity = |region: &str| strsim::jaro_winkler(region, name.as_str());
+        similarity(left).total_cmp(&similarity(right))
+    });
+    let failure = Failure::new(tradewind_api::Code::NotFound, format!("no region is called `{name}`"));
+    match nearest {
+        Some(nearest) => failure.hint(format!("did you mean `{nearest}`? regions here: {}", known.join(", "))),
+        None => failure.hint("there are no regions yet: `tradewind regions add NAME`"),
+    }
+}
+
+/// `digits` or `digits:2`
+pub(crate) fn parse_model(text: &str) -> Result<(tradewind_core::ModelName, Option<VersionNumber>), String> {
+    let (name, version) = match text.split_once(':') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let name = name.parse().map_err(|error: tradewind_core::names::InvalidName| error.to_string())?;
+    let version = version
+        .map(|version| {
+            version.parse().map_err(|_| format!("`{version}` is not a version: write a number, as in digits:2"))
+        })
+        .transpose()?;
+    Ok((name, version))
+}
