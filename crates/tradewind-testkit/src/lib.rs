@@ -1,1 +1,12 @@
+//! Worlds of real processes, for tests, the demo and benchmarks: `tradewind up` on ports of its own, its command line,
+//! its processes to be killed, and users who keep asking.
+//!
+//! Nothing here waits by sleeping: [`eventually`] asks until the answer is right, up to a deadline.
 
+mod load;
+mod wait;
+mod world;
+
+pub use load::{Answer, Load, Report, Tally};
+pub use wait::{eventually, eventually_ok};
+pub use world::{Listed, Options, Output, Ports, World, WorldFile};
