@@ -11,17 +11,8 @@ use crate::process;
 pub(super) fn tests(bench: &Bench<'_>) -> Result<Counts> {
     if process::succeeds(bench.workspace.cargo().args(["nextest", "--version"])) {
         let mut nextest = bench.workspace.cargo();
-        nextest.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--no-fail-fast",
-            "--color",
-            "never",
-            "--show-progress",
-            "none",
-        ]);
-        nextest.args(["--status-level", "fail"]);
+        nextest.args(["nextest", "run", "--no-fail-fast", "--color", "never", "--show-progress", "none"]);
+        nextest.args(["--status-level", "fail"]).args(bench.scope());
         return counted(bench, nextest, nextest_summary);
     }
     let mut test = bench.workspace.cargo();
