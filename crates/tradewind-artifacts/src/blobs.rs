@@ -151,7 +151,7 @@ impl BlobStore {
             if received > size {
                 return Err(Error::Size { digest: *digest, announced: size, received });
             }
-            writer.write(bytes).await.map_err(failed("write in"))?;
+            writer.write(&bytes).await.map_err(failed("write in"))?;
         }
         let received = writer.taken();
         if received != size {

@@ -2,7 +2,6 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use bytes::Bytes;
 use tradewind_core::Digest;
 
 use crate::disk::blocking;
@@ -15,8 +14,8 @@ const BATCH_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct HashingWriter<K> {
     state: Option<State<K>>,
-    batch: Vec<Bytes>,
-    batched: usize,
+    /// One piece, so that a million tiny chunks do not become as many writes.
+    batch: Vec<u8>,
     written: u64,
 }
 
@@ -30,18 +29,17 @@ struct State<K> {
 impl<K: Send + 'static> HashingWriter<K> {
     /// Goes on at `written`, the bytes that `hasher` has seen and `file` holds.
     pub(crate) fn new(file: File, hasher: blake3::Hasher, written: u64, keep: K) -> Self {
-        Self { state: Some(State { file, hasher, keep }), batch: Vec::new(), batched: 0, written }
+        Self { state: Some(State { file, hasher, keep }), batch: Vec::new(), written }
     }
 
     /// Bytes taken so far.
     pub(crate) fn taken(&self) -> u64 {
-        self.written + self.batched as u64
+        self.written + self.batch.len() as u64
     }
 
-    pub(crate) async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.batched += bytes.len();
-        self.batch.push(bytes);
-        if self.batched >= BATCH_BYTES { self.flush().await } else { Ok(()) }
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.batch.extend_from_slice(bytes);
+        if self.batch.len() >= BATCH_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Writes what is collected; after an error or a dropped call the writer is of no more use.
@@ -51,19 +49,17 @@ impl<K: Send + 'static> HashingWriter<K> {
         }
         let mut state = self.state.take().ok_or_else(broken)?;
         let batch = std::mem::take(&mut self.batch);
-        let mut at = self.written;
-        let (state, at) = blocking(move || {
-            for bytes in batch {
-                state.file.write_all_at(&bytes, at)?;
-                state.hasher.update(&bytes);
-                at += bytes.len() as u64;
-            }
-            io::Result::Ok((state, at))
+        let at = self.written;
+        let (state, mut batch) = blocking(move || {
+            state.file.write_all_at(&batch, at)?;
+            state.hasher.update(&batch);
+            io::Result::Ok((state, batch))
         })
         .await?;
         self.state = Some(state);
-        self.written = at;
-        self.batched = 0;
+        self.written += batch.len() as u64;
+        batch.clear();
+        self.batch = batch;
         Ok(())
     }
 
@@ -91,7 +87,7 @@ mod tests {
     async fn a_full_disk_is_told_as_such() {
         let file = File::options().write(true).open("/dev/full").unwrap();
         let mut writer = HashingWriter::new(file, blake3::Hasher::new(), 0, ());
-        writer.write(Bytes::from_static(b"x")).await.unwrap();
+        writer.write(b"x").await.unwrap();
         let error = writer.finish().await.unwrap_err();
         assert!(crate::disk::is_full(&error), "{error:?}");
     }
@@ -103,7 +99,7 @@ mod tests {
         let mut writer = HashingWriter::new(file.try_clone().unwrap(), blake3::Hasher::new(), 0, ());
         let (small, large) = content.split_at(10_000);
         for chunk in small.chunks(7).chain([large]) {
-            writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+            writer.write(chunk).await.unwrap();
         }
         assert_eq!(writer.taken(), content.len() as u64);
         let (digest, ()) = writer.finish().await.unwrap();

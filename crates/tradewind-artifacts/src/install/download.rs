@@ -178,7 +178,7 @@ impl Download {
                 break;
             };
             let bytes = bytes.map_err(|source| broken(offset, source))?;
-            writer.write(bytes).await.map_err(|source| Error::from_write("write in", &self.partial, source))?;
+            writer.write(&bytes).await.map_err(|source| Error::from_write("write in", &self.partial, source))?;
             report(writer.taken().min(size));
         }
         let received = writer.taken();

@@ -5,7 +5,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tradewind_artifacts::{BlobStore, Bundle, FetchError, Installer, blobs::Error};
 use tradewind_core::Digest;
 
-use crate::{ONNX_START, chain, directory, files_below, source::digest_of};
+use crate::{ONNX_START, chain, directory, files_below, source::digest_of, until};
 
 fn chunks(content: &[u8]) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
     let chunks: Vec<_> = content.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
@@ -66,6 +66,7 @@ async fn whatever_goes_wrong_leaves_nothing() {
     let endless = chunks(&content).chain(stream::pending());
     let dropped = store.put_stream(&digest, size + 1, endless);
     assert!(tokio::time::timeout(std::time::Duration::from_millis(200), dropped).await.is_err());
+    until("the dropped upload is gone", || files_below(place.path()).is_empty()).await;
 
     assert_eq!(files_below(place.path()), [""; 0]);
     assert_eq!(store.bytes_stored().await.unwrap(), 0);

@@ -9,7 +9,7 @@ mod installs;
 mod repairs;
 mod source;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
 
@@ -47,6 +47,16 @@ fn files_below(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Polls a condition that nothing announces, for at most a deadline that is ten times and more what it takes.
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), poll).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 /// An error with its causes, as the edge prints it.
