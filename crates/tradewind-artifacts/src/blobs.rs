@@ -44,6 +44,18 @@ pub enum Error {
     Io { attempt: &'static str, path: PathBuf, source: io::Error },
 }
 
+impl Error {
+    /// What the person who pushes or keeps the store can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::DiskFull { .. } => Some("free some space there and push again; nothing was changed"),
+            Self::Size { .. } | Self::Digest { .. } => Some("the file changed or was damaged on its way: push again"),
+            Self::Upload { .. } => Some("push again"),
+            Self::TooLarge { .. } | Self::NotFound { .. } | Self::Range { .. } | Self::Io { .. } => None,
+        }
+    }
+}
+
 /// Blobs under a directory. Any number of tasks of one process may use it; one process at a time.
 #[derive(Debug, Clone)]
 pub struct BlobStore {
@@ -207,7 +219,12 @@ impl BlobStore {
             let mut sum = 0;
             for directory in fs::read_dir(blobs)? {
                 for blob in fs::read_dir(directory?.path())? {
-                    sum += blob?.metadata()?.len();
+                    match blob?.metadata() {
+                        Ok(metadata) => sum += metadata.len(),
+                        // Removed since it was listed.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             Ok(sum)

@@ -37,6 +37,19 @@ impl Error {
         !matches!(self, Self::Bundle(_))
     }
 
+    /// What the person who looks after the region can do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Bundle(error) => return error.hint(),
+            Self::NoRoom { .. } | Self::DiskFull { .. } => {
+                "free some space there, or undeploy models that nobody needs; it is tried again by itself"
+            }
+            Self::WrongContent { .. } => "the stored copy may be damaged: push the model again",
+            Self::Fetch { .. } | Self::Stalled { .. } | Self::Short { .. } | Self::Io { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
     pub(super) fn from_write(attempt: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_full(&source) { Self::DiskFull { path } } else { Self::Io { attempt, path, source } }

@@ -14,7 +14,6 @@ async fn a_bundle_is_installed_whole_once() {
     let large = vec![1; 2_500_000];
     let (source, index) =
         Source::new(&[("model.onnx", ONNX_START), ("cases/1.json", b"{}"), ("cases/2.json", b"{}"), ("w", &large)]);
-    let index = tradewind_core::bundle::BundleIndex { files: index.files.into_iter().collect() };
     let seen = Mutex::new(Vec::new());
     let path = installer.install(&index, &source, &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
 
