@@ -157,6 +157,12 @@ impl Hub {
         self.seen().gateways.entry(address).or_insert(GatewaySeen { region, report: None, at: None });
     }
 
+    /// A gateway that is gone for good.
+    pub fn forget_gateway(&self, address: &str) {
+        self.seen().gateways.remove(address);
+        self.wake();
+    }
+
     /// Has everybody look again.
     pub fn wake(&self) {
         self.changes.send_modify(|count| *count += 1);

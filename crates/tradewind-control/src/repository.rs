@@ -40,6 +40,12 @@ pub struct Listed<T> {
     pub items: Vec<Kept<T>>,
 }
 
+impl<T> Listed<T> {
+    pub fn values(self) -> Vec<T> {
+        self.items.into_iter().map(|kept| kept.value).collect()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Repository {
     store: Arc<dyn Store>,
@@ -64,9 +70,17 @@ impl Repository {
 
     /// All pages, read at one pinned revision.
     pub async fn list<T: StoredForm>(&self, prefix: impl Into<String>) -> Result<Listed<T>> {
-        let prefix = prefix.into();
+        self.list_from(prefix.into(), None).await
+    }
+
+    /// As [`list`](Self::list), as it was at a revision, so that several lists can show one moment.
+    pub async fn list_at<T: StoredForm>(&self, prefix: impl Into<String>, revision: Revision) -> Result<Listed<T>> {
+        self.list_from(prefix.into(), Some(revision)).await
+    }
+
+    async fn list_from<T: StoredForm>(&self, prefix: String, revision: Option<Revision>) -> Result<Listed<T>> {
         let mut items = Vec::new();
-        let mut range = Range::prefix(prefix.clone());
+        let mut range = Range { at: revision, ..Range::prefix(prefix.clone()) };
         loop {
             let response = self.store.range(range).await?;
             let last = response.kvs.last().map(|kv| kv.key.clone());

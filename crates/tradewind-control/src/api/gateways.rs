@@ -1,0 +1,44 @@
+//! What gateways ask and tell.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use tokio_stream::wrappers::WatchStream;
+use tradewind_api::{
+    Problem,
+    gateway::{GatewayReport, GatewaySnapshot},
+};
+use tradewind_core::{Timestamp, region::MemberRole};
+
+use super::{
+    Result, Shared,
+    agents::{REPORT_LIMIT, check_address, check_region},
+    auth::MemberRegion,
+    extract,
+    regions::check_exists,
+};
+
+/// Everything that a gateway needs to know, as NDJSON: the whole of it in every message, now and after every change.
+#[utoipa::path(get, path = "/v1/gateway/snapshot", tag = "gateways",
+    responses(
+        (status = 200, body = GatewaySnapshot, content_type = "application/x-ndjson"),
+        (status = 404, body = Problem),
+    ))]
+pub(super) async fn snapshot(State(app): Shared, MemberRegion(region): MemberRegion) -> Result<Response> {
+    check_exists(&app, &region).await?;
+    app.stream(WatchStream::new(app.snapshot.clone()))
+}
+
+/// Takes a gateway's report, which stays in memory.
+#[utoipa::path(post, path = "/v1/gateway/report", tag = "gateways", request_body = GatewayReport,
+    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(super) async fn report(
+    State(app): Shared,
+    MemberRegion(region): MemberRegion,
+    extract::Json(report): extract::Json<GatewayReport, REPORT_LIMIT>,
+) -> Result<StatusCode> {
+    check_region(&region, &report.region)?;
+    check_address(&report.address)?;
+    check_exists(&app, &region).await?;
+    app.members.note(&region, MemberRole::Gateway, &report.address).await?;
+    app.hub.report_gateway(report, Timestamp::now());
+    Ok(StatusCode::NO_CONTENT)
+}

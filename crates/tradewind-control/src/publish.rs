@@ -1,0 +1,241 @@
+//! Turning blobs into a version: everything that can be known of a bundle before it runs is checked here, once.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{io::AsyncReadExt, sync::Semaphore};
+use tradewind_api::{Code, Problem};
+use tradewind_artifacts::{BlobStore, Installer, blobs, bundle, bundle_digest, install};
+use tradewind_core::{
+    Digest, ModelName, Timestamp, VersionNumber,
+    bundle::{BundleIndex, MANIFEST_FILE, Manifest, ModelHead, ModelVersion, Signature},
+    event::{EventKind, EventRecord, Severity},
+    verify::{self, GoldenCase},
+};
+use tradewind_store::{Compare, Op, Txn};
+
+use crate::{
+    events,
+    inspect::inspect,
+    keys,
+    repository::{self, Kept, Repository, put},
+};
+
+/// How often numbering a version is tried again when another one was published in between.
+const CONFLICT_RETRIES: usize = 10;
+/// Bundles inspected at once: loading a model takes as much memory as serving it.
+const INSPECTIONS_LIMIT: usize = 1;
+
+/// A version, and whether it is new.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub created: bool,
+    pub version: ModelVersion,
+}
+
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    repository: Repository,
+    blobs: BlobStore,
+    /// Where bundles are put together to be inspected.
+    workbench: Installer,
+    program: PathBuf,
+    inspections: Semaphore,
+}
+
+impl Publisher {
+    pub(crate) fn new(repository: Repository, blobs: BlobStore, workbench: Installer, program: PathBuf) -> Self {
+        Self { repository, blobs, workbench, program, inspections: Semaphore::new(INSPECTIONS_LIMIT) }
+    }
+
+    /// Makes a version of blobs that are all there; content that a version has already gives that version.
+    pub(crate) async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Outcome, Problem> {
+        bundle::check_index(&index).map_err(refused)?;
+        self.check_blobs(&index).await?;
+        let digest = bundle_digest(&index);
+        if let Some(version) = self.existing(name, &digest).await? {
+            return Ok(Outcome { created: false, version });
+        }
+        let manifest = self.manifest(&index).await?;
+        let cases = bundle::check_contents(&index, &manifest).map_err(refused)?;
+        let signature = self.inspect(&index, &manifest, &cases).await?;
+        let draft = ModelVersion {
+            name: name.clone(),
+            version: VersionNumber::default(),
+            digest,
+            index,
+            manifest,
+            signature,
+            cases,
+            pushed_at: Timestamp::now(),
+        };
+        self.write(draft).await
+    }
+
+    async fn check_blobs(&self, index: &BundleIndex) -> Result<(), Problem> {
+        for (path, file) in &index.files {
+            match self.blobs.size(&file.digest).await {
+                Ok(size) if size == file.size => {}
+                Ok(size) => {
+                    let detail = format!("`{path}` has {size} bytes, and the index says {}", file.size);
+                    return Err(Problem::new(Code::Invalid, detail));
+                }
+                Err(blobs::Error::NotFound { .. }) => {
+                    let detail = format!("the content of `{path}` has not been uploaded");
+                    return Err(Problem::new(Code::Invalid, detail).hint("push the model again"));
+                }
+                Err(error) => return Err(crate::api::blobs::problem(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn existing(&self, name: &ModelName, digest: &Digest) -> Result<Option<ModelVersion>, Problem> {
+        let Some(number) = self.number_of(name, digest).await? else { return Ok(None) };
+        let kept = self.repository.get::<ModelVersion>(keys::version(name, number)).await?;
+        Ok(kept.map(|kept| kept.value))
+    }
+
+    async fn number_of(&self, name: &ModelName, digest: &Digest) -> repository::Result<Option<VersionNumber>> {
+        let kv = self.repository.store().get(&keys::version_by_digest(name, digest)).await?;
+        Ok(kv.and_then(|kv| std::str::from_utf8(&kv.value).ok()?.parse().ok()))
+    }
+
+    async fn manifest(&self, index: &BundleIndex) -> Result<Manifest, Problem> {
+        let Some(file) = index.files.get(MANIFEST_FILE) else { return Ok(bundle::default_manifest()) };
+        let mut text = String::new();
+        let blob = self.blobs.read(&file.digest, ..).await.map_err(|error| crate::api::blobs::problem(&error))?;
+        // `check_index` has bounded its size.
+        if let Err(error) = blob.into_reader().read_to_string(&mut text).await {
+            let problem = Problem::new(Code::InvalidBundle, format!("{MANIFEST_FILE} cannot be read as UTF-8 text"));
+            return Err(problem.cause(error.to_string()));
+        }
+        bundle::parse_manifest(&text).map_err(refused)
+    }
+
+    /// Puts the bundle together and loads its model, which says what it takes and gives; the rest must agree.
+    async fn inspect(&self, index: &BundleIndex, manifest: &Manifest, cases: &[String]) -> Result<Signature, Problem> {
+        let _permit = self.inspections.acquire().await.map_err(|_| closing())?;
+        let directory =
+            self.workbench.install(index, &self.blobs, &|_| {}).await.map_err(|error| assembling(&error))?;
+        let is_listed =
+            |path: &&str| *path != manifest.model && *path != MANIFEST_FILE && !cases.iter().any(|case| case == path);
+        let listed: Vec<&str> = index.files.keys().map(String::as_str).filter(is_listed).collect();
+        let inspected = async {
+            let inspection = inspect(&self.program, &directory, &manifest.model, &listed).await?;
+            check_declared(manifest, &inspection.signature)?;
+            check_cases(&directory, cases, &inspection.signature).await?;
+            Ok(inspection.signature)
+        };
+        let outcome = inspected.await;
+        if let Err(error) = self.workbench.remove_unused(&[]).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an inspected bundle stays on the disk");
+        }
+        outcome
+    }
+
+    /// Gives the version its number and writes it, in one transaction.
+    async fn write(&self, mut version: ModelVersion) -> Result<Outcome, Problem> {
+        for _ in 0..CONFLICT_RETRIES {
+            let name = version.name.clone();
+            if let Some(version) = self.existing(&name, &version.digest).await? {
+                return Ok(Outcome { created: false, version });
+            }
+            let head = self.repository.get::<ModelHead>(keys::model(&name)).await?;
+            version.version = head.as_ref().map_or(VersionNumber(1), |head| head.value.latest.next());
+            match self.repository.commit(creation(&version, head.as_ref())).await {
+                Ok(Some(_)) => return Ok(Outcome { created: true, version }),
+                Ok(None) => {}
+                Err(repository::Error::Store(tradewind_store::Error::TxnTooLarge { .. })) => {
+                    return Err(Problem::new(Code::TooLarge, "the bundle has too many files with too long names")
+                        .hint("pack small files together"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let problem =
+            Problem::new(Code::Unavailable, format!("versions of {} are being published all the time", version.name));
+        Err(problem.hint("try again"))
+    }
+}
+
+fn creation(version: &ModelVersion, head: Option<&Kept<ModelHead>>) -> Txn {
+    let name = &version.name;
+    let unchanged = head.map_or_else(|| Compare::absent(keys::model(name)), Kept::unchanged);
+    let by_digest = keys::version_by_digest(name, &version.digest);
+    let event = EventRecord {
+        model: Some(name.clone()),
+        ..events::of(EventKind::ModelPushed, Severity::Info, version.pushed_at, pushed_message(version))
+    };
+    Txn::new()
+        .when(unchanged)
+        .then(put(keys::model(name), &ModelHead { name: name.clone(), latest: version.version }))
+        .then(put(keys::version(name, version.version), version))
+        .then(Op::put(by_digest, version.version.to_string()))
+        .then(events::record(version.pushed_at, &format!("{name}/pushed/{}", version.version), &event))
+}
+
+fn pushed_message(version: &ModelVersion) -> String {
+    format!(
+        "{} {} was pushed: {}, {} bytes",
+        version.name,
+        version.version,
+        version.digest.short(),
+        version.index.bytes()
+    )
+}
+
+fn check_declared(manifest: &Manifest, actual: &Signature) -> Result<(), Problem> {
+    let Some(declared) = &manifest.signature else { return Ok(()) };
+    verify::signature_matches(declared, actual).map_err(|difference| {
+        Problem::new(Code::InvalidBundle, format!("{MANIFEST_FILE} states another signature than the model has"))
+            .cause(difference)
+            .hint(format!("correct `signature` in {MANIFEST_FILE}, or leave it out: it is read from the model"))
+    })
+}
+
+/// Reads and checks the golden cases off the reactor: they may be many megabytes.
+async fn check_cases(directory: &Path, cases: &[String], signature: &Signature) -> Result<(), Problem> {
+    let (directory, cases, signature) = (directory.to_owned(), cases.to_vec(), Arc::new(signature.clone()));
+    let check = move || cases.iter().try_for_each(|case| check_case(&directory, case, &signature));
+    tokio::task::spawn_blocking(check).await.unwrap_or_else(|_| Err(closing()))
+}
+
+fn check_case(directory: &Path, path: &str, signature: &Signature) -> Result<(), Problem> {
+    let refused =
+        |cause: String| Err(Problem::new(Code::InvalidBundle, format!("golden case {path} cannot hold")).cause(cause));
+    let bytes = match std::fs::read(directory.join(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => return refused(error.to_string()),
+    };
+    match serde_json::from_slice::<GoldenCase>(&bytes) {
+        Ok(case) => verify::check_against(&case, signature).or_else(refused),
+        Err(error) => refused(error.to_string()),
+    }
+}
+
+fn refused(error: bundle::Error) -> Problem {
+    let code = match &error {
+        bundle::Error::TooLarge | bundle::Error::TooManyFiles | bundle::Error::ManifestTooLarge => Code::TooLarge,
+        _ => Code::InvalidBundle,
+    };
+    let problem = Problem::from_error(code, &error);
+    match error.hint() {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+fn assembling(error: &install::Error) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "a bundle cannot be put together");
+    match error {
+        install::Error::DiskFull { .. } | install::Error::NoRoom { .. } => crate::api::disk_full(),
+        _ => Problem::new(Code::Internal, "the bundle could not be put together").hint("see the control plane's log"),
+    }
+}
+
+fn closing() -> Problem {
+    Problem::new(Code::Unavailable, "the control plane is stopping").hint("try again in a moment")
+}

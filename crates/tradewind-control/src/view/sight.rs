@@ -1,0 +1,210 @@
+//! The world as this control plane sees it at one moment: who is there, what is ready, and where users go.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tradewind_api::{agent::SILENCE_LIMIT, gateway::GatewayReport};
+use tradewind_core::{
+    ModelName, RegionName, RevisionNumber, Slot, Timestamp,
+    assignment::{ReplicaCount, SlotStatus},
+    locality::{self, Condition, RegionView},
+    region::Region,
+    rollout::plan::Reach,
+    route::RouteState,
+};
+
+use crate::hub::{GatewaySeen, Seen, elapsed};
+
+pub(crate) type Regions = BTreeMap<RegionName, Region>;
+
+/// Regions, reports, and the time at which they are looked at.
+#[derive(Debug)]
+pub(crate) struct Sight<'a> {
+    pub regions: &'a Regions,
+    pub seen: &'a Seen,
+    pub now: Timestamp,
+    gateways: BTreeMap<&'a RegionName, Vec<&'a GatewaySeen>>,
+}
+
+/// How one region serves its users with one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Serving {
+    pub verdict: Verdict,
+    /// Where the region's users go; `None` when no region can serve them.
+    pub users_go_to: Option<RegionName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Healthy,
+    /// Why, for people: `no agent for 12 s`.
+    Unhealthy(String),
+    /// This control plane has not listened for long enough to know.
+    Unknown,
+}
+
+impl<'a> Sight<'a> {
+    pub(crate) fn new(regions: &'a Regions, seen: &'a Seen, now: Timestamp) -> Self {
+        let mut gateways: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for gateway in seen.gateways.values() {
+            gateways.entry(&gateway.region).or_default().push(gateway);
+        }
+        Self { regions, seen, now, gateways }
+    }
+
+    /// The gateways of a region that have reported or that the store knows.
+    pub(crate) fn gateways(&self, region: &RegionName) -> &[&'a GatewaySeen] {
+        self.gateways.get(region).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn alive(&self, gateway: &GatewaySeen) -> bool {
+        gateway.at.is_some_and(|at| elapsed(at, self.now) <= SILENCE_LIMIT)
+    }
+
+    /// The reports of the region's gateways that are alive.
+    pub(crate) fn live_reports(&self, region: &RegionName) -> impl Iterator<Item = &'a GatewayReport> {
+        let alive = self.gateways(region).iter().filter(|gateway| self.alive(gateway));
+        alive.filter_map(|gateway| gateway.report.as_ref())
+    }
+
+    fn has_gateway(&self, region: &RegionName) -> bool {
+        self.gateways(region).iter().any(|gateway| self.alive(gateway))
+    }
+
+    pub(crate) fn reach(&self, region: &RegionName) -> Reach {
+        self.seen.reach(region, self.now)
+    }
+
+    pub(crate) fn is_reachable(&self, region: &RegionName) -> bool {
+        self.reach(region) == Reach::Reachable
+    }
+
+    /// What the region's agent says of a slot that holds this revision; nothing when the agent is gone.
+    pub(crate) fn slot(
+        &self,
+        region: &RegionName,
+        model: &ModelName,
+        slot: Slot,
+        revision: RevisionNumber,
+    ) -> Option<&'a SlotStatus> {
+        if !self.is_reachable(region) {
+            return None;
+        }
+        self.seen.agents.get(region)?.slot(model, slot).filter(|status| status.revision == revision)
+    }
+
+    fn live_replicas(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> ReplicaCount {
+        self.slot(region, model, live.live, live.revision).map(|status| status.replicas).unwrap_or_default()
+    }
+
+    /// Whether region `from` can send its users on to `to`: as its own gateways see it, or else as control does.
+    fn reachable(&self, from: &RegionName, to: &RegionName) -> bool {
+        if from == to {
+            return true;
+        }
+        let peers = self.live_reports(from).flat_map(|report| &report.peers).filter(|peer| peer.region == *to);
+        match peers.map(|peer| peer.healthy).reduce(|one, other| one || other) {
+            Some(healthy) => healthy,
+            None => self.has_gateway(to),
+        }
+    }
+
+    /// An agent that is gone says nothing of its replicas, which live on without it; that users get answers does.
+    fn answers_its_users(&self, region: &RegionName, model: &ModelName) -> bool {
+        let traffic = self.live_reports(region).flat_map(|report| &report.traffic);
+        traffic.into_iter().any(|entry| entry.model == *model && entry.region == *region && entry.per_second > 0.0)
+    }
+
+    fn condition(&self, from: &RegionName, region: &RegionName, model: &ModelName, live: &RouteState) -> Condition {
+        let answers = || u32::from(self.answers_its_users(region, model));
+        let ready = match self.reach(region) {
+            Reach::Reachable => self.live_replicas(region, model, live).ready,
+            Reach::Unknown => 1,
+            Reach::Unreachable { .. } => answers(),
+        };
+        Condition {
+            routed: live.regions.contains(region),
+            drained: self.regions.get(region).is_some_and(|region| region.drained),
+            reachable: self.reachable(from, region),
+            ready,
+        }
+    }
+
+    /// Where users of `from` go with a model: by the rule that gateways route by.
+    pub(crate) fn users_go_to(&self, from: &RegionName, model: &ModelName, live: &RouteState) -> Option<RegionName> {
+        if self.condition(from, from, model, live).eligible() {
+            return Some(from.clone());
+        }
+        let measured = self.round_trips(from);
+        let views: Vec<RegionView<'_>> = live
+            .regions
+            .iter()
+            .map(|name| RegionView {
+                name,
+                location: self.regions.get(name).and_then(|region| region.location),
+                measured_round_trip: measured.get(name).copied(),
+            })
+            .collect();
+        let nearest_first = locality::order(from, &views);
+        locality::users_go_to(&nearest_first, |region| self.condition(from, region, model, live)).cloned()
+    }
+
+    /// The smallest round trips that the region's gateways have measured lately.
+    pub(crate) fn round_trips(&self, region: &RegionName) -> BTreeMap<RegionName, Duration> {
+        let mut smallest = BTreeMap::new();
+        for peer in self.live_reports(region).flat_map(|report| &report.peers) {
+            let Some(micros) = peer.round_trip_us else { continue };
+            let measured = Duration::from_micros(micros);
+            smallest
+                .entry(peer.region.clone())
+                .and_modify(|known: &mut Duration| *known = measured.min(*known))
+                .or_insert(measured);
+        }
+        smallest
+    }
+
+    /// How a region that is routed serves its users.
+    pub(crate) fn serving(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> Serving {
+        let replicas = self.live_replicas(region, model, live);
+        let verdict = match self.members_verdict(region) {
+            Verdict::Healthy if replicas.ready == 0 => {
+                Verdict::Unhealthy(format!("{} of {} replicas ready", replicas.ready, replicas.desired.max(1)))
+            }
+            verdict => verdict,
+        };
+        Serving { verdict, users_go_to: self.users_go_to(region, model, live) }
+    }
+
+    /// Whether a region's agent and one of its gateways report.
+    pub(crate) fn members_verdict(&self, region: &RegionName) -> Verdict {
+        if self.regions.get(region).is_some_and(|region| region.drained) {
+            return Verdict::Unhealthy("drained".to_owned());
+        }
+        match self.reach(region) {
+            Reach::Unknown => return Verdict::Unknown,
+            Reach::Unreachable { silent_secs: Some(secs) } => {
+                return Verdict::Unhealthy(format!("no agent for {secs} s"));
+            }
+            Reach::Unreachable { silent_secs: None } => return Verdict::Unhealthy("no agent".to_owned()),
+            Reach::Reachable => {}
+        }
+        if self.has_gateway(region) {
+            return Verdict::Healthy;
+        }
+        match self.gateways(region).iter().filter_map(|gateway| gateway.at).max() {
+            Some(at) => Verdict::Unhealthy(format!("no gateway for {} s", elapsed(at, self.now).as_secs())),
+            None if elapsed(self.seen.since, self.now) <= SILENCE_LIMIT => Verdict::Unknown,
+            None => Verdict::Unhealthy("no gateway".to_owned()),
+        }
+    }
+}
+
+impl Verdict {
+    /// Why it is not healthy, for people.
+    pub(crate) fn reason(&self) -> Option<String> {
+        match self {
+            Self::Healthy => None,
+            Self::Unhealthy(reason) => Some(reason.clone()),
+            Self::Unknown => Some("not heard from since the control plane started".to_owned()),
+        }
+    }
+}
