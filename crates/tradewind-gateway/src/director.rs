@@ -1,0 +1,338 @@
+//! Puts the world together: takes in snapshots and endpoints, keeps probes and streams to match, composes the next
+//! view, stores it with one atomic move, and only then says so. The only writer of the view.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tradewind_api::{
+    agent::{Endpoint, Endpoints},
+    gateway::{GatewaySnapshot, RegionMembers},
+};
+use tradewind_core::{RegionName, deployment::HealthPolicy};
+
+use crate::{
+    acceptance, agents,
+    disk::{Disk, KnownEndpoints},
+    gateway::Gateway,
+    peer::Peer,
+    probe::{Prober, Subject},
+    replica::Replica,
+    report::Acknowledged,
+    traffic::Returning,
+    world::{Parts, World},
+};
+
+/// Changes that wait to be taken in; the streams wait when there are more.
+pub(crate) const CHANGES_LIMIT: usize = 64;
+/// Round trips and unused connections are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) enum Change {
+    Snapshot(Box<GatewaySnapshot>),
+    Endpoints { agent: String, endpoints: Endpoints },
+}
+
+/// Something that is watched for as long as it is kept.
+#[derive(Debug)]
+struct Watched<T, K> {
+    value: Arc<T>,
+    /// What the watch was begun with.
+    with: K,
+    _watch: DropGuard,
+}
+
+#[derive(Debug)]
+pub(crate) struct Director {
+    gateway: Arc<Gateway>,
+    links: HashMap<RegionName, String>,
+    disk: Disk,
+    changes: mpsc::Receiver<Change>,
+    tell: mpsc::Sender<Change>,
+    news: Arc<Notify>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+
+    snapshot: Option<Arc<GatewaySnapshot>>,
+    endpoints: KnownEndpoints,
+    /// Streams to the agents, with the mesh token they use.
+    streams: HashMap<String, (String, DropGuard)>,
+    /// Agents that have told their endpoints since this gateway started.
+    told: HashSet<String>,
+    replicas: HashMap<String, Watched<Replica, HealthPolicy>>,
+    peers: HashMap<(RegionName, String), Watched<Peer, (HealthPolicy, String)>>,
+    returning: HashMap<String, Arc<Returning>>,
+}
+
+impl Director {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        links: HashMap<RegionName, String>,
+        disk: Disk,
+        shutdown: CancellationToken,
+    ) -> (Self, mpsc::Sender<Change>) {
+        let (tell, changes) = mpsc::channel(CHANGES_LIMIT);
+        let director = Self {
+            gateway,
+            links,
+            disk,
+            changes,
+            tell: tell.clone(),
+            news: Arc::new(Notify::new()),
+            tasks: TaskTracker::new(),
+            shutdown,
+            snapshot: None,
+            endpoints: KnownEndpoints::new(),
+            streams: HashMap::new(),
+            told: HashSet::new(),
+            replicas: HashMap::new(),
+            peers: HashMap::new(),
+            returning: HashMap::new(),
+        };
+        (director, tell)
+    }
+
+    /// Begins with what was known last. Damage on disk is told and otherwise like a first start.
+    pub(crate) fn recall(&mut self) {
+        match self.disk.load_endpoints() {
+            Ok(known) => self.endpoints = known.unwrap_or_default(),
+            Err(error) => tracing::warn!(error = chain(&error), "starting without the last endpoints"),
+        }
+        match self.disk.load_snapshot() {
+            Ok(None) => {}
+            Ok(Some(snapshot)) => match acceptance::check(None, &snapshot) {
+                Ok(()) => self.adopt(snapshot),
+                Err(refusal) => tracing::warn!(%refusal, "starting without the last snapshot"),
+            },
+            Err(error) => tracing::warn!(error = chain(&error), "starting without the last snapshot"),
+        }
+        self.acknowledge(None);
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let news = Arc::clone(&self.news);
+        let shutdown = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                change = self.changes.recv() => match change {
+                    Some(Change::Snapshot(snapshot)) => self.take_snapshot(*snapshot).await,
+                    Some(Change::Endpoints { agent, endpoints }) => self.take_endpoints(agent, endpoints).await,
+                    None => break,
+                },
+                () = news.notified() => self.review(),
+                _ = tick.tick() => {
+                    self.gateway.upstream.sweep();
+                    self.review();
+                }
+            }
+        }
+        self.streams.clear();
+        self.replicas.clear();
+        self.peers.clear();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn take_snapshot(&mut self, snapshot: GatewaySnapshot) {
+        if let Err(refusal) = acceptance::check(self.snapshot.as_deref(), &snapshot) {
+            tracing::warn!(%refusal, "refused a snapshot");
+            return self.acknowledge(Some(refusal.to_string()));
+        }
+        if self.snapshot.as_deref() != Some(&snapshot) {
+            self.adopt(snapshot.clone());
+            // Served at once, but told only when it outlives this process: control retires the old slot on our word.
+            let disk = self.disk.clone();
+            self.save(move || disk.save_snapshot(&snapshot)).await;
+        }
+        self.acknowledge(None);
+    }
+
+    async fn take_endpoints(&mut self, agent: String, endpoints: Endpoints) {
+        let listed = self.own_members().is_some_and(|members| members.agents.contains(&agent));
+        if endpoints.region != self.gateway.region || !listed {
+            return;
+        }
+        self.told.insert(agent.clone());
+        let news = self.endpoints.get(&agent) != Some(&endpoints);
+        self.endpoints.insert(agent, endpoints);
+        let forgotten = self.forget_agents();
+        if news || forgotten {
+            self.sync_replicas();
+            self.compose();
+            let (disk, known) = (self.disk.clone(), self.endpoints.clone());
+            self.save(move || disk.save_endpoints(&known)).await;
+        }
+        self.review();
+    }
+
+    async fn save(&self, save: impl FnOnce() -> Result<(), crate::disk::Error> + Send + 'static) {
+        match tokio::task::spawn_blocking(save).await {
+            Ok(Ok(())) => {}
+            // A full disk must not hold up a switch of the fleet.
+            Ok(Err(error)) => tracing::error!(error = chain(&error), "cannot save the last state"),
+            Err(error) => tracing::error!(%error, "saving the last state failed"),
+        }
+    }
+
+    fn adopt(&mut self, snapshot: GatewaySnapshot) {
+        self.snapshot = Some(Arc::new(snapshot));
+        self.sync_streams();
+        self.forget_agents();
+        self.sync_replicas();
+        self.sync_peers();
+        self.compose();
+    }
+
+    fn own_members(&self) -> Option<&RegionMembers> {
+        self.snapshot.as_ref()?.regions.iter().find(|members| members.name == self.gateway.region)
+    }
+
+    fn sync_streams(&mut self) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        let listed: HashSet<String> =
+            self.own_members().map(|members| members.agents.iter().cloned().collect()).unwrap_or_default();
+        self.told.retain(|agent| listed.contains(agent));
+        self.streams.retain(|agent, (token, _)| listed.contains(agent) && *token == snapshot.mesh_token);
+        for agent in listed {
+            if self.streams.contains_key(&agent) {
+                continue;
+            }
+            let stop = self.shutdown.child_token();
+            let token = snapshot.mesh_token.clone();
+            self.tasks.spawn(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
+            self.streams.insert(agent, (token, stop.drop_guard()));
+        }
+    }
+
+    /// An agent that is no longer listed may have a successor at another address: its endpoints stay until all listed
+    /// agents have told theirs.
+    fn forget_agents(&mut self) -> bool {
+        let Some(members) = self.own_members() else { return false };
+        let listed: HashSet<String> = members.agents.iter().cloned().collect();
+        if listed.is_empty() || !listed.iter().all(|agent| self.told.contains(agent)) {
+            return false;
+        }
+        let before = self.endpoints.len();
+        self.endpoints.retain(|agent, _| listed.contains(agent));
+        self.endpoints.len() != before
+    }
+
+    fn sync_replicas(&mut self) {
+        // What an agent has told since the start overrides what is only remembered.
+        let (told, remembered): (Vec<_>, Vec<_>) =
+            self.endpoints.iter().partition(|(agent, _)| self.told.contains(*agent));
+        let sets = remembered.into_iter().chain(told).map(|(_, set)| set);
+        let current: HashMap<String, Endpoint> =
+            sets.flat_map(|set| &set.endpoints).map(|endpoint| (endpoint.id.clone(), endpoint.clone())).collect();
+        self.replicas.retain(|id, known| current.get(id).is_some_and(|endpoint| known.value.adopt(endpoint)));
+        for (id, endpoint) in current {
+            if self.replicas.contains_key(&id) {
+                continue;
+            }
+            let policy = endpoint.health;
+            let replica = Arc::new(Replica::new(endpoint));
+            let stop = self.shutdown.child_token();
+            self.tasks.spawn(self.prober(policy).watch(Subject::Replica(Arc::clone(&replica)), stop.clone()));
+            self.replicas.insert(id, Watched { value: replica, with: policy, _watch: stop.drop_guard() });
+        }
+    }
+
+    fn sync_peers(&mut self) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        let mut wanted = HashSet::new();
+        for members in snapshot.regions.iter().filter(|members| members.name != self.gateway.region) {
+            match self.links.get(&members.name) {
+                Some(link) => drop(wanted.insert((members.name.clone(), link.clone()))),
+                None => wanted.extend(members.gateways.iter().map(|address| (members.name.clone(), address.clone()))),
+            }
+        }
+        self.peers.retain(|key, _| wanted.contains(key));
+        let with = (snapshot.health, snapshot.mesh_token.clone());
+        for key in wanted {
+            let known = self.peers.get(&key);
+            if known.is_some_and(|known| known.with == with) {
+                continue;
+            }
+            let peer = match known {
+                Some(known) => Arc::clone(&known.value),
+                None => Arc::new(Peer::new(key.0.clone(), key.1.clone())),
+            };
+            let stop = self.shutdown.child_token();
+            let subject = Subject::Peer { peer: Arc::clone(&peer), mesh_token: with.1.clone() };
+            self.tasks.spawn(self.prober(with.0).watch(subject, stop.clone()));
+            self.peers.insert(key, Watched { value: peer, with: with.clone(), _watch: stop.drop_guard() });
+        }
+    }
+
+    fn prober(&self, policy: HealthPolicy) -> Prober {
+        Prober { upstream: Arc::clone(&self.gateway.upstream), news: Arc::clone(&self.news), policy }
+    }
+
+    fn compose(&mut self) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        self.returning.retain(|model, _| snapshot.routes.iter().any(|route| route.model.as_str() == model));
+        for route in &snapshot.routes {
+            let model = route.model.to_string();
+            self.returning.entry(model).or_insert_with(|| Arc::new(Returning::new()));
+        }
+        let previous = self.gateway.world.load();
+        let peers = self.peers.iter().map(|(key, peer)| (key.clone(), Arc::clone(&peer.value))).collect();
+        let mut replicas: Vec<_> = self.replicas.values().map(|replica| Arc::clone(&replica.value)).collect();
+        replicas.sort_by(|a, b| a.endpoint.id.cmp(&b.endpoint.id));
+        let world = World::compose(Parts {
+            own: &self.gateway.region,
+            snapshot,
+            peers: &peers,
+            replicas,
+            previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
+            returning: &self.returning,
+        });
+        self.gateway.world.store(Some(Arc::new(world)));
+    }
+
+    /// Health, capacity or round trips may have changed.
+    fn review(&mut self) {
+        let Some(world) = self.gateway.world.load_full() else { return };
+        if world.order_now() != world.order {
+            self.compose();
+        }
+        self.gateway.metrics.trim(&world);
+        let refused = self.gateway.acknowledged.borrow().snapshot_refused.clone();
+        self.acknowledge(refused);
+    }
+
+    /// Says what is prepared and what is served.
+    fn acknowledge(&self, snapshot_refused: Option<String>) {
+        let world = self.gateway.world.load_full();
+        let mut next = self.gateway.acknowledged.borrow().clone();
+        next.snapshot_refused = snapshot_refused;
+        if let Some(world) = &world
+            && next.observe(world)
+        {
+            // A prepared route waits for somebody to be ready; do not wait for the next round of probes.
+            self.peers.values().for_each(|peer| peer.value.target.want_probe());
+        }
+        self.gateway.acknowledged.send_if_modified(|current: &mut Acknowledged| {
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+    }
+}
+
+/// An error and its causes on one line, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,111 @@
+//! The last good state on disk: what a gateway starts from when control is gone.
+//!
+//! A file is one header line (format, version, BLAKE3 digest of the rest) and JSON. It holds the mesh token, so only
+//! its owner may read it. A file that does not pass its checksum is as good as none.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tradewind_api::{agent::Endpoints, auth::write_private, gateway::GatewaySnapshot};
+
+const FORMAT: &str = "tradewind-gateway 1";
+/// A larger file is not read.
+const SIZE_LIMIT: u64 = 256 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged { path: PathBuf, detail: &'static str },
+}
+
+/// The endpoints of each agent, by its address.
+pub(crate) type KnownEndpoints = BTreeMap<String, Endpoints>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    directory: PathBuf,
+}
+
+impl Disk {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    pub(crate) fn load_snapshot(&self) -> Result<Option<GatewaySnapshot>, Error> {
+        load(&self.directory.join("snapshot"))
+    }
+
+    pub(crate) fn save_snapshot(&self, snapshot: &GatewaySnapshot) -> Result<(), Error> {
+        save(&self.directory.join("snapshot"), snapshot)
+    }
+
+    pub(crate) fn load_endpoints(&self) -> Result<Option<KnownEndpoints>, Error> {
+        load(&self.directory.join("endpoints"))
+    }
+
+    pub(crate) fn save_endpoints(&self, endpoints: &KnownEndpoints) -> Result<(), Error> {
+        save(&self.directory.join("endpoints"), endpoints)
+    }
+}
+
+fn save(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let json = serde_json::to_vec(value).expect("wire types have string keys and finite numbers");
+    let mut content = format!("{FORMAT} {}\n", blake3::hash(&json).to_hex()).into_bytes();
+    content.extend_from_slice(&json);
+    write_private(path, &content).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let damaged = |detail| Error::Damaged { path: path.to_owned(), detail };
+    let read = || fs::metadata(path).and_then(|metadata| Ok((metadata.len(), fs::read(path)?)));
+    let content = match read() {
+        Ok((size, _)) if size > SIZE_LIMIT => return Err(damaged("it is too large")),
+        Ok((_, content)) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+    };
+    let end = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no header"))?;
+    let (header, json) = (&content[..end], &content[end + 1..]);
+    let header = std::str::from_utf8(header).map_err(|_| damaged("it has no header"))?;
+    let digest = header.strip_prefix(FORMAT).ok_or_else(|| damaged("it is of another format"))?.trim();
+    if blake3::hash(json).to_hex().as_str() != digest {
+        return Err(damaged("its checksum is wrong"));
+    }
+    serde_json::from_slice(json).map(Some).map_err(|_| damaged("it does not parse"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_loaded_and_damage_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::new(directory.path());
+        assert!(disk.load_endpoints().unwrap().is_none());
+        let endpoints = Endpoints { region: "us-east1".parse().unwrap(), instance: "x".to_owned(), endpoints: vec![] };
+        let known = KnownEndpoints::from([("127.0.0.1:1".to_owned(), endpoints)]);
+        disk.save_endpoints(&known).unwrap();
+        assert_eq!(disk.load_endpoints().unwrap(), Some(known));
+
+        let path = directory.path().join("endpoints");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut content = fs::read(&path).unwrap();
+        let last = content.len() - 3;
+        content[last] ^= 1;
+        fs::write(&path, &content).unwrap();
+        assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
+        fs::write(&path, &content[..20]).unwrap();
+        assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
+    }
+}

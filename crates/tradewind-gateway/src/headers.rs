@@ -1,0 +1,117 @@
+//! Which headers cross the gateway, and which it adds.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tradewind_api::gateway::{REQUEST_ID_HEADER, USER_HEADER};
+
+/// The longest request id that is kept from a client.
+const REQUEST_ID_LIMIT: usize = 128;
+/// Headers under this prefix are between Tradewind's processes; of a client's own, only the user's key passes.
+const INTERNAL_PREFIX: &str = "x-tradewind-";
+
+/// What concerns one connection only (RFC 9110, 7.6.1), and what the next hop is told anew.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Makes a client's headers fit for the next hop.
+pub(crate) fn clean_request(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    for name in [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    let internal: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(INTERNAL_PREFIX) && name.as_str() != USER_HEADER)
+        .cloned()
+        .collect();
+    for name in internal {
+        headers.remove(name);
+    }
+}
+
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&listed) {
+        headers.remove(name);
+    }
+}
+
+/// The client's request id if it is one that can be logged safely, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+        (1..=REQUEST_ID_LIMIT).contains(&bytes.len()) && bytes.iter().all(allowed)
+    };
+    headers.get(REQUEST_ID_HEADER).filter(sane).cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&format!("{:032x}", rand::random::<u128>())).expect("hexadecimal digits are visible")
+    })
+}
+
+/// Whether the tokens are equal, in a time that depends on their lengths alone.
+pub(crate) fn same_token(presented: &[u8], expected: &[u8]) -> bool {
+    presented.len() == expected.len() && presented.iter().zip(expected).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_api::gateway::PEER_HEADER;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_the_users_crosses() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, x-per-hop"),
+            ("x-per-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            (PEER_HEADER, "stolen"),
+            ("x-tradewind-epoch", "9"),
+            (USER_HEADER, "ada"),
+            ("content-type", "application/json"),
+            ("host", "example.com"),
+        ] {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value));
+        }
+        clean_request(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-type", USER_HEADER]);
+    }
+
+    #[test]
+    fn a_sane_request_id_is_kept() {
+        let of = |value: &'static str| {
+            request_id(&HeaderMap::from_iter([(
+                HeaderName::from_static(REQUEST_ID_HEADER),
+                HeaderValue::from_static(value),
+            )]))
+        };
+        assert_eq!(of("abc-123"), "abc-123");
+        assert_eq!(of("a b\"c").len(), 32);
+        assert_eq!(of("").len(), 32);
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(same_token(b"abc", b"abc"));
+        assert!(!same_token(b"abd", b"abc"));
+        assert!(!same_token(b"", b"abc"));
+        assert!(!same_token(b"abcd", b"abc"));
+    }
+}

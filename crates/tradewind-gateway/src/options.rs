@@ -1,0 +1,44 @@
+//! What a gateway is told at its start.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+
+use tradewind_core::RegionName;
+
+/// Where a gateway listens.
+#[derive(Debug)]
+pub enum Listen {
+    Address(SocketAddr),
+    /// A socket that somebody else bound and keeps, so that a restart loses no connection.
+    Inherited(std::net::TcpListener),
+}
+
+pub struct GatewayOptions {
+    pub region: RegionName,
+    /// `http://host:port`
+    pub control_url: String,
+    /// Of the scope `gateway/<region>`.
+    pub token: String,
+    /// Holds the last good state.
+    pub data_dir: PathBuf,
+    pub listen: Listen,
+    /// host:port where users and other gateways reach this gateway; default: where it listens.
+    pub advertise: Option<String>,
+    /// Whether `x-tradewind-client-region` decides whose user a request is.
+    pub trust_client_region: bool,
+    /// host:port to dial instead of the gateways of a region.
+    pub links: BTreeMap<RegionName, String>,
+}
+
+impl fmt::Debug for GatewayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayOptions")
+            .field("region", &self.region)
+            .field("control_url", &self.control_url)
+            .field("data_dir", &self.data_dir)
+            .field("listen", &self.listen)
+            .field("advertise", &self.advertise)
+            .field("trust_client_region", &self.trust_client_region)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! A gateway of another region, as probes find it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tradewind_api::gateway::PeerCapacity;
+use tradewind_core::{RegionName, route::RouteState};
+
+use crate::target::Target;
+
+/// The round trip is the smallest of so many probes.
+const ROUND_TRIP_WINDOW: usize = 16;
+const UNMEASURED: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) region: RegionName,
+    pub(crate) target: Arc<Target>,
+    capacity: ArcSwap<Vec<PeerCapacity>>,
+    round_trip_us: AtomicU64,
+    /// Written by the one task that probes.
+    window: Mutex<VecDeque<u64>>,
+}
+
+impl Peer {
+    pub(crate) fn new(region: RegionName, address: String) -> Self {
+        Self {
+            region,
+            target: Arc::new(Target::new(address)),
+            capacity: ArcSwap::default(),
+            round_trip_us: AtomicU64::new(UNMEASURED),
+            window: Mutex::default(),
+        }
+    }
+
+    /// Ready replicas of the route's live slot.
+    pub(crate) fn ready(&self, model: &str, state: &RouteState) -> u32 {
+        let matches = |entry: &&PeerCapacity| {
+            entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
+        };
+        self.capacity.load().iter().filter(matches).map(|entry| entry.replicas).sum()
+    }
+
+    /// What the peer advertises now; whether that is news.
+    pub(crate) fn advertise(&self, capacity: Vec<PeerCapacity>) -> bool {
+        if **self.capacity.load() == capacity {
+            return false;
+        }
+        self.capacity.store(Arc::new(capacity));
+        true
+    }
+
+    /// The peer answered that it cannot serve the model: believed until the next probe, which is wanted at once.
+    pub(crate) fn declined(&self, model: &str, state: &RouteState) {
+        self.capacity.rcu(|capacity| {
+            let keeps = |entry: &&PeerCapacity| entry.model.as_str() != model || entry.slot != state.live;
+            capacity.iter().filter(keeps).cloned().collect::<Vec<_>>()
+        });
+        self.target.want_probe();
+    }
+
+    pub(crate) fn measured(&self, round_trip: Duration) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.len() == ROUND_TRIP_WINDOW {
+            window.pop_front();
+        }
+        window.push_back(u64::try_from(round_trip.as_micros()).unwrap_or(UNMEASURED - 1).min(UNMEASURED - 1));
+        let smallest = window.iter().copied().min().unwrap_or(UNMEASURED);
+        self.round_trip_us.store(smallest, Ordering::Relaxed);
+    }
+
+    /// The smallest of the last round trips.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip_us.load(Ordering::Relaxed);
+        (micros != UNMEASURED).then(|| Duration::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_round_trip_is_the_smallest_of_a_window() {
+        let peer = Peer::new("europe-west1".parse().unwrap(), "127.0.0.1:1".to_owned());
+        assert_eq!(peer.round_trip(), None);
+        for millis in [30, 10, 20] {
+            peer.measured(Duration::from_millis(millis));
+        }
+        assert_eq!(peer.round_trip(), Some(Duration::from_millis(10)));
+        for _ in 0..ROUND_TRIP_WINDOW {
+            peer.measured(Duration::from_millis(25));
+        }
+        assert_eq!(peer.round_trip(), Some(Duration::from_millis(25)), "an old minimum is forgotten");
+    }
+}

@@ -1,0 +1,142 @@
+//! Probes: whether replicas of the own region and gateways of other regions answer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tradewind_api::gateway::{PEER_PATH, PeerState};
+use tradewind_core::{
+    deployment::HealthPolicy,
+    health::{Hysteresis, Transition},
+};
+
+use crate::{
+    body::Outbound,
+    peer::Peer,
+    replica::Replica,
+    target::Target,
+    upstream::{Failure, Reuse, Upstream},
+};
+
+const READY_PATH: &str = "/v2/health/ready";
+/// The largest answer to a probe.
+const ANSWER_LIMIT: usize = 4 << 20;
+
+/// What a probe needs beside its target.
+#[derive(Debug, Clone)]
+pub(crate) struct Prober {
+    pub(crate) upstream: Arc<Upstream>,
+    /// Told when a verdict or a peer's capacity has changed.
+    pub(crate) news: Arc<Notify>,
+    pub(crate) policy: HealthPolicy,
+}
+
+/// Who is probed.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    Replica(Arc<Replica>),
+    Peer { peer: Arc<Peer>, mesh_token: String },
+}
+
+impl Subject {
+    fn target(&self) -> &Target {
+        match self {
+            Self::Replica(replica) => &replica.target,
+            Self::Peer { peer, .. } => &peer.target,
+        }
+    }
+
+    /// Whether it should answer.
+    fn expected(&self) -> bool {
+        match self {
+            Self::Replica(replica) => replica.told_ready(),
+            Self::Peer { .. } => true,
+        }
+    }
+}
+
+impl Prober {
+    /// Probes until told to stop.
+    pub(crate) async fn watch(self, subject: Subject, shutdown: CancellationToken) {
+        let target = subject.target();
+        let mut health = Hysteresis::new(self.policy, target.healthy());
+        loop {
+            if !subject.expected() {
+                // Its agent will say when it is ready; then that counts, and not how it failed before.
+                health = Hysteresis::new(self.policy, true);
+                target.set_healthy(true);
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = target.probe_wanted() => continue,
+                }
+            }
+            if health.healthy() && !target.healthy() {
+                // A request has found it down meanwhile.
+                health.condemn();
+                self.news.notify_one();
+            }
+            let Some(ok) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
+            if let Some(transition) = health.observe(ok) {
+                target.set_healthy(health.healthy());
+                tracing::info!(address = target.address(), healthy = transition == Transition::BecameHealthy, "probed");
+                self.news.notify_one();
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(self.policy.interval.duration()) => {}
+                () = target.probe_wanted() => {}
+            }
+        }
+    }
+
+    async fn probe(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Replica(replica) => self.get(&replica.target, READY_PATH, None).await.is_some(),
+            Subject::Peer { peer, mesh_token } => {
+                let Some((body, round_trip)) = self.get(&peer.target, PEER_PATH, Some(mesh_token)).await else {
+                    return false;
+                };
+                let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return false };
+                if state.region != peer.region {
+                    return false;
+                }
+                peer.measured(round_trip);
+                if peer.advertise(state.ready) {
+                    self.news.notify_one();
+                }
+                true
+            }
+        }
+    }
+
+    /// The body of a good answer, and how long it took on a connection that stood.
+    async fn get(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+        timeout(self.policy.timeout.duration(), self.ask(target, path, token)).await.ok()?
+    }
+
+    async fn ask(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+        let request = || {
+            let mut request = Request::get(path).header(header::HOST, target.address());
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            request.body(Outbound::empty())
+        };
+        let build = || request().expect("paths are constant, addresses and tokens come from headers and JSON of ours");
+        request().ok()?;
+        let exchange = match self.upstream.exchange(target.address(), Reuse::Allowed, build).await {
+            Err(Failure::Broken { reused: true, .. }) => {
+                self.upstream.exchange(target.address(), Reuse::Never, build).await
+            }
+            other => other,
+        };
+        let exchange = exchange.ok()?;
+        let good = exchange.response.status() == StatusCode::OK;
+        let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
+        self.upstream.give_back(exchange.connection);
+        good.then_some((body, exchange.elapsed))
+    }
+}

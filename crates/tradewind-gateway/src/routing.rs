@@ -1,0 +1,123 @@
+//! The decision for one request: who is asked next.
+
+use std::sync::Arc;
+
+use tradewind_core::{RegionName, locality};
+
+use crate::{
+    peer::Peer,
+    replica::Replica,
+    target::Target,
+    world::{Serving, World},
+};
+
+/// Who is asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Choice {
+    Replica(Arc<Replica>),
+    Peer(Arc<Peer>),
+}
+
+impl Choice {
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        match self {
+            Self::Replica(replica) => &replica.target,
+            Self::Peer(peer) => &peer.target,
+        }
+    }
+}
+
+/// Walks the regions from the nearest on, never to the same target twice.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    world: &'a World,
+    model: &'a str,
+    serving: &'a Serving,
+    order: &'a [RegionName],
+    /// The own region takes this user only when nobody else can.
+    own_last: bool,
+    tried: Vec<Arc<Target>>,
+    /// Spreads ties.
+    turn: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(world: &'a World, model: &'a str, serving: &'a Serving, order: &'a [RegionName]) -> Self {
+        Self { world, model, serving, order, own_last: false, tried: Vec::new(), turn: 0 }
+    }
+
+    #[must_use]
+    pub(crate) fn own_last(mut self, own_last: bool) -> Self {
+        self.own_last = own_last;
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn turn(mut self, turn: usize) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// The nearest eligible choice that was not tried yet.
+    pub(crate) fn next(&mut self) -> Option<Choice> {
+        let choice = self.eligible(self.own_last).or_else(|| self.eligible(false)).or_else(|| self.hopeful())?;
+        self.tried.push(Arc::clone(choice.target()));
+        Some(choice)
+    }
+
+    fn eligible(&self, without_own: bool) -> Option<Choice> {
+        let mut found = None;
+        locality::users_go_to(self.order, |name| {
+            let mut condition = self.world.condition(self.model, self.serving, name);
+            let choice = if without_own && *name == self.world.own { None } else { self.choose(name) };
+            if choice.is_none() {
+                condition.ready = 0;
+            }
+            if condition.eligible() {
+                found = choice;
+            }
+            condition
+        })?;
+        found
+    }
+
+    /// Nobody is known to have a ready replica. What peers told may be a probe interval old, so those that answer are
+    /// asked all the same: they decline at once if they cannot.
+    fn hopeful(&self) -> Option<Choice> {
+        let open = |name: &&RegionName| {
+            self.serving.routed(name) && self.world.regions.get(*name).is_some_and(|region| !region.drained)
+        };
+        let peers = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
+        let mut peers = peers.flat_map(|region| &region.gateways);
+        peers.find(|peer| peer.target.healthy() && !self.was_tried(&peer.target)).cloned().map(Choice::Peer)
+    }
+
+    fn choose(&self, name: &RegionName) -> Option<Choice> {
+        if *name == self.world.own {
+            let ready = self.serving.replicas.iter().filter(|r| r.ready() && !self.was_tried(&r.target));
+            return self.least_loaded(ready, |replica| &replica.target).cloned().map(Choice::Replica);
+        }
+        let able = |peer: &&Arc<Peer>| {
+            peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !self.was_tried(&peer.target)
+        };
+        let peers = self.world.regions.get(name)?.gateways.iter().filter(able);
+        self.least_loaded(peers, |peer| &peer.target).cloned().map(Choice::Peer)
+    }
+
+    /// A full scan for the fewest requests in flight; ties go round.
+    fn least_loaded<'t, T>(
+        &self,
+        candidates: impl Iterator<Item = &'t T> + Clone,
+        target: impl Fn(&T) -> &Arc<Target>,
+    ) -> Option<&'t T> {
+        let least = candidates.clone().map(|candidate| target(candidate).in_flight()).min()?;
+        let tied = candidates.clone().filter(|candidate| target(candidate).in_flight() <= least);
+        let count = tied.clone().count();
+        // Counts move while we look; whoever is first then is good enough.
+        tied.clone().nth(self.turn % count.max(1)).or_else(|| candidates.clone().next())
+    }
+
+    fn was_tried(&self, target: &Arc<Target>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, target))
+    }
+}

@@ -1,0 +1,70 @@
+//! How the own region takes its users back after it could not serve them.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tradewind_core::{
+    health::{RETURN_TIME, return_share},
+    traffic::Bucket,
+};
+
+/// Of one model. Requests themselves notice that the region was lost and that it is back, so nothing else need watch.
+#[derive(Debug)]
+pub(crate) struct Returning {
+    started: Instant,
+    lost: AtomicBool,
+    /// Milliseconds after `started`; 0: never lost.
+    returned_at: AtomicU64,
+    sequence: AtomicU64,
+}
+
+impl Returning {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            lost: AtomicBool::new(false),
+            returned_at: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether this user's request should be served here, now that the region can (`able`) or cannot.
+    pub(crate) fn serves(&self, able: bool, user: Option<&[u8]>) -> bool {
+        if !able {
+            self.lost.store(true, Ordering::Relaxed);
+            return false;
+        }
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        if self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::Relaxed) {
+            self.returned_at.store(now, Ordering::Relaxed);
+        }
+        let returned_at = self.returned_at.load(Ordering::Relaxed);
+        let since = Duration::from_millis(now.saturating_sub(returned_at));
+        if returned_at == 0 || since >= RETURN_TIME {
+            return true;
+        }
+        let bucket = match user {
+            Some(user) => Bucket::of_key(user),
+            None => Bucket::of_request(self.sequence.fetch_add(1, Ordering::Relaxed)),
+        };
+        bucket.within(return_share(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_come_back_gradually_only_after_a_loss() {
+        let returning = Returning::new();
+        assert!((0..100).all(|_| returning.serves(true, None)), "nothing was lost yet");
+        assert!(!returning.serves(false, None));
+        let served = (0..1000).filter(|_| returning.serves(true, None)).count();
+        assert!((50..400).contains(&served), "{served} of 1000 right after the return");
+        let users = (0..1000).filter(|n| returning.serves(true, Some(format!("u{n}").as_bytes()))).count();
+        assert!((50..400).contains(&users), "{users} of 1000 users right after the return");
+    }
+}
