@@ -2,7 +2,7 @@
 //!
 //! A backend's tests give a function that makes a store, and something that must live as long as it:
 //!
-//! ```ignore
+//! ```text
 //! tradewind_store::conformance_tests!(make_store);
 //!
 //! async fn make_store() -> (Arc<dyn Store>, impl Send) { .. }

@@ -22,6 +22,8 @@ const MAX_RECENT_BYTES: usize = 64 * 1024;
 /// The write-ahead log is copied into the database after about so many changed rows. It is never done on commit,
 /// since SQLite would then report a failed copy as a failed commit.
 const CHECKPOINT_ROWS: u64 = 1000;
+/// Past this the log is made to begin anew: 128 MiB.
+const MAX_LOG_PAGES: i64 = 32 * 1024;
 /// Rows that are swept at once while there is nothing else to do.
 const IDLE_SWEEP_ROWS: u64 = 512;
 
@@ -145,9 +147,14 @@ impl Database {
             return;
         }
         self.rows_since_checkpoint = 0;
-        // RESTART waits for readers of the log, so that it can begin anew instead of growing under constant reads.
-        match self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())) {
-            Ok(()) => {}
+        let checkpoint = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+        // A log that is copied begins anew by itself when nobody reads it. Only when readers have kept it from doing
+        // so for long are they waited for, and writers with them.
+        let log_pages = checkpoint("PRAGMA wal_checkpoint(PASSIVE)").and_then(|pages| {
+            if pages > MAX_LOG_PAGES { checkpoint("PRAGMA wal_checkpoint(RESTART)") } else { Ok(pages) }
+        });
+        match log_pages {
+            Ok(_) => {}
             Err(error) if schema::is_disk_full(&error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no room to copy the log into the database");
             }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -84,25 +85,42 @@ async fn leases_of_a_former_process_end_when_the_store_opens() {
 /// A process writes and says what was acknowledged; it is killed at some moment; all it said is there.
 #[test]
 fn acknowledged_writes_survive_a_kill() {
+    if let Some(directory) = env::var_os(WRITER_DIRECTORY) {
+        return write_until_killed(Path::new(&directory));
+    }
     let directory = tempdir().unwrap();
     let mut acknowledged = BTreeMap::new();
     for round in 0..8 {
         let wanted = acknowledged.len() + 20 + round * 37;
-        let mut child = spawn_writer(directory.path());
+        let mut child = spawn_writer(Command::new(env::current_exe().unwrap()), directory.path());
         read_until_then_kill(&mut child, &mut acknowledged, wanted);
         check_all(directory.path(), &acknowledged);
     }
     assert!(acknowledged.len() > 8 * 20);
 }
 
-/// Not a test of its own: the process that [`acknowledged_writes_survive_a_kill`] starts and kills.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writer_process() {
-    let Some(directory) = env::var_os(WRITER_DIRECTORY) else {
-        assert!(env::var_os(WRITER_DIRECTORY).is_none());
-        return;
-    };
-    let store = open(Path::new(&directory));
+/// A disk that fails: the process may not write beyond a size that its log soon reaches, which it learns on a commit.
+#[test]
+fn a_commit_that_fails_aborts_and_is_never_acknowledged() {
+    const SIGABRT: i32 = 6;
+    let directory = tempdir().unwrap();
+    // Ignored signals stay ignored in the program that is executed, so the write fails instead of killing.
+    let limited = "trap '' XFSZ; ulimit -c 0; ulimit -f 2048; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited]).arg(env::current_exe().unwrap());
+    let child = spawn_writer(command, directory.path());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{:?}", output.status);
+    let mut acknowledged = BTreeMap::new();
+    String::from_utf8(output.stdout).unwrap().lines().for_each(|line| note(&mut acknowledged, line));
+    assert!(!acknowledged.is_empty());
+    check_all(directory.path(), &acknowledged);
+}
+
+/// What the process does that [`acknowledged_writes_survive_a_kill`] starts, by running itself.
+#[tokio::main(worker_threads = 2)]
+async fn write_until_killed(directory: &Path) {
+    let store = open(directory);
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..WRITER_TASKS {
         let store = store.clone();
@@ -116,17 +134,28 @@ async fn writer_process() {
             }
         });
     }
-    tasks.join_all().await;
+    // A task that panics must end the process, or its parent waits in vain.
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
 }
 
-fn spawn_writer(directory: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "durability::writer_process", "--nocapture"])
+fn spawn_writer(mut command: Command, directory: &Path) -> Child {
+    command
+        .args(["--exact", "durability::acknowledged_writes_survive_a_kill", "--nocapture"])
         .env(WRITER_DIRECTORY, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Notes what a line acknowledges, if it does; the test harness may have begun the line.
+fn note(acknowledged: &mut BTreeMap<String, u64>, line: &str) {
+    if let Some((_, rest)) = line.split_once("ACK ") {
+        let (key, revision) = rest.split_once(' ').unwrap();
+        acknowledged.insert(key.to_owned(), revision.parse().unwrap());
+    }
 }
 
 /// Reads what is acknowledged; kills the process once there are so many, and reads what it had still said.
@@ -138,20 +167,12 @@ fn read_until_then_kill(child: &mut Child, acknowledged: &mut BTreeMap<String, u
             sender.send(line.unwrap()).unwrap();
         }
     });
-    let mut note = |line: String| {
-        // The harness may have begun the line.
-        if let Some((_, rest)) = line.split_once("ACK ") {
-            let (key, revision) = rest.split_once(' ').unwrap();
-            acknowledged.insert(key.to_owned(), revision.parse().unwrap());
-        }
-        acknowledged.len()
-    };
-    while note(lines.recv_timeout(DEADLINE).unwrap()) < wanted {}
+    while acknowledged.len() < wanted {
+        note(acknowledged, &lines.recv_timeout(DEADLINE).unwrap());
+    }
     child.kill().unwrap();
     child.wait().unwrap();
-    for line in lines.iter() {
-        note(line);
-    }
+    lines.iter().for_each(|line| note(acknowledged, &line));
     reader.join().unwrap();
 }
 

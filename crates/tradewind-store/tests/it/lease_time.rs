@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tempfile::tempdir;
 use tokio::time::{Instant, advance};
-use tradewind_store::{Error, Op, Store, Txn, Watch};
+use tradewind_store::{Error, MAX_LEASE_TTL, MAX_LEASES, MIN_LEASE_TTL, Op, Store, Txn, Watch};
 
 use crate::{keys, open, put};
 
@@ -47,4 +47,19 @@ async fn waiting_for_the_disk_takes_no_time() {
     }
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert_eq!(keys(&store).await.len(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_bounded_in_time_and_number() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path());
+    assert_eq!(store.lease_grant(Duration::ZERO).await.unwrap().ttl, MIN_LEASE_TTL);
+    let longest = store.lease_grant(Duration::MAX).await.unwrap();
+    assert_eq!(longest.ttl, MAX_LEASE_TTL);
+    for _ in 2..MAX_LEASES {
+        store.lease_grant(TTL).await.unwrap();
+    }
+    assert!(matches!(store.lease_grant(TTL).await.unwrap_err(), Error::TooManyLeases));
+    store.lease_revoke(longest.id).await.unwrap();
+    store.lease_grant(TTL).await.unwrap();
 }
