@@ -1,0 +1,143 @@
+//! Where the slot tasks put what they see, and the reporter, the endpoint streams and the metrics take it from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, watch};
+use tradewind_api::agent::{Endpoint, Endpoints, ModelStatus, RegionAssignments};
+use tradewind_core::{
+    Digest, Generation, ModelName, RegionName, Slot,
+    assignment::{ReplicaStatus, SlotStatus},
+    deployment::HealthPolicy,
+};
+
+/// A slot of a model.
+pub(crate) type SlotKey = (ModelName, Slot);
+
+/// One slot as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SlotView {
+    pub(crate) status: SlotStatus,
+    pub(crate) digest: Digest,
+    pub(crate) health: HealthPolicy,
+    pub(crate) replicas: Vec<ReplicaView>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ReplicaView {
+    pub(crate) status: ReplicaStatus,
+    /// Gateways are told of it.
+    pub(crate) announced: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Board {
+    inner: Mutex<Inner>,
+    endpoints: watch::Sender<Arc<Endpoints>>,
+    /// Woken by every change.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    generations: BTreeMap<ModelName, Generation>,
+    slots: BTreeMap<SlotKey, SlotView>,
+}
+
+impl Board {
+    pub(crate) fn new(region: RegionName, instance: String) -> Self {
+        let endpoints = Endpoints { region, instance, endpoints: Vec::new() };
+        Self { inner: Mutex::default(), endpoints: watch::Sender::new(Arc::new(endpoints)), changed: Notify::new() }
+    }
+
+    /// The generations that have been taken up.
+    pub(crate) fn observe(&self, desired: &RegionAssignments) {
+        let generations = desired.assignments.iter().map(|each| (each.model.clone(), each.generation));
+        let mut inner = self.lock();
+        let generations: BTreeMap<_, _> = generations.collect();
+        // A model that is gone stays in the report while something of it still drains.
+        let Inner { generations: known, slots } = &mut *inner;
+        known.retain(|model, _| slots.keys().any(|(name, _)| name == model));
+        known.extend(generations);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// What a slot is now; `None` when nothing of it is left.
+    pub(crate) fn publish(&self, key: &SlotKey, view: Option<SlotView>) {
+        let mut inner = self.lock();
+        if inner.slots.get(key) == view.as_ref() {
+            return;
+        }
+        match view {
+            Some(view) => inner.slots.insert(key.clone(), view),
+            None => inner.slots.remove(key),
+        };
+        let endpoints = inner.endpoints();
+        // Under the lock, so that two slots cannot overtake each other.
+        self.endpoints.send_if_modified(|current| {
+            if current.endpoints == endpoints {
+                return false;
+            }
+            *current = Arc::new(Endpoints { endpoints, ..Endpoints::clone(current) });
+            true
+        });
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn endpoints(&self) -> watch::Receiver<Arc<Endpoints>> {
+        self.endpoints.subscribe()
+    }
+
+    pub(crate) fn slots(&self) -> BTreeMap<SlotKey, SlotView> {
+        self.lock().slots.clone()
+    }
+
+    /// Models and replicas for the report.
+    pub(crate) fn statuses(&self) -> (Vec<ModelStatus>, Vec<ReplicaStatus>) {
+        let inner = self.lock();
+        let models: BTreeSet<&ModelName> =
+            inner.generations.keys().chain(inner.slots.keys().map(|(model, _)| model)).collect();
+        let status = |model: &ModelName| ModelStatus {
+            model: model.clone(),
+            observed_generation: inner.generations.get(model).copied().unwrap_or_default(),
+            slots: Slot::BOTH
+                .into_iter()
+                .filter_map(|slot| Some((slot, inner.slots.get(&(model.clone(), slot))?.status.clone())))
+                .collect(),
+        };
+        let replicas = inner.slots.values().flat_map(|view| view.replicas.iter().map(|replica| replica.status.clone()));
+        (models.into_iter().map(status).collect(), replicas.collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let of = |view: &SlotView| {
+            let health = view.health;
+            let announced = view.replicas.iter().filter(|replica| replica.announced);
+            announced.map(move |replica| endpoint(&replica.status, health)).collect::<Vec<_>>()
+        };
+        self.slots.values().flat_map(of).collect()
+    }
+}
+
+fn endpoint(status: &ReplicaStatus, health: HealthPolicy) -> Endpoint {
+    Endpoint {
+        id: status.id.clone(),
+        model: status.model.clone(),
+        slot: status.slot,
+        revision: status.revision,
+        version: status.version,
+        address: status.address.clone(),
+        ready: status.ready,
+        health,
+    }
+}

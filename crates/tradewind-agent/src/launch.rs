@@ -1,0 +1,134 @@
+//! Bringing a replica into the world: intent on disk, socket, process, identity on disk, in this order.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    net::{IpAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use tradewind_process::{Process, Spawn};
+
+use crate::{home::Home, record::ReplicaRecord};
+
+/// A log that is larger than this when a replica starts in its place, or while one runs, is moved aside.
+pub(crate) const LOG_LIMIT: u64 = 16 << 20;
+
+/// What a replica's command line says beside its record.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) model_file: String,
+    pub(crate) threads: u32,
+    pub(crate) interface: IpAddr,
+    pub(crate) log: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot listen on {interface} for a replica")]
+    Listen { interface: IpAddr, source: io::Error },
+    #[error("cannot write down the replica {id}")]
+    Record { id: String, source: io::Error },
+    #[error("cannot prepare the log {}", path.display())]
+    Log { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Spawn(#[from] tradewind_process::Error),
+}
+
+/// A replica that has just been started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) record: ReplicaRecord,
+    pub(crate) process: Process,
+    /// Where in the log its own lines begin.
+    pub(crate) log_start: u64,
+}
+
+/// Starts the replica of `record`, whose address and identity are filled in. Blocks; needs a tokio runtime.
+pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) -> Result<Launched, Error> {
+    let listening = |source| Error::Listen { interface: launch.interface, source };
+    let listener = TcpListener::bind((launch.interface, 0)).map_err(listening)?;
+    record.address = listener.local_addr().map_err(listening)?.to_string();
+    let log_start = prepare_log(&launch.log).map_err(|source| Error::Log { path: launch.log.clone(), source })?;
+
+    let id = record.id.clone();
+    let recording = |source| Error::Record { id: id.clone(), source };
+    record.write(home.root()).map_err(recording)?;
+    // The agent's copy of the socket closes when this returns: a dead replica's port must refuse, not queue.
+    let spawned = command(launch, &record).listener(listener).spawn();
+    let process = spawned.inspect_err(|_| record.remove(home.root()))?;
+    record.identity = Some(process.identity().clone());
+    if let Err(source) = record.write(home.root()) {
+        // A replica that is not on record might be started twice: better none. The intent stays until it is gone.
+        if process.kill().is_err() {
+            tracing::error!(id, "a replica that cannot be written down cannot be ended either");
+        }
+        return Err(recording(source));
+    }
+    Ok(Launched { record, process, log_start })
+}
+
+fn command(launch: &Launch, record: &ReplicaRecord) -> Spawn {
+    Spawn::new(&launch.program)
+        .args(["replica", "--id", &record.id, "--model", record.model.as_str()])
+        .args(["--version", &record.version.to_string()])
+        .arg("--bundle")
+        .arg(&record.directory)
+        .args(["--model-file", &launch.model_file, "--threads", &launch.threads.to_string()])
+        .arg("--inherit-listener")
+        .log(&launch.log)
+}
+
+/// Moves a log aside that has grown too large; one older log is kept. Returns the length of what stays.
+fn prepare_log(path: &Path) -> io::Result<u64> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.len() <= LOG_LIMIT => Ok(metadata.len()),
+        Ok(_) => fs::rename(path, older(path)).map(|()| 0),
+    }
+}
+
+/// Bounds the log of a running replica, which appends: its content is copied aside, then it begins anew. Lines that are
+/// written between the two are lost.
+pub(crate) fn bound_log(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.len() > LOG_LIMIT {
+        fs::copy(path, older(path))?;
+        OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    }
+    Ok(())
+}
+
+/// `3.blue.0.log.1` beside `3.blue.0.log`.
+fn older(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_too_large_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("digits/1.blue.0.log");
+        assert_eq!(prepare_log(&path).unwrap(), 0);
+        fs::write(&path, "short").unwrap();
+        assert_eq!(prepare_log(&path).unwrap(), 5);
+        bound_log(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "short");
+
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(LOG_LIMIT + 1).unwrap();
+        bound_log(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        assert_eq!(fs::metadata(directory.path().join("digits/1.blue.0.log.1")).unwrap().len(), LOG_LIMIT + 1);
+
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(LOG_LIMIT + 1).unwrap();
+        assert_eq!(prepare_log(&path).unwrap(), 0);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,126 @@
+//! What the agent answers: endpoints and logs to the holders of the mesh token, health and metrics to everyone.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Query, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::{StreamExt, stream};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tradewind_api::{
+    Code, Problem,
+    agent::{ENDPOINTS_PATH, LOGS_PATH, LogQuery},
+    http::bearer,
+    ndjson,
+};
+
+use crate::{Error, agent::Context, logs::Selection};
+
+/// Answers that were begun before the shutdown are finished within this time.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+struct Server {
+    context: Arc<Context>,
+    shutdown: CancellationToken,
+}
+
+pub(crate) async fn run(
+    context: Arc<Context>,
+    listener: std::net::TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let listener = TcpListener::from_std(listener).map_err(|source| Error::Serve { source })?;
+    let router = router(Server { context, shutdown: shutdown.clone() });
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        served = served => served.map_err(|source| Error::Serve { source }),
+        // Somebody who does not read his answer does not keep the agent.
+        () = async { shutdown.cancelled().await; tokio::time::sleep(FINISH_LIMIT).await } => Ok(()),
+    }
+}
+
+fn router(server: Server) -> Router {
+    let protected = Router::new()
+        .route(ENDPOINTS_PATH, get(endpoints))
+        .route(LOGS_PATH, get(logs))
+        .route_layer(middleware::from_fn_with_state(server.clone(), require_mesh_token));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .merge(protected)
+        .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
+        .with_state(server)
+}
+
+/// Before control has said once what the token is, nobody has the right one.
+async fn require_mesh_token(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let expected = server.context.desired.current().map(|desired| blake3::hash(desired.mesh_token.as_bytes()));
+    let presented = bearer(request.headers()).map(|token| blake3::hash(token.as_bytes()));
+    // Hashes are compared in constant time.
+    match expected.zip(presented) {
+        Some((expected, presented)) if expected == presented => next.run(request).await,
+        _ => {
+            let problem = Problem::new(Code::Unauthorized, "this route wants the mesh token");
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
+}
+
+async fn endpoints(State(server): State<Server>) -> Response {
+    if !server.context.settled.load(Ordering::Acquire) {
+        return Problem::new(Code::Unavailable, "this agent does not know yet what runs here").into_response();
+    }
+    let items = WatchStream::new(server.context.board.endpoints()).map(|endpoints| (*endpoints).clone());
+    ndjson::respond(items.take_until(server.shutdown.cancelled_owned()))
+}
+
+async fn logs(State(server): State<Server>, Query(query): Query<LogQuery>) -> Result<Response, Problem> {
+    let held = server.context.board.slots();
+    let revisions = match query.revision {
+        Some(revision) => vec![revision],
+        None => {
+            held.iter().filter(|((model, _), _)| *model == query.model).map(|(_, view)| view.status.revision).collect()
+        }
+    };
+    let directory = server.context.home.model_logs(&query.model);
+    let selection = Selection { directory, revisions, lines: query.lines };
+    let tail = tokio::task::spawn_blocking(move || selection.tail()).await;
+    let (tail, follow) = tail.map_err(|error| Problem::from_error(Code::Internal, &error))?;
+    let body = match query.follow {
+        false => Body::from(tail),
+        true => {
+            let lines = stream::iter([tail]).chain(follow.stream()).take_until(server.shutdown.cancelled_owned());
+            Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>))
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
+}
+
+async fn readyz(State(server): State<Server>) -> Response {
+    match server.context.settled.load(Ordering::Acquire) {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "waiting for control\n").into_response(),
+    }
+}
+
+async fn metrics(State(server): State<Server>) -> Response {
+    let context = &server.context;
+    let revision = context.desired.current().map(|desired| desired.revision);
+    let page = context.metrics.render(&context.board.slots(), revision, context.events.count());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}

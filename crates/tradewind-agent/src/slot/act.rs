@@ -1,0 +1,310 @@
+//! What a slot does.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tradewind_core::{
+    Timestamp,
+    assignment::{CheckName, Failure, SlotAssignment},
+    event::{EventKind, Severity},
+};
+use tradewind_process::Process;
+
+use super::{BundleState, Holding, Notice, Place, Replica, SlotTask};
+use crate::{
+    bundles::{Installed, chain},
+    decide::{Action, CheckState, EARLY_EXITS_LIMIT},
+    launch::{self, Launch},
+    record::{ReplicaRecord, remove, to_json},
+    verify::Subject,
+};
+
+/// A replica that was told to end finishes its requests within this time.
+const TERMINATE_GRACE: Duration = Duration::from_secs(30);
+/// A copy that no bundle ever has: whoever loaded it has to be replaced.
+const WRONG_COPY: u64 = u64::MAX;
+/// Progress of an installation is told at steps of this many bytes.
+const PROGRESS_STEP: u64 = 1 << 20;
+
+impl SlotTask {
+    pub(super) async fn act(&mut self, action: Action, wanted: Option<&SlotAssignment>) {
+        tracing::debug!(model = %self.key.0, slot = %self.key.1, ?action, "acting");
+        match action {
+            Action::Take => self.take(wanted),
+            Action::Retry => self.retry(wanted),
+            Action::Fetch => self.fetch(),
+            Action::Start { place } => self.start(place).await,
+            Action::Check { id } => self.check(&id),
+            Action::Admit { id } => self.admit(&id).await,
+            Action::Drain { id } => self.with(&id, Replica::drain),
+            Action::Terminate { id } => self.terminate(&id),
+            Action::Kill { id } => self.with(&id, Replica::kill_hung),
+            Action::BecomeReady => self.with_holding(|holding| holding.reached_ready = true),
+            Action::Verify { attempt } => self.verify(attempt),
+            Action::Fail => self.fail(),
+            Action::Release => self.with_holding(|holding| {
+                holding.releasing = true;
+                holding.over.cancel();
+            }),
+            Action::Forget => self.forget().await,
+        }
+    }
+
+    fn with(&mut self, id: &str, act: impl FnOnce(&mut Replica)) {
+        if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.record.id == id) {
+            act(replica);
+        }
+    }
+
+    fn with_holding(&mut self, act: impl FnOnce(&mut Holding)) {
+        if let Some(holding) = &mut self.holding {
+            act(holding);
+        }
+    }
+
+    fn take(&mut self, wanted: Option<&SlotAssignment>) {
+        let Some(assignment) = wanted else { return };
+        self.number += 1;
+        self.holding = Some(Holding::new(assignment.clone(), self.number));
+        self.places.clear();
+        // Before anything is installed: what is on the board is not collected.
+        self.publish();
+    }
+
+    fn retry(&mut self, wanted: Option<&SlotAssignment>) {
+        let (Some(holding), Some(wanted)) = (&mut self.holding, wanted) else { return };
+        let failed = holding.verification.as_ref().and_then(|verification| verification.first_failed());
+        if failed.is_some_and(|check| check.name == CheckName::Digest) {
+            // What was loaded is wrong: asking the same processes again would not change it.
+            self.replicas.iter_mut().for_each(|replica| replica.copy = WRONG_COPY);
+            holding.reached_ready = false;
+            holding.bundle = BundleState::Absent;
+        }
+        if holding.failure.take().is_some() {
+            holding.reached_ready = false;
+        }
+        holding.assignment = wanted.clone();
+        holding.early_exits = 0;
+        holding.last_exit.clear();
+        self.places.values_mut().for_each(|place| *place = Place { restarts: place.restarts, ..Place::default() });
+    }
+
+    fn fetch(&mut self) {
+        let Some(holding) = &mut self.holding else { return };
+        holding.bundle = BundleState::Fetching { done: 0, total: 0 };
+        let (context, model) = (Arc::clone(&self.context), self.key.0.clone());
+        let (version, digest, number) = (holding.assignment.version, holding.assignment.digest, holding.number);
+        let notify = self.notify.clone();
+        self.run_job(async move {
+            let told = std::sync::atomic::AtomicU64::new(0);
+            let on_progress = |done: u64, total: u64| {
+                let last = told.load(std::sync::atomic::Ordering::Relaxed);
+                if done == total || done >= last.saturating_add(PROGRESS_STEP) {
+                    told.store(done, std::sync::atomic::Ordering::Relaxed);
+                    // A full inbox misses a step of many; the next one comes.
+                    let _ = notify.try_send((number, Notice::Fetching { done, total }));
+                }
+            };
+            Notice::Installed(context.bundles.install(&model, version, digest, &on_progress).await)
+        });
+    }
+
+    pub(super) fn repair(&mut self, installed: Installed) {
+        let context = Arc::clone(&self.context);
+        self.run_job(async move { Notice::Repaired(context.bundles.repair(&installed).await) });
+    }
+
+    pub(super) fn look_for_drift(&mut self) {
+        self.bound_logs();
+        let Some(holding) = &mut self.holding else { return };
+        let BundleState::Installed(installed) = &holding.bundle else { return };
+        if std::mem::replace(&mut holding.looking_for_drift, true) {
+            return;
+        }
+        let (context, installed) = (Arc::clone(&self.context), installed.clone());
+        self.run_job(async move {
+            Notice::Looked(context.bundles.drift(&installed).await.unwrap_or_else(|error| {
+                tracing::warn!(error = %chain(&error), "cannot check an installed bundle");
+                Vec::new()
+            }))
+        });
+    }
+
+    fn bound_logs(&self) {
+        for replica in &self.replicas {
+            let log = self.log_of(&replica.record);
+            if let Err(error) = launch::bound_log(&log) {
+                tracing::warn!(log = %log.display(), %error, "cannot bound a replica's log");
+            }
+        }
+    }
+
+    /// Runs a job of the present holding; it ends with it.
+    fn run_job(&mut self, job: impl Future<Output = Notice> + Send + 'static) {
+        let Some(holding) = &self.holding else { return };
+        let (over, notify, number) = (holding.over.clone(), self.notify.clone(), holding.number);
+        self.jobs.spawn(async move {
+            if let Some(notice) = over.run_until_cancelled(job).await {
+                // The inbox goes only with the task itself.
+                let _ = notify.send((number, notice)).await;
+            }
+        });
+    }
+
+    async fn start(&mut self, place: u32) {
+        let Some(holding) = &self.holding else { return };
+        let BundleState::Installed(installed) = &holding.bundle else { return };
+        let (model, slot) = self.key.clone();
+        let assignment = &holding.assignment;
+        let record = ReplicaRecord {
+            id: format!("{model}-{slot}{place}-{:012x}", rand::random::<u64>() >> 16),
+            model,
+            slot,
+            revision: assignment.revision,
+            version: assignment.version,
+            place,
+            restarts: self.places.get(&place).map_or(0, |place| place.restarts),
+            digest: assignment.digest,
+            directory: installed.directory.clone(),
+            address: String::new(),
+            identity: None,
+            started_at: Timestamp::now(),
+            admitted: false,
+        };
+        let launch = Launch {
+            program: self.context.program.clone(),
+            model_file: installed.version.manifest.model.clone(),
+            threads: assignment.scale.threads,
+            interface: self.context.interface,
+            log: self.log_of(&record),
+        };
+        let (copy, health) = (installed.copy, assignment.health);
+        let home = Arc::clone(&self.context.home);
+        let launched = tokio::task::spawn_blocking(move || launch::launch(&home, &launch, record)).await;
+        match launched {
+            Ok(Ok(launched)) => self.watch(Replica::started(launched, copy, health)),
+            Ok(Err(error)) => self.could_not_start(place, chain(&error)),
+            Err(panic) => self.could_not_start(place, panic.to_string()),
+        }
+    }
+
+    fn could_not_start(&mut self, place: u32, problem: String) {
+        let model = &self.key.0;
+        let message = format!("a replica of {model} ({}) could not be started: {problem}", self.key.1);
+        self.context.events.emit(Severity::Error, EventKind::ReplicaExited, Some(model), message);
+        self.delay(place, false);
+        if let Some(holding) = &mut self.holding {
+            holding.early_exits += 1;
+            holding.last_exit = vec![problem];
+        }
+    }
+
+    pub(super) fn watch(&mut self, replica: Replica) {
+        let (watch, tell) = (replica.watch(self.context.http.clone()), self.tell.clone());
+        self.jobs.spawn(watch.run(tell));
+        self.replicas.push(replica);
+    }
+
+    fn terminate(&mut self, id: &str) {
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.record.id == id) else { return };
+        replica.end();
+        let process: Process = replica.process.clone();
+        self.jobs.spawn(async move {
+            // Its watcher tells when it is gone.
+            if let Err(error) = process.terminate(TERMINATE_GRACE).await {
+                tracing::error!(pid = process.pid(), %error, "cannot end a replica");
+            }
+        });
+    }
+
+    async fn admit(&mut self, id: &str) {
+        let Some(position) = self.replicas.iter().position(|replica| replica.record.id == id) else { return };
+        let replica = &mut self.replicas[position];
+        replica.admitted = true;
+        replica.record.admitted = true;
+        let record = replica.record.clone();
+        let replaces = record.restarts > 0
+            || self.replicas.iter().any(|other| other.record.place == record.place && other.record.id != record.id);
+        let (kind, word) = if replaces {
+            (EventKind::ReplicaReplaced, "takes the place")
+        } else {
+            (EventKind::ReplicaStarted, "serves")
+        };
+        let message = match replaces {
+            true => format!("replica {id} {word} of one of {} {} ({})", record.model, record.version, record.slot),
+            false => format!("replica {id} {word} {} {} ({})", record.model, record.version, record.slot),
+        };
+        self.context.events.emit(Severity::Info, kind, Some(&record.model), message);
+        self.context.write(move |home| record.write(home.root()), "a replica").await;
+    }
+
+    fn subject(&self, only: Option<&str>) -> Option<Subject> {
+        let holding = self.holding.as_ref()?;
+        let BundleState::Installed(installed) = &holding.bundle else { return None };
+        let chosen = self.replicas.iter().filter(|replica| match only {
+            Some(id) => replica.record.id == id,
+            None => replica.is_ready(),
+        });
+        let replicas = chosen.map(|replica| (replica.record.id.clone(), replica.record.address.clone())).collect();
+        Some(Subject {
+            http: self.context.http.clone(),
+            model: self.key.0.clone(),
+            version: Arc::clone(&installed.version),
+            directory: installed.directory.clone(),
+            replicas,
+            wanted: if only.is_some() { 1 } else { holding.assignment.scale.replicas },
+        })
+    }
+
+    fn verify(&mut self, attempt: u32) {
+        let Some(subject) = self.subject(None) else { return };
+        self.with_holding(|holding| holding.verifying = true);
+        self.run_job(async move { Notice::Verified(subject.verify(attempt).await) });
+    }
+
+    fn check(&mut self, id: &str) {
+        let Some(subject) = self.subject(Some(id)) else { return };
+        let Some(attempt) = self.holding.as_ref().map(|holding| holding.assignment.attempt) else { return };
+        self.with(id, |replica| replica.check = CheckState::Running);
+        let id = id.to_owned();
+        self.run_job(async move { Notice::Checked { id, verification: subject.verify(attempt).await } });
+    }
+
+    fn fail(&mut self) {
+        let (model, _) = &self.key;
+        let Some(holding) = &mut self.holding else { return };
+        let revision = holding.assignment.revision;
+        holding.failure = Some(Failure {
+            message: format!("replicas ended {EARLY_EXITS_LIMIT} times before the slot was ready"),
+            causes: holding.last_exit.clone(),
+            hint: Some(format!(
+                "see the whole log with `tradewind logs {model} --region {} --revision {revision}`",
+                self.context.region
+            )),
+            retryable: true,
+        });
+    }
+
+    async fn forget(&mut self) {
+        self.holding = None;
+        self.places.clear();
+        self.publish();
+        let path = self.context.home.slot(&self.key.0, self.key.1);
+        self.written = None;
+        remove(&path);
+        crate::logs::prune(&self.context.home.model_logs(&self.key.0));
+        self.context.collect().await;
+    }
+
+    /// Writes down how far the slot has come, if that has changed.
+    pub(super) async fn write_down(&mut self) {
+        let Some(record) = self.record() else { return };
+        if self.written.as_ref() == Some(&record) {
+            return;
+        }
+        let path: PathBuf = self.context.home.slot(&self.key.0, self.key.1);
+        let content = to_json(&record);
+        self.written = Some(record);
+        let write = move |_: &crate::home::Home| tradewind_api::auth::write_private(&path, &content);
+        self.context.write(write, "a slot").await;
+    }
+}

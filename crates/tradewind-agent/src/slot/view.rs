@@ -1,0 +1,136 @@
+//! A slot's state in the words of those who look at it: the decision, the board, the successor.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use tradewind_core::assignment::{ReplicaCount, ReplicaStatus, SlotAssignment, SlotPhase, SlotStatus};
+
+use super::{BundleState, Holding, Replica, SlotTask};
+use crate::{
+    board::{ReplicaView, SlotView},
+    decide::{self, Bundle, Held, Seen},
+    record::{ReplicaRecord, SlotRecord},
+};
+
+pub(super) fn wanted(assignment: &SlotAssignment) -> decide::Wanted {
+    decide::Wanted {
+        revision: assignment.revision,
+        attempt: assignment.attempt,
+        replicas: assignment.scale.replicas,
+        verify: assignment.verify,
+    }
+}
+
+impl SlotTask {
+    pub(super) fn held(&self) -> Option<Held> {
+        self.holding.as_ref().map(Holding::held)
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        let copy = match self.holding.as_ref().map(|holding| &holding.bundle) {
+            Some(BundleState::Installed(installed)) => Some(installed.copy),
+            _ => None,
+        };
+        self.replicas.iter().map(|replica| replica.seen(copy)).collect()
+    }
+
+    /// The places that have to wait, and for how long.
+    pub(super) fn waits(&self) -> BTreeMap<u32, Duration> {
+        let now = std::time::Instant::now();
+        let wait = |(number, place): (&u32, &super::Place)| {
+            let left = place.not_before?.checked_duration_since(now)?;
+            (!left.is_zero()).then_some((*number, left))
+        };
+        self.places.iter().filter_map(wait).collect()
+    }
+
+    pub(super) fn log_of(&self, record: &ReplicaRecord) -> PathBuf {
+        self.context.home.log(&record.model, record.revision, record.slot, record.place)
+    }
+
+    pub(super) fn publish(&self) {
+        self.context.board.publish(&self.key, self.holding.as_ref().map(|holding| self.view(holding)));
+    }
+
+    fn view(&self, holding: &Holding) -> SlotView {
+        let assignment = &holding.assignment;
+        let ready = self.replicas.iter().filter(|replica| replica.is_ready()).count();
+        let desired = if holding.releasing { 0 } else { assignment.scale.replicas };
+        let status = SlotStatus {
+            revision: assignment.revision,
+            attempt: assignment.attempt,
+            phase: holding.phase(),
+            replicas: ReplicaCount { ready: u32::try_from(ready).unwrap_or(u32::MAX), desired },
+            monitored: assignment.monitored,
+            armed: assignment.armed,
+            verification: holding.verification.clone(),
+        };
+        let replicas = self.replicas.iter().map(replica_view).collect();
+        SlotView { status, digest: assignment.digest, health: assignment.health, replicas }
+    }
+
+    pub(super) fn record(&self) -> Option<SlotRecord> {
+        let (model, slot) = self.key.clone();
+        self.holding.as_ref().map(|holding| SlotRecord {
+            model,
+            slot,
+            assignment: holding.assignment.clone(),
+            reached_ready: holding.reached_ready,
+            verification: holding.verification.clone(),
+        })
+    }
+}
+
+fn replica_view(replica: &Replica) -> ReplicaView {
+    let record = &replica.record;
+    let status = ReplicaStatus {
+        id: record.id.clone(),
+        model: record.model.clone(),
+        slot: record.slot,
+        revision: record.revision,
+        version: record.version,
+        address: record.address.clone(),
+        pid: replica.process.pid(),
+        started_at: record.started_at,
+        ready: replica.is_ready(),
+        restarts: record.restarts,
+    };
+    ReplicaView { status, announced: replica.is_announced() }
+}
+
+impl Holding {
+    fn held(&self) -> Held {
+        Held {
+            revision: self.assignment.revision,
+            attempt: self.assignment.attempt,
+            bundle: match self.bundle {
+                BundleState::Absent => Bundle::Absent,
+                BundleState::Fetching { .. } | BundleState::Repairing => Bundle::Fetching,
+                BundleState::Installed(_) => Bundle::Installed,
+            },
+            failed: self.failure.is_some(),
+            releasing: self.releasing,
+            reached_ready: self.reached_ready,
+            early_exits: self.early_exits,
+            verified: self.verification.as_ref().map(|each| (each.attempt, each.succeeded())),
+            verifying: self.verifying,
+            verify_waits: self.verify_asked.map_or(Duration::ZERO, |asked| asked.elapsed()),
+        }
+    }
+
+    fn phase(&self) -> SlotPhase {
+        if self.releasing {
+            return SlotPhase::Draining;
+        }
+        if let Some(failure) = &self.failure {
+            return SlotPhase::Failed { failure: failure.clone() };
+        }
+        if self.reached_ready {
+            return SlotPhase::Ready;
+        }
+        match self.bundle {
+            BundleState::Absent => SlotPhase::Fetching { bytes_done: 0, bytes_total: 0 },
+            BundleState::Fetching { done, total } => SlotPhase::Fetching { bytes_done: done, bytes_total: total },
+            BundleState::Repairing | BundleState::Installed(_) => SlotPhase::Starting,
+        }
+    }
+}

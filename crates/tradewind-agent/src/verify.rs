@@ -1,0 +1,203 @@
+//! Verification of a slot with real requests, before it gets traffic. What is right is decided by `core::verify`.
+
+mod exchange;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tradewind_core::{
+    ModelName, Timestamp,
+    assignment::{Check, CheckName, CheckResult, Verification},
+    bundle::{CASE_BYTES_LIMIT, ModelVersion, Signature},
+    verify::{self, GoldenCase},
+};
+
+use self::exchange::Exchange;
+
+/// Gives the same smoke request in every region.
+const SMOKE_SEED: u64 = 0x7261_6465_7769_6e64;
+
+/// What is verified: replicas of one version.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) http: reqwest::Client,
+    pub(crate) model: ModelName,
+    pub(crate) version: Arc<ModelVersion>,
+    /// The installed bundle.
+    pub(crate) directory: PathBuf,
+    /// The replicas that are up: id and address.
+    pub(crate) replicas: Vec<(String, String)>,
+    /// How many there should be.
+    pub(crate) wanted: u32,
+}
+
+/// What one check found: a phrase for a pass, or for a failure.
+type Finding = Result<String, String>;
+
+impl Subject {
+    /// Runs all checks, in order; after the first that fails the others are skipped.
+    pub(crate) async fn verify(&self, attempt: u32) -> Verification {
+        let mut run = Run { checks: Vec::new(), failed: false };
+        let exchanges: Vec<Exchange<'_>> =
+            self.replicas.iter().map(|(id, address)| Exchange::new(&self.http, &self.model, id, address)).collect();
+        run.check(CheckName::Digest, self.digest(&exchanges)).await;
+        run.check(CheckName::Ready, self.ready(&exchanges)).await;
+        run.check(CheckName::Signature, self.signature(&exchanges)).await;
+        let mut times = Vec::new();
+        if self.version.cases.is_empty() {
+            run.skip(CheckName::GoldenCases, "the bundle has none");
+            run.check(CheckName::Smoke, self.smoke(&exchanges, &mut times)).await;
+        } else {
+            run.check(CheckName::GoldenCases, self.golden_cases(&exchanges, &mut times)).await;
+        }
+        run.check(CheckName::Latency, async { self.latency(times) }).await;
+        Verification { attempt, checks: run.checks, finished_at: Timestamp::now() }
+    }
+
+    async fn digest(&self, exchanges: &[Exchange<'_>]) -> Finding {
+        for exchange in exchanges {
+            let loaded = exchange.loaded().await?;
+            if loaded.replica != exchange.id {
+                return Err(format!("{} is answered by the replica {}", exchange.id, loaded.replica));
+            }
+            if loaded.version != self.version.version {
+                return Err(format!(
+                    "expected version {}, {} loaded {}",
+                    self.version.version, exchange.id, loaded.version
+                ));
+            }
+            if !loaded.files.contains_key(&self.version.manifest.model) {
+                return Err(format!("{} does not say what it loaded as {}", exchange.id, self.version.manifest.model));
+            }
+            for (path, file) in &loaded.files {
+                match self.version.index.files.get(path) {
+                    None => return Err(format!("{} loaded {path}, which is not in the bundle", exchange.id)),
+                    Some(expected) if expected.digest != file.digest => {
+                        let (expected, loaded) = (expected.digest.short(), file.digest.short());
+                        return Err(format!("{path}: expected {expected}, {} loaded {loaded}", exchange.id));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok("digest ok".to_owned())
+    }
+
+    async fn ready(&self, exchanges: &[Exchange<'_>]) -> Finding {
+        let mut ready = 0;
+        for exchange in exchanges {
+            ready += u32::from(exchange.is_ready().await);
+        }
+        let summary = format!("{ready}/{} replica{} ready", self.wanted, if self.wanted == 1 { "" } else { "s" });
+        if ready >= self.wanted && ready > 0 { Ok(summary) } else { Err(summary) }
+    }
+
+    async fn signature(&self, exchanges: &[Exchange<'_>]) -> Finding {
+        for exchange in exchanges {
+            let actual: Signature = exchange.metadata().await?;
+            verify::signature_matches(&self.version.signature, &actual)?;
+        }
+        Ok("signature ok".to_owned())
+    }
+
+    async fn golden_cases(&self, exchanges: &[Exchange<'_>], times: &mut Vec<Duration>) -> Finding {
+        let total = self.version.cases.len();
+        let (mut passed, mut first) = (0, None);
+        for path in &self.version.cases {
+            match self.golden_case(path, exchanges, times).await {
+                Ok(()) => passed += 1,
+                Err(problem) => drop(first.get_or_insert_with(|| format!("{path}: {problem}"))),
+            }
+        }
+        match first {
+            None => Ok(verify::summary(passed, total)),
+            Some(first) => Err(format!("golden cases {passed}/{total}: {first}")),
+        }
+    }
+
+    /// One case, on every replica.
+    async fn golden_case(
+        &self,
+        path: &str,
+        exchanges: &[Exchange<'_>],
+        times: &mut Vec<Duration>,
+    ) -> Result<(), String> {
+        let case = self.read_case(path).await?;
+        for exchange in exchanges {
+            let (answer, took) = exchange.infer(&case.request).await?;
+            times.push(took);
+            verify::compare(&case, &answer).map_err(|mismatch| mismatch.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn read_case(&self, path: &str) -> Result<GoldenCase, String> {
+        let file = self.directory.join(path);
+        let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+        let length = tokio::fs::metadata(&file).await.map_err(unreadable)?.len();
+        if length > CASE_BYTES_LIMIT {
+            return Err(format!("is larger than {CASE_BYTES_LIMIT} bytes"));
+        }
+        let content = tokio::fs::read(&file).await.map_err(unreadable)?;
+        // What a deploy reads is what was pushed: an altered case must not pass an altered model.
+        let expected = self.version.index.files.get(path).map(|file| file.digest);
+        if expected.is_some_and(|expected| expected.as_bytes() != blake3::hash(&content).as_bytes()) {
+            return Err("is not what its digest says".to_owned());
+        }
+        serde_json::from_slice(&content).map_err(|error| format!("does not parse: {error}"))
+    }
+
+    async fn smoke(&self, exchanges: &[Exchange<'_>], times: &mut Vec<Duration>) -> Finding {
+        let request =
+            verify::smoke_request(&self.version.signature, SMOKE_SEED).map_err(|problem| problem.to_string())?;
+        for exchange in exchanges {
+            let (answer, took) = exchange.infer(&request).await?;
+            times.push(took);
+            verify::check_smoke(&answer, &self.version.signature).map_err(|mismatch| mismatch.to_string())?;
+        }
+        Ok("smoke request ok".to_owned())
+    }
+
+    fn latency(&self, mut times: Vec<Duration>) -> Finding {
+        times.sort_unstable();
+        // The smallest time that at least 99 % of the requests do not exceed.
+        let Some(p99) = times.get((times.len() * 99).div_ceil(100).saturating_sub(1)) else {
+            return Err("no request was timed".to_owned());
+        };
+        let slowest = times.last().copied().unwrap_or_default();
+        match self.version.manifest.verify.latency_budget {
+            Some(budget) if slowest > budget.duration() => {
+                Err(format!("the slowest request took {}, the budget is {budget}", millis(slowest)))
+            }
+            _ => Ok(format!("p99 {}", millis(*p99))),
+        }
+    }
+}
+
+/// The checks of one verification as they come.
+struct Run {
+    checks: Vec<Check>,
+    failed: bool,
+}
+
+impl Run {
+    async fn check(&mut self, name: CheckName, finding: impl Future<Output = Finding>) {
+        if self.failed {
+            return self.skip(name, "an earlier check failed");
+        }
+        let (result, detail) = match finding.await {
+            Ok(detail) => (CheckResult::Passed, detail),
+            Err(detail) => (CheckResult::Failed, detail),
+        };
+        self.failed = result == CheckResult::Failed;
+        self.checks.push(Check { name, result, detail });
+    }
+
+    fn skip(&mut self, name: CheckName, why: &str) {
+        self.checks.push(Check { name, result: CheckResult::Skipped, detail: why.to_owned() });
+    }
+}
+
+/// `0.4 ms`
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,112 @@
+//! The requests of a verification to one replica.
+
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use tradewind_api::replica::{LoadedModel, loaded_path};
+use tradewind_core::{
+    ModelName,
+    inference::{InferRequest, InferResponse},
+};
+
+use crate::probe::{self, Answer};
+
+/// Marks a request that is not a user's, so that it stays out of metrics, scaling and drift.
+const PROBE_HEADER: &str = "x-tradewind-probe";
+/// One request of a verification is answered within this time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest answer that is read.
+const ANSWER_LIMIT: usize = 64 << 20;
+/// Of an error's body, so much is shown, in characters.
+const ERROR_SHOWN: usize = 300;
+
+/// One replica, asked. Errors are phrases for people.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    http: &'a reqwest::Client,
+    model: &'a ModelName,
+    pub(super) id: &'a str,
+    address: &'a str,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(http: &'a reqwest::Client, model: &'a ModelName, id: &'a str, address: &'a str) -> Self {
+        Self { http, model, id, address }
+    }
+
+    pub(super) async fn loaded(&self) -> Result<LoadedModel, String> {
+        self.answer(self.http.get(self.url(&loaded_path(self.model)))).await
+    }
+
+    pub(super) async fn is_ready(&self) -> bool {
+        probe::ask(self.http, self.address, REQUEST_TIMEOUT).await == Answer::Ready
+    }
+
+    /// The model's metadata; what is not the signature is ignored.
+    pub(super) async fn metadata<T: DeserializeOwned>(&self) -> Result<T, String> {
+        self.answer(self.http.get(self.url(&format!("/v2/models/{}", self.model)))).await
+    }
+
+    /// The answer and how long it took, without the time to build the request and to read the answer as JSON.
+    pub(super) async fn infer(&self, request: &InferRequest) -> Result<(InferResponse, Duration), String> {
+        let request = self.http.post(self.url(&format!("/v2/models/{}/infer", self.model))).json(request);
+        let begun = Instant::now();
+        let body = self.body(request).await?;
+        let took = begun.elapsed();
+        Ok((parse(&body)?, took))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, String> {
+        parse(&self.body(request).await?)
+    }
+
+    async fn body(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, String> {
+        let silent = |error: reqwest::Error| match error.is_timeout() {
+            true => format!("{} did not answer within {} s", self.id, REQUEST_TIMEOUT.as_secs()),
+            false => format!("{} did not answer: {}", self.id, root_cause(&error)),
+        };
+        let request = request.header(PROBE_HEADER, "1").timeout(REQUEST_TIMEOUT);
+        let mut response = request.send().await.map_err(silent)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(silent)? {
+            if body.len() + chunk.len() > ANSWER_LIMIT {
+                return Err(format!("the answer is longer than {ANSWER_LIMIT} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(format!("answered with {status}: {}", error_text(&body)))
+    }
+}
+
+/// Inference errors are `{"error": "..."}`.
+fn error_text(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        error: String,
+    }
+    let text = match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => refused.error,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    text.chars().take(ERROR_SHOWN).collect()
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the answer does not parse: {error}"))
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
