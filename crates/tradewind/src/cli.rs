@@ -8,9 +8,10 @@ use crate::{
     commands::{
         completion, deploy, events, history, infer, logs, models, reference, regions, rollout, status, token, undeploy,
     },
+    roles,
     settings::Connection,
     terminal::Format,
-    usage,
+    up, usage,
 };
 
 /// Carries machine-learning models to many regions and keeps them serving near every user
@@ -19,11 +20,11 @@ use crate::{
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
     /// Say on stderr what happens inside; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 const ROOT_EXAMPLES: &str = "\
@@ -34,6 +35,14 @@ Examples:
 /// The verbs. A new one is named in [`GROUPS`] too.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Up(up::Args),
+    Control(roles::ControlArgs),
+    Agent(roles::AgentArgs),
+    Gateway(roles::GatewayArgs),
+    #[command(hide = true)]
+    Replica(roles::ReplicaArgs),
+    #[command(hide = true)]
+    Inspect(roles::InspectArgs),
     Models(models::Args),
     Deploy(Box<deploy::Args>),
     Infer(infer::Args),
@@ -52,7 +61,7 @@ pub(crate) enum Command {
 
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run a world", &[]),
+    ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
     ("Look", &["status", "rollout", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
@@ -63,6 +72,7 @@ impl Command {
     /// How errors are printed: the way the data would have been.
     pub(crate) fn format(&self) -> Format {
         match self {
+            Self::Up(args) => args.output.format,
             Self::Models(args) => args.format(),
             Self::Deploy(args) => args.output.format,
             Self::Infer(args) => args.output.format,
@@ -71,6 +81,7 @@ impl Command {
             Self::History(args) => args.output.format,
             Self::Events(args) => args.output.format,
             Self::Regions(args) => args.format(),
+            Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
             Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
                 Format::Table
             }

@@ -7,8 +7,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     cli::{Cli, Command},
     failure::Failure,
+    roles,
     session::Session,
     settings::Connection,
+    up,
 };
 
 pub(crate) mod completion;
@@ -39,6 +41,12 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
         Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
+        Command::Up(args) => up::run(args),
+        Command::Control(args) => roles::control(args),
+        Command::Agent(args) => roles::agent(args),
+        Command::Gateway(args) => roles::gateway(args),
+        Command::Replica(args) => roles::replica(args),
+        Command::Inspect(args) => roles::inspect(args),
         Command::Token(args) => token::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Reference(args) => reference::run(&args),

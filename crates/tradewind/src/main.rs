@@ -8,9 +8,11 @@ mod cli;
 mod commands;
 mod failure;
 mod outage;
+mod roles;
 mod session;
 mod settings;
 mod terminal;
+mod up;
 mod usage;
 
 fn main() -> ExitCode {

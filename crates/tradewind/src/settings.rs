@@ -26,7 +26,7 @@ pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:7400";
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// Address of the control plane [default: the world on this machine]
-    #[arg(long, global = true, env = "TRADEWIND_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "TRADEWIND_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
     /// Token for the control plane [default: found with the world on this machine]
     #[arg(long, global = true, env = "TRADEWIND_TOKEN", value_name = "TOKEN", hide_env_values = true)]

@@ -49,10 +49,6 @@ pub(crate) struct Args {
     /// The model's name, when it is pushed [default: from the manifest, else from the path]
     #[arg(long)]
     name: Option<ModelName>,
-    #[command(flatten)]
-    strategy: StrategyArgs,
-    #[command(flatten)]
-    scale: ScaleArgs,
     /// Leave the regions that serve now and are not listed
     #[arg(long)]
     prune: bool,
@@ -70,6 +66,11 @@ pub(crate) struct Args {
     wait: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    // Those with a heading of their own come last: a heading holds for all arguments after it.
+    #[command(flatten)]
+    strategy: StrategyArgs,
+    #[command(flatten)]
+    scale: ScaleArgs,
 }
 
 #[derive(Debug, clap::Args)]

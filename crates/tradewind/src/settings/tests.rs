@@ -89,11 +89,11 @@ fn a_directory_from_elsewhere_cannot_send_a_token_away() {
 fn a_registered_world_is_found_from_any_directory_by_its_address() {
     let home = Home::new();
     home.write("data/token", "registered");
-    world::write_note_for_test(&home.path("state"), "http://127.0.0.1:9400", &home.path("data/token")).unwrap();
+    world::write_note(&home.path("state"), "http://127.0.0.1:9400", &home.path("data/token")).unwrap();
     assert_eq!(home.find(None, None), settings("http://127.0.0.1:7400", None));
     assert_eq!(home.find(Some("http://127.0.0.1:9400"), None), settings("http://127.0.0.1:9400", Some("registered")));
 
-    world::write_note_for_test(&home.path("state"), "http://127.0.0.1:7400", &home.path("data/token")).unwrap();
+    world::write_note(&home.path("state"), "http://127.0.0.1:7400", &home.path("data/token")).unwrap();
     assert_eq!(home.find(None, None), settings("http://127.0.0.1:7400", Some("registered")));
 }
 

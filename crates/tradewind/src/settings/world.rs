@@ -52,7 +52,7 @@ pub(crate) fn register_world(control_url: &str, token_file: &Path) -> io::Result
     }
 }
 
-fn write_note(state_home: &Path, control_url: &str, token_file: &Path) -> io::Result<()> {
+pub(super) fn write_note(state_home: &Path, control_url: &str, token_file: &Path) -> io::Result<()> {
     let port = url::Url::parse(control_url).ok().and_then(|url| url.port_or_known_default()).unwrap_or_default();
     let world = World { control_url: control_url.to_owned(), token_file: token_file.to_owned() };
     let note = serde_json::to_vec(&world).map_err(io::Error::other)?;
@@ -66,6 +66,3 @@ fn notes_directory(state_home: &Path) -> PathBuf {
 fn read(path: &Path) -> Option<World> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
-
-#[cfg(test)]
-pub(super) use write_note as write_note_for_test;

@@ -1,0 +1,294 @@
+//! The entry points of the roles: each a process of its own, ended by SIGTERM or SIGINT.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io::IsTerminal,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use tradewind_core::{ModelName, RegionName, VersionNumber};
+
+use crate::failure::Failure;
+
+/// Runs a control plane: the API, the store, the reconcilers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind control --data-dir /var/lib/tradewind --regions us-east1,europe-west1
+  tradewind control --data-dir ./control --listen 127.0.0.1:7400")]
+pub(crate) struct ControlArgs {
+    /// Where the store, the artifacts and the secret are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7400")]
+    listen: SocketAddr,
+    /// Regions to make sure of, separated by commas
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    regions: Vec<RegionName>,
+    /// For tests of recovery: kill this process when it has committed so many transactions
+    #[arg(long, hide = true)]
+    kill_after_commits: Option<u64>,
+}
+
+/// What agents and gateways have in common.
+#[derive(Debug, clap::Args)]
+struct MemberArgs {
+    /// The region that this process belongs to
+    #[arg(long, value_name = "REGION")]
+    region: RegionName,
+    /// Address of the control plane
+    #[arg(long, value_name = "URL", default_value = crate::settings::DEFAULT_URL)]
+    control: String,
+    /// File with the token of this role and region, as `tradewind token issue` prints it
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// Where the last good state is kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// host:port under which others reach this process, if it is not the address that it listens on
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+}
+
+/// Runs the agent of a region: it fetches models, supervises replicas, verifies them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind agent --region us-east1 --control http://10.0.0.1:7400 --token-file agent.token --data-dir ./agent
+  tradewind agent --region us-east1 --token-file agent.token --data-dir ./agent --listen 10.0.1.1:7500")]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    member: MemberArgs,
+    /// Address to listen on; port 0 takes a free one and keeps it over restarts
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+/// Runs a gateway of a region: the users' entry
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind gateway --region us-east1 --control http://10.0.0.1:7400 --token-file gateway.token --data-dir ./gateway
+  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --listen 10.0.1.1:7410")]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    member: MemberArgs,
+    /// Address to listen on, unless a listening socket is inherited (LISTEN_FDS)
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7410")]
+    listen: SocketAddr,
+    /// Honour the header x-tradewind-client-region of requests
+    #[arg(long)]
+    trust_client_region: bool,
+    /// Reach the gateways of a region through another address
+    #[arg(long, value_name = "REGION=HOST:PORT", value_parser = parse_link)]
+    link: Vec<(RegionName, String)>,
+}
+
+/// Runs a model server
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplicaArgs {
+    #[arg(long)]
+    id: String,
+    #[arg(long)]
+    model: ModelName,
+    #[arg(long)]
+    version: VersionNumber,
+    /// Directory of the installed bundle
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// Relative to the bundle
+    #[arg(long, default_value = "model.onnx")]
+    model_file: String,
+    #[arg(long, default_value = "1")]
+    threads: NonZeroUsize,
+    /// Serve on the listening socket that was passed (LISTEN_FDS)
+    #[arg(long, conflicts_with = "listen")]
+    inherit_listener: bool,
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+/// Says what a model file is, as JSON
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Directory of the bundle
+    #[arg(long)]
+    dir: PathBuf,
+    /// The model file, relative to it
+    #[arg(long)]
+    model: String,
+    /// Another file that the bundle lists
+    #[arg(long)]
+    file: Vec<String>,
+}
+
+fn parse_link(text: &str) -> Result<(RegionName, String), String> {
+    let (region, address) = text.split_once('=').ok_or("write REGION=HOST:PORT")?;
+    Ok((region.parse().map_err(|error: tradewind_core::names::InvalidName| error.to_string())?, address.to_owned()))
+}
+
+pub(crate) fn control(args: ControlArgs) -> Result<(), Failure> {
+    let options = tradewind_control::ControlOptions {
+        data_dir: args.data_dir,
+        listen: args.listen,
+        regions: args.regions,
+        program: this_program()?,
+        kill_after_commits: args.kill_after_commits,
+    };
+    serve("control", |shutdown| tradewind_control::run(options, shutdown))
+}
+
+pub(crate) fn agent(args: AgentArgs) -> Result<(), Failure> {
+    let options = tradewind_agent::AgentOptions {
+        region: args.member.region,
+        control: args.member.control,
+        token: read_token(&args.member.token_file)?,
+        data_dir: args.member.data_dir,
+        listen: args.listen,
+        advertise: args.member.advertise,
+        program: this_program()?,
+    };
+    serve("agent", |shutdown| tradewind_agent::run(options, shutdown))
+}
+
+pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
+    let options = tradewind_gateway::GatewayOptions {
+        region: args.member.region,
+        control_url: args.member.control,
+        token: read_token(&args.member.token_file)?,
+        data_dir: args.member.data_dir,
+        listen: tradewind_gateway::Listen::Inherited(inherited_or_bound(args.listen)?),
+        advertise: args.member.advertise,
+        trust_client_region: args.trust_client_region,
+        links: args.link.into_iter().collect::<BTreeMap<_, _>>(),
+    };
+    serve("gateway", |shutdown| tradewind_gateway::run(options, shutdown))
+}
+
+pub(crate) fn replica(args: ReplicaArgs) -> Result<(), Failure> {
+    let listen = if args.inherit_listener {
+        tradewind_replica::Listen::Inherited
+    } else {
+        tradewind_replica::Listen::Address(args.listen)
+    };
+    let options = tradewind_replica::ReplicaOptions {
+        id: args.id,
+        model: args.model,
+        version: args.version,
+        bundle: args.bundle,
+        model_file: args.model_file,
+        threads: args.threads,
+        listen,
+    };
+    serve("replica", |shutdown| tradewind_replica::run(options, shutdown))
+}
+
+/// Prints an inspection as JSON on stdout, also when it fails: then the exit code says so.
+pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
+    match tradewind_replica::inspect(&args.dir, &args.model, &args.file) {
+        Ok(inspection) => crate::terminal::print_json(&inspection),
+        Err(error) => {
+            let message = chain(&error).collect::<Vec<_>>().join(": ");
+            crate::terminal::print_json(&serde_json::json!({ "error": message }))?;
+            Err(Failure::failed(message))
+        }
+    }
+}
+
+/// Runs a role until a signal ends it.
+fn serve<E, F>(role: &str, run: impl FnOnce(CancellationToken) -> F) -> Result<(), Failure>
+where
+    E: std::error::Error + 'static,
+    F: Future<Output = Result<(), E>>,
+{
+    log_events();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start {role}")).cause(error.to_string()))?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let running = run(shutdown.clone());
+        tokio::pin!(running);
+        let result = tokio::select! {
+            result = &mut running => result,
+            () = stop_signal() => {
+                shutdown.cancel();
+                running.await
+            }
+        };
+        result.map_err(|error| {
+            let mut words = chain(&error);
+            let failure = Failure::failed(words.next().unwrap_or_default());
+            words.fold(failure, Failure::cause)
+        })
+    })
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+pub(crate) async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Roles log to stderr: text for people, JSON where `TRADEWIND_LOG_FORMAT=json` asks for it; `TRADEWIND_LOG` filters.
+fn log_events() {
+    let filter = EnvFilter::try_from_env("TRADEWIND_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::env::var_os("TRADEWIND_LOG_FORMAT").is_some_and(|format| format == "json") {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'a {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
+}
+
+pub(crate) fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::failed("cannot find this program's file").cause(error.to_string()))
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let token = std::fs::read_to_string(path).map_err(|error| {
+        Failure::failed(format!("cannot read the token file {}", path.display()))
+            .cause(error.to_string())
+            .hint("make one where control runs: tradewind token issue --role agent --region REGION --data-dir DIR")
+    })?;
+    Ok(token.trim().to_owned())
+}
+
+fn inherited_or_bound(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let inherited = tradewind_process::inherited_listeners()
+        .map_err(|error| Failure::failed("cannot take over the inherited socket").cause(error.to_string()))?;
+    match inherited.into_iter().next() {
+        Some(listener) => Ok(listener),
+        None => bind(address),
+    }
+}
+
+/// Binds, or says which port is busy.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        Failure::failed(format!("cannot listen on {address}: {}", plain_io(&error)))
+            .hint("something else listens there; stop it, or choose other ports")
+    })
+}
+
+fn plain_io(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "not allowed".to_owned(),
+        _ => error.to_string(),
+    }
+}
