@@ -122,8 +122,10 @@ async fn admit(
 
     let under_way = existing.filter(|existing| !existing.rollout.value.state.is_final());
     if let Some(same) = under_way.filter(|_| before.is_some()) {
-        let newest =
-            repository.get::<Revision>(keys::revision(model, same.rollout.value.revision)).await?.map(|kept| kept.value);
+        let newest = repository
+            .get::<Revision>(keys::revision(model, same.rollout.value.revision))
+            .await?
+            .map(|kept| kept.value);
         if newest.is_some_and(|newest| newest.spec.runs_the_same(&spec)) {
             plan.unchanged = true;
             plan.revision = same.rollout.value.revision;
@@ -305,7 +307,9 @@ fn plan_document(spec: &DeploymentSpec, existing: Option<&Existing>) -> DeployPl
         slot: deployment.map_or(Slot::Blue, Deployment::candidate_slot),
         unchanged: false,
         changes: spec.changes_since(
-            existing.filter(|existing| existing.deployment.value.live.is_some()).map(|existing| &existing.revision.spec),
+            existing
+                .filter(|existing| existing.deployment.value.live.is_some())
+                .map(|existing| &existing.revision.spec),
         ),
         steps,
         summary: spec.strategy.summary(),
@@ -389,7 +393,12 @@ fn supersede(txn: Txn, existing: &Existing, now: Timestamp) -> Txn {
 }
 
 /// Takes a model out of all regions. Users get no answer from it as soon as gateways learn of it.
-pub async fn undeploy(repository: &Repository, hub: &Arc<Hub>, model: &ModelName, now: Timestamp) -> Result<(), Problem> {
+pub async fn undeploy(
+    repository: &Repository,
+    hub: &Arc<Hub>,
+    model: &ModelName,
+    now: Timestamp,
+) -> Result<(), Problem> {
     for _ in 0..CONFLICT_RETRIES {
         let existing = Existing::load(repository, model).await?.ok_or_else(|| not_deployed(model))?;
         let mut deployment = existing.deployment.value.clone();
@@ -398,7 +407,13 @@ pub async fn undeploy(repository: &Repository, hub: &Arc<Hub>, model: &ModelName
             .when(existing.deployment.unchanged())
             .then(put(&existing.deployment.key, &deployment))
             .then(Op::delete(keys::route(model)))
-            .then(event(now, model, EventKind::Undeployed, Severity::Info, format!("{model} is taken out of all regions")));
+            .then(event(
+                now,
+                model,
+                EventKind::Undeployed,
+                Severity::Info,
+                format!("{model} is taken out of all regions"),
+            ));
         if repository.commit(supersede(txn, &existing, now)).await?.is_some() {
             hub.wake();
             return Ok(());
@@ -418,7 +433,8 @@ pub async fn abort(repository: &Repository, hub: &Arc<Hub>, model: &ModelName, n
         }
         let failure = Failure { message: "aborted".to_owned(), causes: Vec::new(), hint: None, retryable: false };
         let failure = RolloutFailure { region: None, action: Action::SelectRegions, failure };
-        let txn = end_before_switch(repository, &existing.deployment, &existing.rollout, &mut rollout, failure, now).await?;
+        let txn =
+            end_before_switch(repository, &existing.deployment, &existing.rollout, &mut rollout, failure, now).await?;
         if repository.commit(txn).await?.is_some() {
             hub.wake();
             return Ok(());
@@ -450,7 +466,9 @@ pub(crate) async fn end_before_switch(
         .then(put(&deployment.key, &given_up))
         .then(put(&kept.key, rollout))
         .then(event(now, &model, EventKind::RolloutFailed, Severity::Error, message));
-    if let Some(route) = repository.get::<Route>(keys::route(&model)).await?.filter(|kept| kept.value.prepared.is_some()) {
+    if let Some(route) =
+        repository.get::<Route>(keys::route(&model)).await?.filter(|kept| kept.value.prepared.is_some())
+    {
         txn = txn.when(route.unchanged()).then(match &route.value.committed {
             Some(_) => put(&route.key, &Route { prepared: None, ..route.value.clone() }),
             None => Op::delete(&route.key),

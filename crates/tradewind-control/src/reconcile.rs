@@ -36,65 +36,45 @@ impl Reconcilers {
     pub async fn run(self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let Some(leadership) = leader::acquire(self.repository.store(), &shutdown).await else { return };
-            let term = shutdown.child_token();
-            let workers = self.lead(leadership.term(), term.clone());
-            tokio::select! {
-                () = workers => {}
-                () = leadership.keep(&shutdown) => term.cancel(),
-            }
+            // Ends with the shutdown, with the lease, or with the workers; whichever ends first, the others follow.
+            let over = shutdown.child_token();
+            let term = leadership.term();
+            tokio::join!(self.lead(term, over.clone()), leadership.keep(&over));
         }
     }
 
-    /// Runs a worker for each deployment there is.
-    async fn lead(&self, term: Term, shutdown: CancellationToken) {
+    /// Runs a worker for each deployment there is. When this returns, the term is over.
+    async fn lead(&self, term: Term, over: CancellationToken) {
+        let _over = over.clone().drop_guard();
         let mut workers = JoinSet::new();
         let mut wakers: BTreeMap<ModelName, Arc<Notify>> = BTreeMap::new();
         let mut deployments = list_then_watch(self.repository.store().clone(), keys::DEPLOYMENTS);
         loop {
-            let update = tokio::select! {
-                () = shutdown.cancelled() => break,
-                ended = workers.join_next(), if !workers.is_empty() => {
-                    if let Some(Ok(model)) = ended {
-                        wakers.remove(&model);
+            let models = tokio::select! {
+                () = over.cancelled() => break,
+                Some(ended) = workers.join_next() => match ended {
+                    // It may have been deployed again since its worker saw it gone: then it is looked at once more.
+                    Ok(model) => wakers.remove(&model).map(|_| vec![model]).unwrap_or_default(),
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "a worker panicked: the term ends");
+                        break;
                     }
-                    continue;
-                }
-                update = deployments.next() => update,
+                },
+                update = deployments.next() => match update {
+                    Some(update) => changed_models(&update),
+                    None => break,
+                },
             };
-            let changed = match update {
-                None => break,
-                Some(Ok(update)) => changed_models(&update),
-                Some(Err(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "watching deployments failed");
-                    break;
-                }
-            };
-            for model in changed {
-                if let Some(waker) = wakers.get(&model) {
-                    waker.notify_one();
-                    continue;
-                }
-                let waker = Arc::new(Notify::new());
-                let worker = worker::Worker::new(
-                    self.repository.clone(),
-                    self.hub.clone(),
-                    term.clone(),
-                    model.clone(),
-                    waker.clone(),
-                );
-                wakers.insert(model, waker);
-                workers.spawn(worker.run(shutdown.clone()));
-            }
         }
-        shutdown.cancel();
+        over.cancel();
         while workers.join_next().await.is_some() {}
     }
 }
 
 fn changed_models(update: &Update) -> Vec<ModelName> {
     let keys: Vec<&str> = match update {
-        Update::List(listing) | Update::Reset(listing) => listing.kvs.iter().map(|kv| kv.key.as_str()).collect(),
-        Update::Batch(batch) => batch.events.iter().map(Event::key).collect(),
+        Update::Reset(listing) => listing.kvs.iter().map(|kv| kv.key.as_str()).collect(),
+        Update::Changes(batch) => batch.events.iter().map(Event::key).collect(),
     };
     keys.iter().filter_map(|key| key.strip_prefix(keys::DEPLOYMENTS)?.parse().ok()).collect()
 }

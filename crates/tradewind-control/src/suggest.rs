@@ -6,7 +6,7 @@ use tradewind_api::{Code, Problem};
 const LISTED: usize = 20;
 
 /// `no region is called X`, with the nearest known name and those there are.
-pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
+pub(crate) fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
     let nearest = known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))

@@ -1,12 +1,7 @@
 //! Takes out of the regions what no deployment wants there any more: slots of failed, superseded and retired revisions,
 //! regions that were left, deployments that were undeployed.
 
-use tradewind_core::{
-    ModelName,
-    assignment::Assignment,
-    deployment::Deployment,
-    region::Region,
-};
+use tradewind_core::{ModelName, assignment::Assignment, deployment::Deployment, region::Region};
 use tradewind_store::{Op, Txn};
 
 use super::Term;
@@ -51,7 +46,12 @@ pub(super) async fn sweep(repository: &Repository, term: &Term, deployment: &Kep
 }
 
 /// Deletes all records of a deployment whose regions are empty.
-async fn forget(repository: &Repository, term: &Term, deployment: &Kept<Deployment>, model: &ModelName) -> Result<bool> {
+async fn forget(
+    repository: &Repository,
+    term: &Term,
+    deployment: &Kept<Deployment>,
+    model: &ModelName,
+) -> Result<bool> {
     let txn = term
         .guard(Txn::new().when(deployment.unchanged()))
         .then(Op::delete(&deployment.key))

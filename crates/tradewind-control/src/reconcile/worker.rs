@@ -109,8 +109,7 @@ impl Worker {
         }
         let now = Timestamp::now();
         let seen = self.hub.seen();
-        let eye =
-            RolloutEye { seen: &seen, model: &self.model, slot: working.slot(), epoch: working.epoch(), now };
+        let eye = RolloutEye { seen: &seen, model: &self.model, slot: working.slot(), epoch: working.epoch(), now };
         plan::plan(&working.rollout.value, &working.records, &eye, now)
     }
 
@@ -223,7 +222,10 @@ fn fleet(working: &Working, change: &Change, now: Timestamp) -> Txn {
     let event = match change {
         Change::Armed => (
             EventKind::MonitoringArmed,
-            format!("revision {} serves, monitoring is active; soaking for {}", rollout.revision, rollout.strategy.soak),
+            format!(
+                "revision {} serves, monitoring is active; soaking for {}",
+                rollout.revision, rollout.strategy.soak
+            ),
         ),
         Change::SoakEnded { soak } => {
             (EventKind::SoakEnded, format!("the soak of revision {} ended: {soak:?}", rollout.revision).to_lowercase())
@@ -259,7 +261,8 @@ fn commit_route(working: &Working, now: Timestamp) -> Txn {
     Change::Commit.apply_fleet(&mut rollout, working.epoch(), now);
     let prepared = working.route.as_ref().and_then(|kept| kept.value.prepared.clone());
     let state = prepared.unwrap_or_else(|| working.offered(working.epoch()));
-    let message = format!("revision {} is live at epoch {} in {} regions", state.revision, state.epoch, state.regions.len());
+    let message =
+        format!("revision {} is live at epoch {} in {} regions", state.revision, state.epoch, state.regions.len());
     let route = Route { model: rollout.model.clone(), committed: Some(state), prepared: None };
     write_route(working, &route)
         .when(working.deployment.unchanged())

@@ -81,8 +81,7 @@ impl Working {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<RegionWrite> {
-        let mut record =
-            self.records.get(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
+        let mut record = self.records.get(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
         change.apply_region(&self.rollout.value, &mut record, epoch, now);
         let before = self.assignment(repository, region).await?;
         let slot = self.slot();
@@ -112,7 +111,9 @@ impl Working {
         region: &RegionName,
         epoch: Epoch,
     ) -> Result<Option<RegionWrite>> {
-        let Some(record) = self.records.get(region).filter(|record| record.routed_at.is_none()) else { return Ok(None) };
+        let Some(record) = self.records.get(region).filter(|record| record.routed_at.is_none()) else {
+            return Ok(None);
+        };
         let record = RegionRecord { routed_at: Some(epoch), ..record.clone() };
         let before = self.assignment(repository, region).await?;
         let assignment = Some(self.amend(before, region, |held| held.armed = true));
@@ -235,9 +236,11 @@ impl Working {
             Change::Defer { detail, .. } => {
                 (EventKind::RegionDeferred, Severity::Warning, format!("revision {revision} is deferred: {detail}"))
             }
-            Change::Extend { .. } => {
-                (EventKind::RegionCaughtUp, Severity::Info, format!("caught up with revision {revision} and takes traffic"))
-            }
+            Change::Extend { .. } => (
+                EventKind::RegionCaughtUp,
+                Severity::Info,
+                format!("caught up with revision {revision} and takes traffic"),
+            ),
             _ => return None,
         };
         let model = self.deployment.value.model.clone();
