@@ -1,6 +1,6 @@
 //! The connection that writes, and what it keeps in memory about the database.
 
-use std::{fs::File, process, sync::Arc};
+use std::{process, sync::Arc};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::broadcast;
@@ -9,6 +9,7 @@ use super::{
     SqliteOptions,
     apply::{self, Applied},
     leases::Leases,
+    open::DirectoryLock,
     read,
     schema::{self, Failure, State},
     writer::{Recent, Work},
@@ -40,8 +41,8 @@ pub(super) struct Database {
     /// Whether rows may be left that no revision sees.
     has_garbage: bool,
     rows_since_checkpoint: u64,
-    /// Locked; freed last.
-    _lock: File,
+    /// Freed last.
+    _lock: DirectoryLock,
 }
 
 /// What became of a group of work.
@@ -53,7 +54,7 @@ pub(super) struct Committed {
 }
 
 impl Database {
-    pub(super) fn new(connection: Connection, state: State, options: &SqliteOptions, lock: File) -> Self {
+    pub(super) fn new(connection: Connection, state: State, options: &SqliteOptions, lock: DirectoryLock) -> Self {
         Self {
             connection,
             state,

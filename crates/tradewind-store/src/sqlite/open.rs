@@ -65,8 +65,20 @@ pub(super) fn open(directory: &Path, options: &SqliteOptions) -> Result<Opened, 
     Ok(Opened { incarnation, database: Database::new(connection, state, options, lock), readers })
 }
 
-/// Makes the directory if need be, and locks it for as long as the file is kept open.
-pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
+/// Keeps other processes out of a directory.
+#[derive(Debug)]
+pub(super) struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for a child that was forked and has not executed its program yet.
+        // If this fails, closing it is what is left.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Makes the directory if need be, and locks it.
+pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     if !directory.exists() {
         fs::create_dir_all(directory).map_err(io_error("create", directory))?;
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -76,7 +88,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(DirectoryLock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::AlreadyOpen { directory: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
