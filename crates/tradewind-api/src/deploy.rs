@@ -1,5 +1,7 @@
 //! Deploying: the request, its plan, and the rollout as people and programs see it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
@@ -19,6 +21,8 @@ pub struct DeployRequest {
     pub regions: Option<Vec<RegionName>>,
     pub scale: Option<Scale>,
     pub health: Option<HealthPolicy>,
+    /// Regions that are probed in a way of their own.
+    pub region_health: Option<BTreeMap<RegionName, HealthPolicy>>,
     pub max_parallel: Option<MaxParallel>,
     pub retries: Option<u32>,
     pub progress_deadline: Option<Span>,

@@ -234,6 +234,8 @@ async fn specify(
         soak: request.soak.unwrap_or(default.soak),
         standby: request.standby.unwrap_or(default.standby),
     };
+    let mut inherited = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
+    inherited.retain(|region, _| regions.contains(region));
     let spec = DeploymentSpec {
         model: version.name.clone(),
         version: version.version,
@@ -242,6 +244,7 @@ async fn specify(
         scale: request.scale.or(before.map(|spec| spec.scale)).unwrap_or_default(),
         strategy,
         health: request.health.or(before.map(|spec| spec.health)).unwrap_or_default(),
+        region_health: request.region_health.clone().unwrap_or(inherited),
     };
     check_limits(&spec)?;
     Ok(spec)
@@ -277,12 +280,16 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
         return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
     }
-    let health = spec.health;
-    if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {
-        return invalid("the health interval is at least 50ms and its timeout at least 10ms".to_owned());
+    if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
+        return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
     }
-    if health.unhealthy_after == 0 || health.healthy_after == 0 {
-        return invalid("unhealthy_after and healthy_after are at least 1".to_owned());
+    for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
+        if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {
+            return invalid("the health interval is at least 50ms and its timeout at least 10ms".to_owned());
+        }
+        if health.unhealthy_after == 0 || health.healthy_after == 0 {
+            return invalid("unhealthy_after and healthy_after are at least 1".to_owned());
+        }
     }
     Ok(())
 }

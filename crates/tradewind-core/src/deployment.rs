@@ -1,5 +1,7 @@
 //! Deployments and revisions: what people ask for.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -26,6 +28,9 @@ pub struct DeploymentSpec {
     pub strategy: Strategy,
     #[serde(default)]
     pub health: HealthPolicy,
+    /// Regions that are probed in a way of their own.
+    #[serde(default)]
+    pub region_health: BTreeMap<RegionName, HealthPolicy>,
 }
 
 /// Replicas per region.
@@ -175,6 +180,11 @@ pub struct Revision {
 }
 
 impl DeploymentSpec {
+    /// How one region is probed.
+    pub fn health_of(&self, region: &RegionName) -> HealthPolicy {
+        self.region_health.get(region).copied().unwrap_or(self.health)
+    }
+
     /// The same artifact, regions, scale and health: bringing one up where the other runs would change nothing.
     pub fn runs_the_same(&self, other: &Self) -> bool {
         let sorted = |spec: &Self| {
@@ -186,6 +196,7 @@ impl DeploymentSpec {
             && self.version == other.version
             && self.scale == other.scale
             && self.health == other.health
+            && self.region_health == other.region_health
             && sorted(self) == sorted(other)
     }
 
@@ -208,6 +219,9 @@ impl DeploymentSpec {
         differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
         differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());
         differs("healthy after", before.health.healthy_after.to_string(), self.health.healthy_after.to_string());
+        let differently = |region: &&RegionName| self.health_of(region) != before.health_of(region);
+        let probed: Vec<&str> = self.region_health.keys().filter(differently).map(AsRef::as_ref).collect();
+        changes.extend((!probed.is_empty()).then(|| format!("health of {}", probed.join(", "))));
         let missing_from = |regions: &[RegionName], all: &[RegionName]| {
             let missing = regions.iter().filter(|region| !all.contains(region));
             missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")

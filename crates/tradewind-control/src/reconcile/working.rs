@@ -87,7 +87,7 @@ impl Working {
         let slot = self.slot();
         let assignment = match change {
             Change::Begin { .. } | Change::Resume { .. } => {
-                Some(self.assign(before, region, |slots| slots.insert(slot, self.candidate(record.attempt))))
+                Some(self.assign(before, region, |slots| slots.insert(slot, self.candidate(region, record.attempt))))
             }
             Change::Deployed { .. } => Some(self.amend(before, region, |held| held.monitored = true)),
             Change::Monitored { .. } => {
@@ -120,14 +120,14 @@ impl Working {
         Ok(Some(RegionWrite { region: region.clone(), record, assignment, event: None }))
     }
 
-    fn candidate(&self, attempt: u32) -> SlotAssignment {
+    fn candidate(&self, region: &RegionName, attempt: u32) -> SlotAssignment {
         let spec = &self.revision.spec;
         SlotAssignment {
             revision: self.revision.number,
             version: spec.version,
             digest: spec.digest,
             scale: spec.scale,
-            health: spec.health,
+            health: spec.health_of(region),
             attempt,
             monitored: false,
             verify: None,

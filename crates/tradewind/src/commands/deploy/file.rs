@@ -1,6 +1,6 @@
 //! `deployment.toml`: a deployment as people keep it beside their code.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use tradewind_api::Code;
@@ -23,6 +23,8 @@ pub(super) struct DeploymentFile {
     pub(super) strategy: StrategyTable,
     pub(super) scale: Option<Scale>,
     pub(super) health: Option<HealthPolicy>,
+    /// `[region_health.us-east1]`: regions that are probed in a way of their own.
+    pub(super) region_health: Option<BTreeMap<RegionName, HealthPolicy>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

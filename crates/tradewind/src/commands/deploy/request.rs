@@ -44,6 +44,7 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         regions: if args.regions.is_empty() { file.regions } else { Some(args.regions.clone()) },
         scale: scale(&args.scale, file.scale),
         health: file.health,
+        region_health: file.region_health,
         max_parallel: flags.max_parallel.or(table.max_parallel),
         retries: flags.retries.or(table.retries),
         progress_deadline: flags.progress_deadline.or(table.progress_deadline),
@@ -167,7 +168,8 @@ mod tests {
     fn flags_come_before_the_file() {
         let (_directory, path) = written(
             "model = \"digits\"\nversion = 3\nregions = [\"us-east1\"]\n\
-             [strategy]\nmax_parallel = \"all\"\nsoak = \"5s\"\n[scale]\nreplicas = 2\nthreads = 4\n[health]\ninterval = \"2s\"\n",
+             [strategy]\nmax_parallel = \"all\"\nsoak = \"5s\"\n[scale]\nreplicas = 2\nthreads = 4\n[health]\ninterval = \"2s\"\n\
+             [region_health.us-east1]\nunhealthy_after = 5\n",
         );
         let wanted = assembled(&format!("deploy -f {path} --soak 9s --replicas 3")).unwrap();
         assert_eq!(wanted.request.version, Some(VersionNumber(3)));
@@ -175,7 +177,9 @@ mod tests {
         assert_eq!(wanted.request.soak, Some(Span::from_secs(9)));
         assert_eq!(wanted.request.scale, Some(Scale { replicas: 3, threads: 4 }));
         assert_eq!(wanted.request.health.unwrap().interval, Span::from_secs(2));
-        assert_eq!(wanted.request.regions, Some(vec!["us-east1".parse().unwrap()]));
+        let us_east1 = "us-east1".parse().unwrap();
+        assert_eq!(wanted.request.region_health.unwrap()[&us_east1].unhealthy_after, 5);
+        assert_eq!(wanted.request.regions, Some(vec![us_east1]));
         let wanted = assembled(&format!("deploy -f {path} --regions a,b digits")).unwrap();
         assert_eq!((wanted.request.version, wanted.request.regions.map(|all| all.len())), (None, Some(2)));
     }
