@@ -83,6 +83,9 @@ impl Prober {
                 target.set_healthy(health.healthy());
                 tracing::info!(address = target.address(), healthy = transition == Transition::BecameHealthy, "probed");
                 self.news.notify_one();
+            } else if !health.healthy() && !ok {
+                // Those who were sent there before it was found down should not wait either.
+                target.set_healthy(false);
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ use crate::{
     metrics::{Key, Outcome},
     routing::{Choice, Walk},
     server::{Admitted, Reply, admit},
-    target::InFlight,
+    target::{InFlight, Target},
     upstream::{Connection, Exchange, Failure, Reuse},
     world::{Model, Serving, World},
 };
@@ -34,7 +34,9 @@ const CONCURRENT_LIMIT: usize = 8192;
 /// The most times that one request is sent.
 const ATTEMPTS_LIMIT: u32 = 3;
 /// The most targets that are tried for one request, those included that could not be reached.
-const TARGETS_LIMIT: u32 = 16;
+const TARGETS_LIMIT: usize = 16;
+/// The most worlds that one request is routed by.
+const WORLDS_LIMIT: u32 = 3;
 /// The value of [`UNAVAILABLE_HEADER`] when no replica has seen the request.
 const NOT_SENT: &str = "not-sent";
 /// The value when a replica was lost while it had the request.
@@ -67,20 +69,89 @@ pub(crate) async fn pass_on(gateway: &Arc<Gateway>, request: Request<Incoming>, 
     let Some(admitted) = admit(gateway, CONCURRENT_LIMIT) else {
         return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way").into_response();
     };
-    let Some(world) = gateway.world.load_full() else {
+    let Some(mut world) = gateway.world.load_full() else {
         return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "this gateway has no configuration yet").into_response();
     };
     let (mut head, incoming) = request.into_parts();
     let origin = Origin::read(gateway, &world, &head.headers);
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let (model, serving) = match find(&world, path.path(), &origin) {
-        Ok(found) => found,
+    let record = match find(&world, path.path(), &origin) {
+        Ok((model, serving)) => Record::begin(gateway, &origin, model, serving),
         Err(reply) => return origin.refuse(reply),
     };
     clean_request(&mut head.headers);
     head.headers.insert(REQUEST_ID_HEADER, id.clone());
-    let call = Call { gateway, world: &world, model, serving, origin: &origin, head: &head, path: &path };
-    call.run(incoming, admitted).await
+    let verdict = Verdict::default();
+    let body = match Inbound::read(incoming, &verdict).await {
+        Ok(body) => body,
+        Err(fault) => return record.reply(fault_reply(fault)),
+    };
+    let mut progress = Progress { body, verdict, tried: Vec::new(), sent: 0, luggage: Some((record, admitted)) };
+    let mut worlds = 0;
+    loop {
+        // A slow body may have taken longer than a switch. From here on one world is held, and left for a newer one
+        // only when nobody in it can answer any more.
+        let current = gateway.world.load_full().unwrap_or_else(|| Arc::clone(&world));
+        if worlds > 0 && (Arc::ptr_eq(&current, &world) || worlds == WORLDS_LIMIT || progress.spent(&origin)) {
+            let found = find(&world, path.path(), &origin);
+            let why = found.map(|(model, serving)| world.why_not(model, serving)).unwrap_or_default();
+            return progress.give_up(&origin, &why);
+        }
+        (world, worlds) = (current, worlds + 1);
+        let (model, serving) = match find(&world, path.path(), &origin) {
+            Ok(found) => found,
+            Err(reply) => return progress.refuse(&origin, reply),
+        };
+        let call = Call { gateway, world: &world, model, serving, origin: &origin, head: &head, path: &path };
+        if let Some(response) = call.run(&mut progress).await {
+            return response;
+        }
+    }
+}
+
+/// What of a request outlives the world that it is routed by.
+struct Progress {
+    body: Inbound,
+    verdict: Verdict,
+    tried: Vec<Arc<Target>>,
+    /// How often it was sent and perhaps begun.
+    sent: u32,
+    /// What an answer takes with it.
+    luggage: Option<(Record, Admitted)>,
+}
+
+impl Progress {
+    /// Whether it may not be sent again.
+    fn spent(&self, origin: &Origin) -> bool {
+        self.sent >= origin.attempts() || self.tried.len() >= TARGETS_LIMIT || !self.body.unspent()
+    }
+
+    /// Nobody is left to ask.
+    fn give_up(self, origin: &Origin, why: &str) -> Response<Answer> {
+        let lost = self.sent > 0 || !self.body.unspent();
+        let reply = match origin {
+            Origin::Peer { .. } => return decline(if lost { LOST } else { NOT_SENT }),
+            Origin::User { .. } if lost => {
+                Reply::error(StatusCode::BAD_GATEWAY, "the model stopped while it worked on this request")
+            }
+            Origin::User { .. } => Reply::error(StatusCode::SERVICE_UNAVAILABLE, why),
+        };
+        self.reply(reply)
+    }
+
+    fn refuse(self, origin: &Origin, reply: Reply) -> Response<Answer> {
+        match origin {
+            Origin::User { .. } => self.reply(reply),
+            Origin::Peer { .. } => origin.refuse(reply),
+        }
+    }
+
+    fn reply(self, reply: Reply) -> Response<Answer> {
+        match self.luggage {
+            Some((record, _)) => record.reply(reply),
+            None => reply.into_response(),
+        }
+    }
 }
 
 /// Who sent the request.
@@ -103,6 +174,11 @@ impl Origin {
         let known = |region: &RegionName| world.regions.contains_key(region);
         let region = if gateway.trust_client_region { told().filter(known) } else { None };
         Self::User { region: region.unwrap_or_else(|| gateway.region.clone()), key: headers.get(USER_HEADER).cloned() }
+    }
+
+    /// The most times that the request is sent: only the first gateway tries again.
+    fn attempts(&self) -> u32 {
+        if matches!(self, Self::User { .. }) { ATTEMPTS_LIMIT } else { 1 }
     }
 
     /// To another gateway everything that is not an answer means: ask somebody else.
@@ -183,36 +259,28 @@ enum Attempt {
 }
 
 impl Call<'_> {
-    async fn run(self, incoming: Incoming, admitted: Admitted) -> Response<Answer> {
-        let mut record = self.record();
-        let verdict = Verdict::default();
-        let mut body = match Inbound::read(incoming, &verdict).await {
-            Ok(body) => body,
-            Err(fault) => return self.reply(&mut record, fault_reply(fault)),
-        };
-        let mut walk = self.walk();
-        let (mut targets, mut sent) = (0, 0);
-        let limit = if matches!(self.origin, Origin::User { .. }) { ATTEMPTS_LIMIT } else { 1 };
-        // What an answer takes with it.
-        let mut luggage = Some((record, admitted));
-        while targets < TARGETS_LIMIT && sent < limit && body.unspent() {
-            let Some(choice) = walk.next() else { break };
-            if targets > 0 {
+    /// The answer; `None` when nobody in this world is left to ask.
+    async fn run(self, progress: &mut Progress) -> Option<Response<Answer>> {
+        let walk = self.walk();
+        while !progress.spent(self.origin) {
+            let choice = walk.next(&progress.tried)?;
+            if !progress.tried.is_empty() {
                 self.gateway.metrics.retries.fetch_add(1, Ordering::Relaxed);
             }
-            targets += 1;
-            match self.attempt(&choice, &mut body, &verdict, &mut luggage).await {
-                Attempt::Answered(response) => return response,
+            progress.tried.push(Arc::clone(choice.target()));
+            match self.attempt(&choice, progress).await {
+                Attempt::Answered(response) => return Some(response),
                 Attempt::NotSent => {}
-                Attempt::Lost => sent += 1,
+                Attempt::Lost => progress.sent += 1,
                 Attempt::Final(reply) => {
-                    let mut record = luggage.map_or_else(|| self.record(), |(record, _)| record);
-                    return self.reply(&mut record, reply);
+                    return Some(match progress.luggage.take() {
+                        Some((record, _)) => record.reply(reply),
+                        None => reply.into_response(),
+                    });
                 }
             }
         }
-        let mut record = luggage.map_or_else(|| self.record(), |(record, _)| record);
-        self.give_up(&mut record, sent > 0 || !body.unspent())
+        None
     }
 
     fn walk(&self) -> Walk<'_> {
@@ -240,20 +308,15 @@ impl Call<'_> {
         model.returning.serves(able, user.map(HeaderValue::as_bytes))
     }
 
-    async fn attempt(
-        &self,
-        choice: &Choice,
-        body: &mut Inbound,
-        verdict: &Verdict,
-        luggage: &mut Option<(Record, Admitted)>,
-    ) -> Attempt {
+    async fn attempt(&self, choice: &Choice, progress: &mut Progress) -> Attempt {
         let target = choice.target();
         let in_flight = target.begin();
+        let replayable = progress.body.replayable();
         let exchange = tokio::select! {
-            exchange = self.send(choice, body) => exchange,
-            () = target.lost(), if body_is_replayable(body) => return Attempt::Lost,
+            exchange = self.send(choice, &mut progress.body) => exchange,
+            () = target.lost(), if replayable => return Attempt::Lost,
         };
-        if let Some(fault) = verdict.get() {
+        if let Some(fault) = progress.verdict.get() {
             return Attempt::Final(fault_reply(fault));
         }
         match exchange {
@@ -264,7 +327,7 @@ impl Call<'_> {
                     }
                     attempt
                 }
-                None => Attempt::Answered(self.finish(choice, exchange, in_flight, luggage)),
+                None => self.finish(choice, exchange, in_flight, progress),
             },
             Err(Failure::Connect(error)) => {
                 tracing::debug!(address = target.address(), %error, "cannot connect");
@@ -318,20 +381,14 @@ impl Call<'_> {
         request
     }
 
-    fn finish(
-        &self,
-        choice: &Choice,
-        exchange: Exchange,
-        in_flight: InFlight,
-        luggage: &mut Option<(Record, Admitted)>,
-    ) -> Response<Answer> {
+    fn finish(&self, choice: &Choice, exchange: Exchange, in_flight: InFlight, progress: &mut Progress) -> Attempt {
         let (mut head, incoming) = exchange.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         head.headers.remove(UNAVAILABLE_HEADER);
         if let Choice::Replica(_) = choice {
             self.mark(&mut head.headers);
         }
-        let (record, admitted) = luggage.take().map_or_else(|| (self.record(), None), |(r, a)| (r, Some(a)));
+        let (record, admitted) = progress.luggage.take().expect("a request is answered once");
         let trip = Trip {
             record: record.answered(self.world, &head.headers, head.status),
             connection: Some(exchange.connection),
@@ -339,11 +396,7 @@ impl Call<'_> {
             _in_flight: in_flight,
         };
         head.version = Version::HTTP_11;
-        let mut response = Response::from_parts(head, Answer::Passing(Passing::new(incoming, Box::new(trip))));
-        if self.head.method == Method::HEAD {
-            response.headers_mut().remove(header::TRANSFER_ENCODING);
-        }
-        response
+        Attempt::Answered(Response::from_parts(head, Answer::Passing(Passing::new(incoming, Box::new(trip)))))
     }
 
     /// Says who answered.
@@ -358,54 +411,6 @@ impl Call<'_> {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
-
-    /// Nobody is left to ask.
-    fn give_up(&self, record: &mut Record, lost: bool) -> Response<Answer> {
-        match self.origin {
-            Origin::Peer { .. } => {
-                record.close();
-                decline(if lost { LOST } else { NOT_SENT })
-            }
-            Origin::User { .. } if lost => {
-                let message = format!("model `{}` stopped while it worked on this request", self.model);
-                self.reply(record, Reply::error(StatusCode::BAD_GATEWAY, &message))
-            }
-            Origin::User { .. } => {
-                let why = self.world.why_not(self.model, self.serving);
-                record.end(Outcome::Unavailable);
-                Reply::error(StatusCode::SERVICE_UNAVAILABLE, &why).into_response()
-            }
-        }
-    }
-
-    fn reply(&self, record: &mut Record, reply: Reply) -> Response<Answer> {
-        record.end(Outcome::of(reply.status));
-        reply.into_response()
-    }
-
-    fn record(&self) -> Record {
-        let state = &self.serving.state;
-        let key = Key {
-            model: self.model.parse().expect("a routed model's name was checked"),
-            revision: state.revision,
-            slot: state.live,
-            region: self.gateway.region.clone(),
-        };
-        let counted = matches!(self.origin, Origin::User { .. });
-        if !counted {
-            self.gateway.metrics.for_peers.fetch_add(1, Ordering::Relaxed);
-        }
-        Record {
-            gateway: Arc::clone(self.gateway),
-            key: counted.then_some(key),
-            started: Instant::now(),
-            outcome: Outcome::Cancelled,
-        }
-    }
-}
-
-fn body_is_replayable(body: &Inbound) -> bool {
-    body.replayable()
 }
 
 /// Whether a peer says that it could not serve the request.
@@ -439,6 +444,30 @@ struct Record {
 }
 
 impl Record {
+    fn begin(gateway: &Arc<Gateway>, origin: &Origin, model: &str, serving: &Serving) -> Self {
+        let state = &serving.state;
+        let key = match origin {
+            Origin::Peer { .. } => {
+                gateway.metrics.for_peers.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Origin::User { .. } => Some(Key {
+                model: model.parse().expect("a routed model's name was checked"),
+                revision: state.revision,
+                slot: state.live,
+                region: gateway.region.clone(),
+            }),
+        };
+        Self { gateway: Arc::clone(gateway), key, started: Instant::now(), outcome: Outcome::Cancelled }
+    }
+
+    /// Ends with a reply of the gateway's own.
+    fn reply(mut self, reply: Reply) -> Response<Answer> {
+        let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
+        self.end(if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) });
+        reply.into_response()
+    }
+
     /// Takes up who answered, as the answer says.
     fn answered(mut self, world: &World, headers: &HeaderMap, status: StatusCode) -> Self {
         if let Some(key) = &mut self.key {
@@ -478,7 +507,7 @@ impl Drop for Record {
 struct Trip {
     record: Record,
     connection: Option<Connection>,
-    _admitted: Option<Admitted>,
+    _admitted: Admitted,
     _in_flight: InFlight,
 }
 

@@ -36,14 +36,13 @@ pub(crate) struct Walk<'a> {
     order: &'a [RegionName],
     /// The own region takes this user only when nobody else can.
     own_last: bool,
-    tried: Vec<Arc<Target>>,
     /// Spreads ties.
     turn: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(world: &'a World, model: &'a str, serving: &'a Serving, order: &'a [RegionName]) -> Self {
-        Self { world, model, serving, order, own_last: false, tried: Vec::new(), turn: 0 }
+        Self { world, model, serving, order, own_last: false, turn: 0 }
     }
 
     #[must_use]
@@ -59,17 +58,16 @@ impl<'a> Walk<'a> {
     }
 
     /// The nearest eligible choice that was not tried yet.
-    pub(crate) fn next(&mut self) -> Option<Choice> {
-        let choice = self.eligible(self.own_last).or_else(|| self.eligible(false)).or_else(|| self.hopeful())?;
-        self.tried.push(Arc::clone(choice.target()));
-        Some(choice)
+    pub(crate) fn next(&self, tried: &[Arc<Target>]) -> Option<Choice> {
+        let preferred = if self.own_last { self.eligible(tried, true) } else { None };
+        preferred.or_else(|| self.eligible(tried, false)).or_else(|| self.hopeful(tried))
     }
 
-    fn eligible(&self, without_own: bool) -> Option<Choice> {
+    fn eligible(&self, tried: &[Arc<Target>], without_own: bool) -> Option<Choice> {
         let mut found = None;
         locality::users_go_to(self.order, |name| {
             let mut condition = self.world.condition(self.model, self.serving, name);
-            let choice = if without_own && *name == self.world.own { None } else { self.choose(name) };
+            let choice = if without_own && *name == self.world.own { None } else { self.choose(name, tried) };
             if choice.is_none() {
                 condition.ready = 0;
             }
@@ -83,22 +81,22 @@ impl<'a> Walk<'a> {
 
     /// Nobody is known to have a ready replica. What peers told may be a probe interval old, so those that answer are
     /// asked all the same: they decline at once if they cannot.
-    fn hopeful(&self) -> Option<Choice> {
+    fn hopeful(&self, tried: &[Arc<Target>]) -> Option<Choice> {
         let open = |name: &&RegionName| {
             self.serving.routed(name) && self.world.regions.get(*name).is_some_and(|region| !region.drained)
         };
         let peers = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
         let mut peers = peers.flat_map(|region| &region.gateways);
-        peers.find(|peer| peer.target.healthy() && !self.was_tried(&peer.target)).cloned().map(Choice::Peer)
+        peers.find(|peer| peer.target.healthy() && !was_tried(tried, &peer.target)).cloned().map(Choice::Peer)
     }
 
-    fn choose(&self, name: &RegionName) -> Option<Choice> {
+    fn choose(&self, name: &RegionName, tried: &[Arc<Target>]) -> Option<Choice> {
         if *name == self.world.own {
-            let ready = self.serving.replicas.iter().filter(|r| r.ready() && !self.was_tried(&r.target));
+            let ready = self.serving.replicas.iter().filter(|r| r.ready() && !was_tried(tried, &r.target));
             return self.least_loaded(ready, |replica| &replica.target).cloned().map(Choice::Replica);
         }
         let able = |peer: &&Arc<Peer>| {
-            peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !self.was_tried(&peer.target)
+            peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !was_tried(tried, &peer.target)
         };
         let peers = self.world.regions.get(name)?.gateways.iter().filter(able);
         self.least_loaded(peers, |peer| &peer.target).cloned().map(Choice::Peer)
@@ -116,8 +114,8 @@ impl<'a> Walk<'a> {
         // Counts move while we look; whoever is first then is good enough.
         tied.clone().nth(self.turn % count.max(1)).or_else(|| candidates.clone().next())
     }
+}
 
-    fn was_tried(&self, target: &Arc<Target>) -> bool {
-        self.tried.iter().any(|tried| Arc::ptr_eq(tried, target))
-    }
+fn was_tried(tried: &[Arc<Target>], target: &Arc<Target>) -> bool {
+    tried.iter().any(|known| Arc::ptr_eq(known, target))
 }

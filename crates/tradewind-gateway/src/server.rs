@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -10,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -43,8 +45,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most header fields of a request.
 const HEADERS_LIMIT: usize = 128;
-/// The most bytes of a request's head.
-const HEAD_LIMIT: usize = 64 << 10;
+/// The most bytes of an HTTP/2 request's head.
+const HEAD_LIMIT: u32 = 64 << 10;
+/// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
+const BUFFER_LIMIT: usize = 128 << 10;
 
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
@@ -90,30 +94,80 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// One connection, until it ends by itself or, after `shutdown`, with its last request.
 async fn serve(gateway: Arc<Gateway>, stream: TcpStream, shutdown: CancellationToken) {
-    // The protocol is told apart by the first bytes, for which hyper itself would wait without end.
-    let first = async { timeout(HEAD_TIMEOUT, stream.readable()).await.is_ok() && stream.set_nodelay(true).is_ok() };
-    if shutdown.run_until_cancelled(first).await != Some(true) {
-        return;
-    }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_LIMIT);
-    builder.http1().max_buf_size(HEAD_LIMIT * 2);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_LIMIT as u32);
+    let protocol = tokio::select! {
+        // What has already come is served, also when the gateway is told to stop at that moment.
+        biased;
+        protocol = protocol(&stream) => protocol,
+        () = shutdown.cancelled() => None,
+    };
+    let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
     let service = service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
         async move { Ok::<_, Infallible>(answer(&gateway, request).await) }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let io = TokioIo::new(stream);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            builder.max_headers(HEADERS_LIMIT).max_buf_size(BUFFER_LIMIT);
+            let mut connection = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+        Protocol::Http2 => {
+            let streams = Streams(TaskTracker::new());
+            let mut builder = http2::Builder::new(streams);
+            builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_header_list_size(HEAD_LIMIT);
+            let mut connection = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Told apart by the first bytes: only HTTP/2 with prior knowledge begins with `PRI`. `None` when nothing comes.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    let mut first = [0; 3];
+    let length = timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await.ok()?.ok()?;
+    match &first[..length] {
+        [] => None,
+        b"PRI" => Some(Protocol::Http2),
+        _ => Some(Protocol::Http1),
+    }
+}
+
+/// Runs the streams of one HTTP/2 connection.
+#[derive(Debug, Clone)]
+struct Streams(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
     }
 }
 

@@ -1,0 +1,119 @@
+//! Replicas, agents and gateways die under load, and nobody notices.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tradewind_core::Slot;
+
+use crate::world::{ASIA, Answers, EU, Replica, US, World, until};
+
+const USERS: usize = 8;
+
+fn replica(id: &str) -> Replica {
+    Replica::start(id, Slot::Blue, 1, Duration::from_millis(3))
+}
+
+async fn served(replica: &Replica, more: u64) {
+    let from = replica.served.load(Ordering::SeqCst);
+    until(async || replica.served.load(Ordering::SeqCst) >= from + more).await;
+}
+
+fn assert_none_failed(answers: &Answers) {
+    assert!(answers.failed.is_empty(), "{} failed, first: {:?}", answers.failed.len(), answers.failed.first());
+    assert!(!answers.good.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dying_replica_fails_no_request() {
+    let (first, second) = (replica("us-1"), replica("us-2"));
+    let world = World::start(&[(US, &[&first, &second])]).await;
+    let load = world.load(US, USERS);
+    served(&first, 20).await;
+    served(&second, 20).await;
+    first.kill();
+    served(&second, 50).await;
+    assert_none_failed(&load.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_do_not_wait_for_a_replica_that_hangs() {
+    let (first, second) = (replica("us-1"), replica("us-2"));
+    let world = World::start(&[(US, &[&first, &second])]).await;
+    let load = world.load(US, USERS);
+    served(&first, 20).await;
+    served(&second, 20).await;
+    let _socket = first.freeze();
+    // All users but those who hang on the first one go on; when probes give it up, they are sent to the second.
+    let retried = async || !world.get(US, "/metrics").await.text().await.unwrap().contains("retries_total 0");
+    until(retried).await;
+    served(&second, 50).await;
+    assert_none_failed(&load.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_region_sends_its_users_to_the_next_and_takes_them_back_gradually() {
+    let (us, eu, asia) = (replica("us"), replica("eu"), replica("asia"));
+    let mut world = World::start(&[(US, &[&us]), (EU, &[&eu]), (ASIA, &[&asia])]).await;
+    let load = world.load(US, USERS);
+    served(&us, 50).await;
+    // The agent goes first, so that nobody tells of the loss.
+    world.agents.get_mut(US).unwrap().process.kill();
+    us.kill();
+    let elsewhere = async || eu.served.load(Ordering::SeqCst) + asia.served.load(Ordering::SeqCst) > 50;
+    until(elsewhere).await;
+    let answers = load.stop().await;
+    assert_none_failed(&answers);
+    assert_eq!(answers.good.iter().filter(|(_, _, slot)| slot != "blue").count(), 0);
+
+    // Another agent brings a replica up again.
+    let successor = us.successor("us-successor");
+    let agent = World::start(&[(US, &[&successor])]).await.agents.remove(US).unwrap();
+    let address = agent.process.address.to_string();
+    world.control.change(|snapshot| {
+        let members = snapshot.regions.iter_mut().find(|members| members.name.as_str() == US).unwrap();
+        members.agents = vec![address];
+    });
+    let back = world.load(US, USERS);
+    served(&successor, 5).await;
+    let answers = back.stop().await;
+    assert_none_failed(&answers);
+    let home = answers.good.iter().filter(|(_, region, _)| region == US).count();
+    assert!(home * 2 < answers.good.len(), "{home} of {} came home at once", answers.good.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dying_peer_gateway_fails_no_request_of_other_regions() {
+    let (eu, asia) = (replica("eu"), replica("asia"));
+    let mut world = World::start(&[(US, &[]), (EU, &[&eu]), (ASIA, &[&asia])]).await;
+    let first = world.served_by(US).await;
+    let (near, far) = if first == EU { (&eu, &asia) } else { (&asia, &eu) };
+    let near_region = if first == EU { EU } else { ASIA };
+    let load = world.load(US, USERS);
+    served(near, 50).await;
+    world.gateways.get_mut(near_region).unwrap().kill();
+    served(far, 50).await;
+    assert_none_failed(&load.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_without_replicas_declines_and_the_next_serves() {
+    let (eu, asia) = (replica("eu"), replica("asia"));
+    let world = World::start(&[(US, &[]), (EU, &[&eu]), (ASIA, &[&asia])]).await;
+    let load = world.load(US, USERS);
+    until(async || eu.served.load(Ordering::SeqCst) + asia.served.load(Ordering::SeqCst) > 50).await;
+    eu.kill();
+    served(&asia, 50).await;
+    assert_none_failed(&load.stop().await);
+    assert_eq!(world.served_by(EU).await, ASIA, "its own users are served elsewhere too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_stopped_finishes_what_is_in_flight() {
+    let slow = Replica::start("slow", Slot::Blue, 1, Duration::from_millis(300));
+    let mut world = World::start(&[(US, &[&slow])]).await;
+    let answers: Vec<_> = (0..4).map(|_| tokio::spawn(world.infer(US).send())).collect();
+    until(async || world.get(US, "/metrics").await.text().await.unwrap().contains("requests_in_flight 4")).await;
+    world.gateways.get_mut(US).unwrap().stop().await;
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+}

@@ -1,0 +1,485 @@
+//! A small world: one control, an agent and a gateway per region, and replicas that can be killed.
+//!
+//! Everything that a test may kill lives in a runtime of its own: dropping that is as sudden as `kill -9`.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+};
+use futures_util::{Stream, StreamExt};
+use tokio::{runtime::Runtime, sync::watch};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tradewind_api::{
+    agent::{Endpoint, Endpoints},
+    gateway::{GatewayReport, GatewaySnapshot, RegionMembers},
+    ndjson,
+};
+use tradewind_core::{
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, catalogue,
+    deployment::HealthPolicy,
+    duration::Span,
+    route::{Route, RouteState},
+};
+use tradewind_gateway::{GatewayOptions, Listen};
+
+pub(crate) const MESH: &str = "mesh-token";
+pub(crate) const MODEL: &str = "digits";
+pub(crate) const US: &str = "us-east1";
+pub(crate) const EU: &str = "europe-west1";
+pub(crate) const ASIA: &str = "asia-northeast1";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) fn region(name: &str) -> RegionName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn model() -> ModelName {
+    MODEL.parse().unwrap()
+}
+
+/// Quick, so that tests are.
+pub(crate) fn policy() -> HealthPolicy {
+    HealthPolicy {
+        interval: Span::from_millis(100),
+        timeout: Span::from_millis(2000),
+        unhealthy_after: 2,
+        healthy_after: 1,
+    }
+}
+
+pub(crate) fn listener() -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+/// A server in a runtime of its own.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Process {
+    pub(crate) fn start(listener: TcpListener, router: Router) -> Self {
+        let address = listener.local_addr().unwrap();
+        let runtime = runtime();
+        runtime.spawn(async move {
+            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
+        });
+        Self { address, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// What a replica was asked, and how it behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Replica {
+    pub(crate) id: String,
+    pub(crate) slot: Slot,
+    pub(crate) revision: u64,
+    delay: Duration,
+    pub(crate) served: Arc<AtomicU64>,
+    pub(crate) last_headers: Arc<Mutex<HeaderMap>>,
+    process: Arc<Mutex<Process>>,
+    address: SocketAddr,
+}
+
+impl Replica {
+    pub(crate) fn start(id: &str, slot: Slot, revision: u64, delay: Duration) -> Self {
+        let listener = listener();
+        let address = listener.local_addr().unwrap();
+        let served = Arc::new(AtomicU64::new(0));
+        let last_headers = Arc::new(Mutex::new(HeaderMap::new()));
+        let (count, seen, name) = (Arc::clone(&served), Arc::clone(&last_headers), id.to_owned());
+        let infer = move |headers: HeaderMap, body: Body| {
+            let (count, seen, name) = (Arc::clone(&count), Arc::clone(&seen), name.clone());
+            async move {
+                let mut size = 0;
+                let mut body = body.into_data_stream();
+                while let Some(chunk) = body.next().await {
+                    let Ok(chunk) = chunk else { return StatusCode::BAD_REQUEST.into_response() };
+                    size += chunk.len();
+                }
+                // Stands for the time that a model takes.
+                tokio::time::sleep(delay).await;
+                *seen.lock().unwrap() = headers;
+                count.fetch_add(1, Ordering::SeqCst);
+                Json(serde_json::json!({ "replica": name, "slot": slot, "size": size })).into_response()
+            }
+        };
+        let router = Router::new()
+            .route("/v2/health/ready", get(|| async { StatusCode::OK }))
+            .route("/v2/models/{*rest}", any(infer))
+            .layer(axum::extract::DefaultBodyLimit::disable());
+        let process = Arc::new(Mutex::new(Process::start(listener, router)));
+        Self { id: id.to_owned(), slot, revision, delay, served, last_headers, process, address }
+    }
+
+    pub(crate) fn kill(&self) {
+        self.process.lock().unwrap().kill();
+    }
+
+    /// From now on its socket accepts connections and nobody answers them.
+    pub(crate) fn freeze(&self) -> TcpListener {
+        self.kill();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => return listener,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            id: self.id.clone(),
+            model: model(),
+            slot: self.slot,
+            revision: RevisionNumber(self.revision),
+            version: VersionNumber(self.revision),
+            address: self.address.to_string(),
+            ready: true,
+            health: policy(),
+        }
+    }
+
+    /// Another process in the same place, as an agent restarts one.
+    pub(crate) fn successor(&self, id: &str) -> Self {
+        Self::start(id, self.slot, self.revision, self.delay)
+    }
+}
+
+/// A fake agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) process: Process,
+    endpoints: watch::Sender<Endpoints>,
+}
+
+impl Agent {
+    fn start(name: &str, replicas: &[&Replica]) -> Self {
+        let endpoints = watch::Sender::new(endpoints(name, replicas));
+        let router = Router::new().route("/v1/endpoints", get(stream_endpoints)).with_state(endpoints.clone());
+        Self { process: Process::start(listener(), router), endpoints }
+    }
+
+    pub(crate) fn tell(&self, replicas: &[&Replica]) {
+        self.endpoints.send_modify(|known| known.endpoints = replicas.iter().map(|r| r.endpoint()).collect());
+    }
+}
+
+fn endpoints(name: &str, replicas: &[&Replica]) -> Endpoints {
+    Endpoints {
+        region: region(name),
+        instance: "test".to_owned(),
+        endpoints: replicas.iter().map(|replica| replica.endpoint()).collect(),
+    }
+}
+
+async fn stream_endpoints(State(endpoints): State<watch::Sender<Endpoints>>, headers: HeaderMap) -> Response {
+    let authorised = headers.get("authorization").is_some_and(|value| value == format!("Bearer {MESH}").as_str());
+    if !authorised {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    ndjson::respond(WatchStream::new(endpoints.subscribe()))
+}
+
+/// A fake control.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) process: Process,
+    pub(crate) snapshot: watch::Sender<GatewaySnapshot>,
+    pub(crate) reports: watch::Sender<BTreeMap<String, GatewayReport>>,
+}
+
+impl Control {
+    pub(crate) fn start(snapshot: GatewaySnapshot) -> Self {
+        let snapshot = watch::Sender::new(snapshot);
+        let reports = watch::Sender::default();
+        let (told, heard) = (snapshot.clone(), reports.clone());
+        let stream = move || {
+            let told = told.clone();
+            async move { ndjson::respond(stream_of(&told)) }
+        };
+        let report = move |Json(report): Json<GatewayReport>| {
+            let heard: watch::Sender<BTreeMap<String, GatewayReport>> = heard.clone();
+            async move {
+                heard.send_modify(|known| drop(known.insert(report.region.to_string(), report)));
+                StatusCode::OK
+            }
+        };
+        let router = Router::new().route("/v1/gateway/snapshot", get(stream)).route("/v1/gateway/report", post(report));
+        Self { process: Process::start(listener(), router), snapshot, reports }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.process.address)
+    }
+
+    /// Changes the snapshot, with a higher revision.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut GatewaySnapshot)) {
+        self.snapshot.send_modify(|snapshot| {
+            snapshot.revision += 1;
+            change(snapshot);
+        });
+    }
+
+    /// Waits until a gateway has reported what is wanted.
+    pub(crate) async fn reported(&self, name: &str, wanted: impl Fn(&GatewayReport) -> bool) -> GatewayReport {
+        let mut reports = self.reports.subscribe();
+        let found = reports.wait_for(|reports| reports.get(name).is_some_and(&wanted));
+        let reports = tokio::time::timeout(DEADLINE, found).await;
+        match reports {
+            Ok(reports) => reports.unwrap()[name].clone(),
+            Err(_) => panic!("{name} did not report it, but {:#?}", self.reports.borrow().get(name)),
+        }
+    }
+
+    pub(crate) async fn committed(&self, name: &str, epoch: u64) {
+        self.reported(name, |report| report.committed.get(&model()).is_some_and(|c| c.epoch == Epoch(epoch))).await;
+    }
+}
+
+fn stream_of(sender: &watch::Sender<GatewaySnapshot>) -> impl Stream<Item = GatewaySnapshot> + Send + use<> {
+    WatchStream::new(sender.subscribe())
+}
+
+/// A gateway in a runtime of its own.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    shutdown: CancellationToken,
+    runtime: Option<Runtime>,
+    running: Option<tokio::task::JoinHandle<Result<(), tradewind_gateway::Error>>>,
+}
+
+impl Gateway {
+    pub(crate) fn start(name: &str, listener: TcpListener, control_url: String, data_dir: PathBuf) -> Self {
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let options = GatewayOptions {
+            region: region(name),
+            control_url,
+            token: "gateway-token".to_owned(),
+            data_dir,
+            listen: Listen::Inherited(listener),
+            advertise: None,
+            trust_client_region: true,
+            links: BTreeMap::new(),
+        };
+        let runtime = runtime();
+        let running = runtime.spawn(tradewind_gateway::run(options, shutdown.clone()));
+        Self { address, shutdown, runtime: Some(runtime), running: Some(running) }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Ends it as SIGTERM would.
+    pub(crate) async fn stop(&mut self) {
+        self.shutdown.cancel();
+        let running = self.running.take().expect("stopped once");
+        tokio::time::timeout(DEADLINE, running).await.expect("ends in time").unwrap().unwrap();
+        self.kill();
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The whole world: regions with their agents and gateways.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) control: Control,
+    pub(crate) agents: BTreeMap<&'static str, Agent>,
+    pub(crate) gateways: BTreeMap<&'static str, Gateway>,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) http: reqwest::Client,
+}
+
+impl World {
+    /// Starts a world whose model is routed to the regions that have replicas, and waits until it serves.
+    pub(crate) async fn start(regions: &[(&'static str, &[&Replica])]) -> Self {
+        let agents: BTreeMap<_, _> =
+            regions.iter().map(|(name, replicas)| (*name, Agent::start(name, replicas))).collect();
+        let listeners: BTreeMap<_, _> = regions.iter().map(|(name, _)| (*name, listener())).collect();
+        let members = regions.iter().map(|(name, _)| RegionMembers {
+            name: region(name),
+            location: catalogue::location(name),
+            drained: false,
+            gateways: vec![listeners[name].local_addr().unwrap().to_string()],
+            agents: vec![agents[name].process.address.to_string()],
+        });
+        let routed = regions.iter().filter(|(_, replicas)| !replicas.is_empty()).map(|(name, _)| region(name));
+        let route = Route { model: model(), committed: Some(state(1, Slot::Blue, routed.collect())), prepared: None };
+        let control = Control::start(GatewaySnapshot {
+            incarnation: "first".to_owned(),
+            revision: 10,
+            mesh_token: MESH.to_owned(),
+            regions: members.collect(),
+            routes: vec![route],
+            health: policy(),
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let gateways = listeners
+            .into_iter()
+            .map(|(name, listener)| (name, Gateway::start(name, listener, control.url(), directory.path().join(name))))
+            .collect();
+        let http = tradewind_api::client::http_client().build().unwrap();
+        let world = Self { control, agents, gateways, directory, http };
+        for (name, _) in regions {
+            world.ready(name).await;
+        }
+        world
+    }
+
+    /// Waits until a gateway says that it is ready, and reaches all its peers.
+    pub(crate) async fn ready(&self, name: &str) {
+        let others = self.gateways.len() - 1;
+        self.control
+            .reported(name, |report| {
+                report.peers.iter().filter(|peer| peer.healthy && peer.round_trip_us.is_some()).count() >= others
+            })
+            .await;
+        until(async || self.get(name, "/readyz").await.status() == 200).await;
+    }
+
+    pub(crate) async fn get(&self, name: &str, path: &str) -> reqwest::Response {
+        self.http.get(self.gateways[name].url(path)).send().await.unwrap()
+    }
+
+    pub(crate) fn infer(&self, name: &str) -> reqwest::RequestBuilder {
+        self.http.post(self.gateways[name].url("/v2/models/digits/infer")).body("{}")
+    }
+
+    /// The region that answered; panics unless it was a success.
+    pub(crate) async fn served_by(&self, name: &str) -> String {
+        let response = self.infer(name).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{:?}", response.text().await);
+        header(&response, "x-tradewind-region")
+    }
+
+    /// Asks a gateway from several users at once until told to stop; returns how many answers each pair of region and
+    /// slot gave, and what failed.
+    pub(crate) fn load(&self, name: &str, users: usize) -> Load {
+        let stop = CancellationToken::new();
+        let tasks = (0..users).map(|_| {
+            let (request, stop) = (self.infer(name), stop.clone());
+            tokio::spawn(async move {
+                let mut answers = Answers::default();
+                while !stop.is_cancelled() {
+                    let asked = Instant::now();
+                    match request.try_clone().unwrap().send().await {
+                        Ok(response) if response.status() == 200 => {
+                            let by = (header(&response, "x-tradewind-region"), header(&response, "x-tradewind-slot"));
+                            match response.bytes().await {
+                                Ok(_) => answers.good.push((asked, by.0, by.1)),
+                                Err(error) => answers.failed.push(format!("body: {error:?}")),
+                            }
+                        }
+                        Ok(response) => {
+                            let head = format!("{response:?}");
+                            answers.failed.push(format!("{head} {:?}", response.text().await));
+                        }
+                        Err(error) => answers.failed.push(format!("{error:?}")),
+                    }
+                }
+                answers
+            })
+        });
+        Load { tasks: tasks.collect(), stop }
+    }
+}
+
+pub(crate) struct Load {
+    tasks: Vec<tokio::task::JoinHandle<Answers>>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    /// When asked, the region, the slot.
+    pub(crate) good: Vec<(Instant, String, String)>,
+    pub(crate) failed: Vec<String>,
+}
+
+impl Load {
+    pub(crate) async fn stop(self) -> Answers {
+        self.stop.cancel();
+        let mut all = Answers::default();
+        for task in self.tasks {
+            let answers = task.await.unwrap();
+            all.good.extend(answers.good);
+            all.failed.extend(answers.failed);
+        }
+        all
+    }
+}
+
+pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteState {
+    RouteState {
+        epoch: Epoch(epoch),
+        live,
+        revision: RevisionNumber(epoch),
+        version: VersionNumber(epoch),
+        regions,
+        health: policy(),
+    }
+}
+
+pub(crate) fn header(response: &reqwest::Response, name: &str) -> String {
+    response.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+/// Waits for a condition, looking again and again up to a deadline.
+pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "the condition did not come true in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
