@@ -5,7 +5,7 @@ use tradewind_core::{RegionName, VersionNumber};
 
 use crate::{
     failure::Failure,
-    settings::{Connection, Places, Settings},
+    settings::{Connection, Settings},
 };
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
-        let settings = Settings::find(connection, &Places::of_this_user())?;
+        let settings = Settings::of_this_user(connection)?;
         tracing::debug!(url = settings.url, token = settings.token.is_some(), "found the control plane");
         Ok(Self { client: Client::new(&settings.url, settings.token) })
     }

@@ -25,12 +25,23 @@ pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:7400";
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Address of the control plane [default: the world on this machine]
-    #[arg(long, global = true, env = "TRADEWIND_URL", value_name = "URL", hide_env_values = true)]
+    /// Address of the control plane [env: TRADEWIND_URL] [default: the world on this machine]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Token for the control plane [default: found with the world on this machine]
-    #[arg(long, global = true, env = "TRADEWIND_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    /// Token for the control plane [env: TRADEWIND_TOKEN] [default: found with the world on this machine]
+    #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+}
+
+impl Connection {
+    /// What no flag says, the environment may. Not left to clap, which would show these as given in every usage line.
+    fn or_environment(&self) -> Self {
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            url: self.url.clone().or_else(|| variable("TRADEWIND_URL")),
+            token: self.token.clone().or_else(|| variable("TRADEWIND_TOKEN")),
+        }
+    }
 }
 
 /// `$XDG_CONFIG_HOME/tradewind/config.toml`
@@ -45,14 +56,14 @@ struct ConfigFile {
 
 /// Where things are looked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+struct Places {
     config_home: Option<PathBuf>,
     state_home: Option<PathBuf>,
     working_directory: PathBuf,
 }
 
 impl Places {
-    pub(crate) fn of_this_user() -> Self {
+    fn of_this_user() -> Self {
         let home = |variable: &str, below: &str| {
             let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
             env::var_os(variable).and_then(absolute).or_else(|| Some(env::home_dir()?.join(below)))
@@ -74,17 +85,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn find(connection: &Connection, places: &Places) -> Result<Self, Failure> {
+    pub(crate) fn of_this_user(connection: &Connection) -> Result<Self, Failure> {
+        Self::find(&connection.or_environment(), &Places::of_this_user())
+    }
+
+    fn find(connection: &Connection, places: &Places) -> Result<Self, Failure> {
         let (config, config_path) = read_config(places)?;
         let config_url = config.url.as_deref().map(parse_url).transpose()?;
-        let given = connection.url.as_deref().filter(|url| !url.is_empty()).map(parse_url).transpose()?;
+        let given = connection.url.as_deref().map(parse_url).transpose()?;
         let here = world::in_directory(&places.working_directory);
         let url = given
             .or_else(|| config_url.clone())
             .or_else(|| here.as_ref().map(|world| world.control_url.clone()))
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
 
-        if let Some(token) = connection.token.as_ref().filter(|token| !token.is_empty()) {
+        if let Some(token) = &connection.token {
             return Ok(Self { url, token: Some(token.trim().to_owned()) });
         }
         if same_place(config_url.as_deref().unwrap_or(DEFAULT_URL), &url)

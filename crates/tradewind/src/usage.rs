@@ -93,9 +93,8 @@ impl DeployLine {
             return None;
         }
         let (regions, model) = self.words.split_at(self.words.len() - usize::from(self.ends_with_model()));
-        let separators = |c: char| c.is_whitespace() || ",;[](){}".contains(c);
-        let regions = regions.iter().flat_map(|word| word.split(separators)).filter(|name| !name.is_empty());
-        Some(Slip { regions: regions.map(str::to_owned).collect(), model: model.first().cloned() })
+        let regions = regions.iter().flat_map(|word| names(word)).map(str::to_owned).collect();
+        Some(Slip { regions, model: model.first().cloned() })
     }
 
     /// Whether the last word after the flag is the model and not a region.
@@ -107,12 +106,16 @@ impl DeployLine {
         if self.words.len() > 2 {
             return true;
         }
-        // Two words: the second is a region too, unless it looks less like one than the first.
-        !first.ends_with(',')
-            && (first.starts_with('[') == first.ends_with(']'))
-            && is_regional(first)
-            && !is_regional(last)
+        // Two words: the second is the model when the first is a list already, or looks more like a region than it.
+        let goes_on = first.ends_with(',') || first.starts_with('[') && !first.ends_with(']');
+        let is_list = names(first).count() > 1 || first.ends_with(']');
+        !goes_on && (is_list || is_regional(first) && !is_regional(last))
     }
+}
+
+/// The names in a word, whatever stands between them.
+fn names(word: &str) -> impl Iterator<Item = &str> {
+    word.split(|c: char| c.is_whitespace() || ",;[](){}".contains(c)).filter(|name| !name.is_empty())
 }
 
 /// `us-east1`, `eu-west-1`: the way clouds name regions.

@@ -74,8 +74,5 @@ fn option(argument: &clap::Arg) -> String {
     {
         line += &format!(" Default: `{}`.", default.to_string_lossy());
     }
-    if let Some(variable) = argument.get_env() {
-        line += &format!(" Environment: `{}`.", variable.to_string_lossy());
-    }
     line + "\n"
 }

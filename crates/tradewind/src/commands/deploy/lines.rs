@@ -181,7 +181,7 @@ fn outcome(region: &RegionView) -> Option<String> {
 pub(super) fn failed(region: &RegionView) -> String {
     let check = region.verification.as_ref().and_then(|verification| verification.first_failed());
     let what = match (check, &region.failure) {
-        (Some(check), _) => format!("verification failed   {}: {}", name(check.name), check.detail),
+        (Some(check), _) => format!("verification failed   {}", check.detail),
         (None, Some(failure)) => failure.message.clone(),
         (None, None) => "failed".to_owned(),
     };

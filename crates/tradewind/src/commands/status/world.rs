@@ -1,5 +1,7 @@
 //! All models, a line each, and whatever is not well.
 
+use std::collections::BTreeSet;
+
 use tradewind_api::status::{DeploymentStatus, RegionHealth, WorldStatus};
 use tradewind_core::{RegionName, rollout::RolloutState};
 
@@ -88,10 +90,15 @@ fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
     let mut troubles = Vec::new();
     for region in world.regions.iter().filter(|region| !region.healthy) {
         let reason = region.reason.as_deref().unwrap_or("no reason known");
-        troubles.push((region.name.to_string(), format!("unhealthy: {reason}")));
+        let served = world.models.iter().filter_map(|status| status.health.get(&region.name));
+        let users: BTreeSet<String> = served.filter(|health| !health.healthy).map(users_go_to).collect();
+        let users = users.iter().map(|users| format!("; {users}")).collect::<String>();
+        troubles.push((region.name.to_string(), format!("unhealthy: {reason}{users}")));
     }
+    // A region may be well and yet one of its models not.
+    let well = |name: &RegionName| !world.regions.iter().any(|region| region.name == *name && !region.healthy);
     for status in &world.models {
-        for (region, health) in status.health.iter().filter(|(_, health)| !health.healthy) {
+        for (region, health) in status.health.iter().filter(|(region, health)| !health.healthy && well(region)) {
             let reason = health.reason.as_deref().unwrap_or("unhealthy");
             troubles.push((region.to_string(), format!("{}: {reason}; {}", status.model, users_go_to(health))));
         }

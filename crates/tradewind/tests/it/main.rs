@@ -1,0 +1,13 @@
+//! The binary as people and programs use it, against a control plane that answers from a script.
+
+#[macro_use]
+mod context;
+mod control;
+mod fixtures;
+
+mod connection;
+mod deploy;
+mod help;
+mod look;
+mod models;
+mod usage;

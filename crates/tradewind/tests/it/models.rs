@@ -1,0 +1,106 @@
+//! The registry's verbs.
+
+use std::path::Path;
+
+use crate::{
+    context::Context,
+    control::{Control, Script},
+};
+
+fn context() -> Context {
+    Context::with(Control::start(Script::default()))
+}
+
+/// The repository's own example.
+fn example(version: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits").join(version);
+    path.canonicalize().expect("the example is part of the repository").display().to_string()
+}
+
+#[test]
+fn models_are_listed() {
+    snapshot!(context().run("models list"));
+}
+
+#[test]
+fn an_empty_registry_says_what_comes_next() {
+    let control = Control::start(Script { empty: true, ..Script::default() });
+    snapshot!(Context::with(control).run("models list"));
+}
+
+#[test]
+fn the_versions_of_a_model() {
+    snapshot!(context().run("models show digits"));
+}
+
+#[test]
+fn one_version_in_full() {
+    snapshot!(context().run("models show digits:2"));
+}
+
+#[test]
+fn an_unknown_model() {
+    snapshot!(context().run("models show digit"));
+}
+
+#[test]
+fn removing_a_version() {
+    let context = context();
+    snapshot!(context.run("models rm digits:1 --yes"));
+    snapshot!(context.run("models rm digits:2 --yes"));
+}
+
+#[test]
+fn documents_name_their_schema() {
+    let context = context();
+    for line in ["models list", "models show digits", "models show digits:2"] {
+        assert_eq!(context.json(&format!("{line} -o json"))["schema_version"], 1, "{line}");
+    }
+}
+
+#[test]
+fn pushing_a_bundle_sends_each_blob_once() {
+    let context = context();
+    let first = context.json(&format!("models push {} -o json", example("v1")));
+    assert_eq!((&first["name"], &first["created"]), (&"digits".into(), &true.into()));
+    let files = first["index"]["files"].as_object().unwrap().len();
+    assert!(files > 20, "{first}");
+    assert_eq!(context.control().seen(|seen| seen.blobs.len()), files);
+    context.json(&format!("models push {} -o json", example("v1")));
+    assert_eq!(context.control().seen(|seen| seen.blobs.len()), files);
+}
+
+#[test]
+fn pushing_what_is_there_says_so() {
+    snapshot!(context().run(&format!("models push {}/model.onnx --name other", example("v1"))).replace(
+        // Only the size of the example may change without this test.
+        &first_line_size(),
+        "[SIZE]"
+    ));
+}
+
+fn first_line_size() -> String {
+    let bytes = std::fs::metadata(format!("{}/model.onnx", example("v1"))).unwrap().len();
+    format!("{:.1} KB", bytes as f64 / 1000.0)
+}
+
+#[test]
+fn pushing_what_is_not_there() {
+    snapshot!(context().run("models push ./nothing.onnx"));
+}
+
+#[test]
+fn pushing_a_pickle_in_disguise() {
+    let context = context();
+    std::fs::write(context.home.path().join("model.onnx"), b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00").unwrap();
+    snapshot!(context.run("models push ./model.onnx"));
+}
+
+#[test]
+fn fetching_a_url() {
+    let context = context();
+    // The fake control plane knows no such file; what matters is that it was asked.
+    let url = format!("{}/digits.onnx", context.control().url());
+    snapshot!(context.run(&format!("models push {url}")));
+    snapshot!(context.run("models push https://models.example/digits.tar.gz"));
+}
