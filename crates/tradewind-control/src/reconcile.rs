@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tradewind_core::ModelName;
@@ -45,7 +45,6 @@ impl Reconcilers {
 
     /// Runs a worker for each deployment there is. When this returns, the term is over.
     async fn lead(&self, term: Term, over: CancellationToken) {
-        let _over = over.clone().drop_guard();
         let mut workers = JoinSet::new();
         let mut wakers: BTreeMap<ModelName, Arc<Notify>> = BTreeMap::new();
         let mut deployments = list_then_watch(self.repository.store().clone(), keys::DEPLOYMENTS);
@@ -53,8 +52,11 @@ impl Reconcilers {
             let models = tokio::select! {
                 () = over.cancelled() => break,
                 Some(ended) = workers.join_next() => match ended {
-                    // It may have been deployed again since its worker saw it gone: then it is looked at once more.
-                    Ok(model) => wakers.remove(&model).map(|_| vec![model]).unwrap_or_default(),
+                    Ok(model) => {
+                        // Woken after it had seen its deployment gone: the model may have been deployed again.
+                        let woken = wakers.remove(&model).and_then(|waker| waker.notified().now_or_never());
+                        woken.map(|()| model).into_iter().collect()
+                    }
                     Err(error) => {
                         tracing::error!(error = &error as &dyn std::error::Error, "a worker panicked: the term ends");
                         break;
@@ -65,6 +67,17 @@ impl Reconcilers {
                     None => break,
                 },
             };
+            for model in models {
+                if let Some(waker) = wakers.get(&model) {
+                    waker.notify_one();
+                    continue;
+                }
+                let waker = Arc::new(Notify::new());
+                let (repository, hub) = (self.repository.clone(), self.hub.clone());
+                let worker = worker::Worker::new(repository, hub, term.clone(), model.clone(), waker.clone());
+                wakers.insert(model, waker);
+                workers.spawn(worker.run(over.clone()));
+            }
         }
         over.cancel();
         while workers.join_next().await.is_some() {}

@@ -64,21 +64,20 @@ impl Leadership {
         self.term.clone()
     }
 
-    /// Renews until the lease is lost, or until told to stop: then the next leader need not wait.
-    pub(super) async fn keep(self, shutdown: &CancellationToken) {
+    /// Renews until the term is over, and ends the lease, so that the next leader need not wait. When the lease is
+    /// lost, so is the term.
+    pub(super) async fn keep(self, over: &CancellationToken) {
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => {
-                    // Whatever happens to the lease now, it ends by itself.
-                    let _ = self.store.lease_revoke(self.lease).await;
-                    return;
-                }
+                () = over.cancelled() => break,
                 () = tokio::time::sleep(RENEWAL) => {}
             }
             if let Err(error) = self.store.lease_keep_alive(self.lease).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "leadership is lost");
-                return;
+                over.cancel();
             }
         }
+        // Whatever happens to the lease now, it ends by itself.
+        let _ = self.store.lease_revoke(self.lease).await;
     }
 }

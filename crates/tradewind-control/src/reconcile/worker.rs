@@ -28,6 +28,8 @@ use crate::{
 const BATCH: usize = 40;
 /// Changes that follow each other without anything new being observed; more means that the planner goes in circles.
 const ROUNDS_LIMIT: usize = 64;
+/// After somebody else wrote in between, the state is read again so much later.
+const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 
 pub(super) struct Worker {
     repository: Repository,
@@ -42,7 +44,11 @@ pub(super) struct Worker {
 
 /// When to look again.
 enum Next {
+    /// At once: something was written.
+    Again,
     Wait(Option<Timestamp>),
+    /// Somebody else wrote in between, or is about to.
+    Conflict,
     /// The deployment is gone.
     Gone,
 }
@@ -53,13 +59,25 @@ impl Worker {
     }
 
     /// Runs until told to stop or until the deployment is gone.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> ModelName {
+    pub(super) async fn run(mut self, over: CancellationToken) -> ModelName {
         let mut reports = self.hub.changes();
         let waker = self.waker.clone();
-        loop {
+        // Rounds in a row in which a change was written and nothing new was reported.
+        let mut rounds = 0;
+        while !over.is_cancelled() {
+            rounds = if reports.has_changed().unwrap_or(false) { 0 } else { rounds + 1 };
             reports.mark_unchanged();
-            let wait = match self.reconcile().await {
+            let wait = match self.round().await {
                 Ok(Next::Gone) => return self.model,
+                Ok(Next::Again) if rounds < ROUNDS_LIMIT => continue,
+                Ok(Next::Again) => {
+                    tracing::error!(model = %self.model, "the planner proposed changes {ROUNDS_LIMIT} times in a row");
+                    Some(CONFLICT_RETRY)
+                }
+                Ok(Next::Conflict) => {
+                    self.working = None;
+                    Some(CONFLICT_RETRY)
+                }
                 Ok(Next::Wait(at)) => at.map(|at| crate::hub::elapsed(Timestamp::now(), at)),
                 Err(error) => {
                     tracing::warn!(model = %self.model, error = &error as &dyn std::error::Error, "will look again");
@@ -67,40 +85,39 @@ impl Worker {
                     Some(STORE_RETRY)
                 }
             };
+            rounds = 0;
             tokio::select! {
-                () = shutdown.cancelled() => return self.model,
+                () = over.cancelled() => {}
                 () = waker.notified() => {}
                 changed = reports.changed() => if changed.is_err() { return self.model },
                 () = sleep(wait) => {}
             }
         }
+        self.model
     }
 
-    async fn reconcile(&mut self) -> Result<Next> {
-        for _ in 0..ROUNDS_LIMIT {
-            let Some(deployment) = self.repository.get::<Deployment>(keys::deployment(&self.model)).await? else {
-                return Ok(Next::Gone);
-            };
-            if self.working.as_ref().is_none_or(|working| working.deployment.mod_revision != deployment.mod_revision) {
-                let slots = deployment.value.slots;
-                if self.swept != Some(slots) || deployment.value.removing {
-                    if !sweep::sweep(&self.repository, &self.term, &deployment).await? {
-                        self.working = None;
-                        return Ok(Next::Wait(Some(soon())));
-                    }
-                    self.swept = Some(slots);
+    /// Reads what is new, plans, and writes what is planned.
+    async fn round(&mut self) -> Result<Next> {
+        let Some(deployment) = self.repository.get::<Deployment>(keys::deployment(&self.model)).await? else {
+            return Ok(Next::Gone);
+        };
+        if self.working.as_ref().is_none_or(|working| working.deployment.mod_revision != deployment.mod_revision) {
+            let slots = deployment.value.slots;
+            if self.swept != Some(slots) || deployment.value.removing {
+                if !sweep::sweep(&self.repository, &self.term, &deployment).await? {
+                    return Ok(Next::Conflict);
                 }
-                self.working = Working::load(&self.repository, deployment).await?;
+                self.swept = Some(slots);
             }
-            let Some(working) = &self.working else { return Ok(Next::Wait(Some(soon()))) };
-            let Plan { changes, wake_at } = self.plan(working);
-            if changes.is_empty() {
-                return Ok(Next::Wait(wake_at));
-            }
-            self.execute(changes).await?;
+            self.working = Working::load(&self.repository, deployment).await?;
         }
-        tracing::error!(model = %self.model, "the planner proposed changes {ROUNDS_LIMIT} times in a row");
-        Ok(Next::Wait(Some(soon())))
+        let Some(working) = &self.working else { return Ok(Next::Conflict) };
+        let Plan { changes, wake_at } = self.plan(working);
+        if changes.is_empty() {
+            return Ok(Next::Wait(wake_at));
+        }
+        let written = self.execute(changes).await?;
+        Ok(if written { Next::Again } else { Next::Conflict })
     }
 
     fn plan(&self, working: &Working) -> Plan {
@@ -113,23 +130,24 @@ impl Worker {
         plan::plan(&working.rollout.value, &working.records, &eye, now)
     }
 
-    async fn execute(&mut self, changes: Vec<Change>) -> Result<()> {
+    /// Writes what is planned; `false` if somebody else wrote in between.
+    async fn execute(&mut self, changes: Vec<Change>) -> Result<bool> {
         let (regions, fleet): (Vec<Change>, Vec<Change>) = changes
             .into_iter()
             .partition(|change| change.region().is_some() && !matches!(change, Change::Extend { .. }));
         for batch in regions.chunks(BATCH) {
             if !self.write_regions(batch).await? {
-                return Ok(());
+                return Ok(false);
             }
         }
         // What changes the fleet changes what the rest of the plan rested on: one at a time.
         match fleet.into_iter().next() {
             Some(change) => self.write_fleet(change).await,
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 
-    /// Writes changes of several regions in one transaction. After a conflict the working copy is read again.
+    /// Writes changes of several regions in one transaction.
     async fn write_regions(&mut self, changes: &[Change]) -> Result<bool> {
         let now = Timestamp::now();
         let Some(working) = &mut self.working else { return Ok(false) };
@@ -142,22 +160,19 @@ impl Worker {
             txn = working.add(txn, &write);
             writes.push(write);
         }
-        let Some(revision) = self.repository.commit(txn).await? else {
-            self.working = None;
-            return Ok(false);
-        };
+        let Some(revision) = self.repository.commit(txn).await? else { return Ok(false) };
         for write in writes {
             working.committed(write, revision);
         }
         Ok(true)
     }
 
-    async fn write_fleet(&mut self, change: Change) -> Result<()> {
+    async fn write_fleet(&mut self, change: Change) -> Result<bool> {
         if matches!(change, Change::Arm) && !self.arm_regions().await? {
-            return Ok(());
+            return Ok(false);
         }
         let now = Timestamp::now();
-        let Some(working) = &mut self.working else { return Ok(()) };
+        let Some(working) = &mut self.working else { return Ok(false) };
         let txn = match change {
             Change::Prepare => prepare(working, now),
             Change::Commit => commit_route(working, now),
@@ -166,10 +181,10 @@ impl Worker {
             Change::Retire => retire(working, now),
             change => fleet(working, &change, now),
         };
-        self.repository.commit(self.term.guard(txn)).await?;
-        // Whether it was written or somebody else was faster: what is true now is in the store.
+        let written = self.repository.commit(self.term.guard(txn)).await?.is_some();
+        // What is true now is in the store.
         self.working = None;
-        Ok(())
+        Ok(written)
     }
 
     /// Arms the routed regions, many at a time; what a killed predecessor has armed is left as it is.
@@ -190,10 +205,7 @@ impl Worker {
             if writes.is_empty() {
                 continue;
             }
-            let Some(revision) = self.repository.commit(txn).await? else {
-                self.working = None;
-                return Ok(false);
-            };
+            let Some(revision) = self.repository.commit(txn).await? else { return Ok(false) };
             for write in writes {
                 working.committed(write, revision);
             }
@@ -207,10 +219,6 @@ async fn sleep(wait: Option<Duration>) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
-}
-
-fn soon() -> Timestamp {
-    Timestamp::now().checked_add(Duration::from_millis(50)).unwrap_or(Timestamp::MAX)
 }
 
 /// A change of the rollout's record alone.

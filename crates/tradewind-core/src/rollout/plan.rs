@@ -21,6 +21,9 @@ mod tests;
 /// An inconclusive soak keeps the old slot warm for this long.
 pub const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
+/// While a region is worked on, its agent is looked for this often.
+const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What is observed at the time of planning.
 pub trait Observed {
     fn region(&self, region: &RegionName) -> RegionObservation<'_>;
@@ -310,7 +313,9 @@ impl<'a> Planner<'a> {
             progress_at.and_then(|at| at.checked_add(self.rollout.strategy.progress_deadline.duration()).ok());
         let Some(deadline) = record.deadline.max(after_progress) else { return };
         if deadline > self.now {
-            return self.plan.wake(deadline);
+            // Nothing tells of an agent that falls silent.
+            self.plan.wake(deadline.min(self.now.checked_add(SILENCE_INTERVAL).unwrap_or(deadline)));
+            return;
         }
         let failure = Failure {
             message: format!(

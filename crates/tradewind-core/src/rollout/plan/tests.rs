@@ -168,7 +168,7 @@ impl World {
 
     /// Runs until nothing more is planned before `until`, jumping from wake-up to wake-up.
     fn run(&mut self, until: i64) -> &mut Self {
-        for _ in 0..10_000 {
+        for _ in 0..100_000 {
             self.agents_act();
             let before = self.log.len();
             let wake_at = self.step();
@@ -331,7 +331,7 @@ proptest! {
         strategy in strategy(),
     ) {
         let mut world = World::new(&behaviours, strategy);
-        for _ in 0..200 {
+        for _ in 0..2000 {
             world.agents_act();
             let wake_at = world.step();
             let working = world.records.values().filter(|record| matches!(
