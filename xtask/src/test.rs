@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, whatever runs it. The last line of stdout is `N passed, N failed`.
 
+mod python;
 mod rust;
 
 use std::{
@@ -79,7 +80,8 @@ type Runner = fn(&Bench<'_>) -> Result<Counts>;
 
 /// A further runner, such as the tests of a client in another language, is a line here and a module that reads its
 /// counts from its output.
-const RUNNERS: &[(&str, Runner)] = &[("Rust tests", rust::tests), ("Rust documentation", rust::documentation)];
+const RUNNERS: &[(&str, Runner)] =
+    &[("Rust tests", rust::tests), ("Rust documentation", rust::documentation), ("Python clients", python::tests)];
 
 fn run_all(bench: &Bench<'_>) -> Counts {
     let mut counts = Counts::default();

@@ -1,0 +1,93 @@
+"""`tritonclient[http]` against a gateway, with tensors as JSON."""
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+
+@pytest.fixture(params=["us-east1", "europe-west1"])
+def client(world, request):
+    with triton.InferenceServerClient(world.gateway(request.param)) as client:
+        yield client
+
+
+def image_input(rows):
+    tensor = triton.InferInput("image", list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows.astype(np.float32), binary_data=False)
+    return tensor
+
+
+def as_json(*names):
+    return [triton.InferRequestedOutput(name, binary_data=False) for name in names]
+
+
+def rows_of(case):
+    image = case["request"]["inputs"][0]
+    return np.array(image["data"], dtype=np.float32).reshape(image["shape"])
+
+
+def expected(case, name):
+    return next(output for output in case["expect"]["outputs"] if output["name"] == name)
+
+
+def test_server_and_model_are_live_and_ready(client):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("digits")
+    assert client.is_model_ready("digits", "1")
+    assert not client.is_model_ready("nobody")
+
+
+def test_metadata_is_the_models_signature(client):
+    server = client.get_server_metadata()
+    assert server["name"] == "tradewind"
+    assert "extensions" in server and server["version"]
+    metadata = client.get_model_metadata("digits")
+    assert metadata["name"] == "digits"
+    assert metadata["versions"] == ["1"]
+    assert metadata["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}]
+    outputs = {output["name"]: output for output in metadata["outputs"]}
+    assert outputs["label"] == {"name": "label", "datatype": "INT64", "shape": [-1]}
+    assert outputs["probabilities"] == {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
+
+
+def test_golden_cases_give_their_answers(client, cases):
+    for case in cases:
+        result = client.infer("digits", [image_input(rows_of(case))], outputs=as_json("label", "probabilities"))
+        assert result.as_numpy("label").tolist() == expected(case, "label")["data"]
+        np.testing.assert_allclose(
+            result.as_numpy("probabilities").ravel(), expected(case, "probabilities")["data"], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_batch_is_answered_row_by_row(client, cases):
+    rows = np.concatenate([rows_of(case) for case in cases])
+    result = client.infer("digits", [image_input(rows)], outputs=as_json("label"), request_id="batch-of-20")
+    labels = [label for case in cases for label in expected(case, "label")["data"]]
+    assert result.as_numpy("label").tolist() == labels
+    response = result.get_response()
+    assert response["id"] == "batch-of-20"
+    assert [output["name"] for output in response["outputs"]] == ["label"]
+
+
+def test_the_version_can_be_named(client, cases):
+    result = client.infer(
+        "digits", [image_input(rows_of(cases[0]))], model_version="1", outputs=as_json("label")
+    )
+    assert result.get_response()["model_version"] == "1"
+
+
+@pytest.mark.parametrize(
+    "model, version, rows, words",
+    [
+        ("nobody", "", np.zeros((1, 64)), "nobody"),
+        ("digits", "99", np.zeros((1, 64)), "99"),
+        ("digits", "", np.zeros((1, 63)), "image"),
+    ],
+)
+def test_what_is_wrong_is_said(client, model, version, rows, words):
+    with pytest.raises(InferenceServerException) as refused:
+        client.infer(model, [image_input(rows)], model_version=version, outputs=as_json("label"))
+    assert words in refused.value.message()
+    assert refused.value.status().startswith("4")
