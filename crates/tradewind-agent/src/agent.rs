@@ -48,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) program: PathBuf,
     /// Replicas listen here.
     pub(crate) interface: IpAddr,
+    /// What gateways are told instead of the interface, when that is every interface there is.
+    pub(crate) replica_host: Option<String>,
     pub(crate) home: Arc<Home>,
     pub(crate) client: Client,
     /// For replicas.
@@ -63,12 +65,14 @@ pub(crate) struct Context {
 
 /// Runs an agent until `shutdown`. Its replicas go on; the next agent with this data directory adopts them.
 pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(), Error> {
-    let home = Arc::new(Home::open(&options.data_dir)?);
+    let home = Arc::new(Home::open(&options.data_dir).await?);
     let listener = home.listen(options.listen)?;
     let bound = listener.local_addr().map_err(|source| Error::Listen { address: options.listen, source })?;
     let client = Client::new(&options.control, Some(options.token));
     let instance = format!("{:016x}", rand::random::<u64>());
+    let advertised = options.advertise.as_deref().filter(|_| bound.ip().is_unspecified());
     let context = Arc::new(Context {
+        replica_host: advertised.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned())),
         started_at: Timestamp::now(),
         address: options.advertise.unwrap_or_else(|| bound.to_string()),
         program: options.program,

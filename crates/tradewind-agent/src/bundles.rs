@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -110,7 +110,8 @@ impl Bundles {
         let is_right = |known: &ModelVersion| {
             known.digest == digest && known.version == version && bundle_digest(&known.index) == digest
         };
-        let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<ModelVersion>(&bytes).ok());
+        let known =
+            tokio::fs::read(&path).await.ok().and_then(|bytes| serde_json::from_slice::<ModelVersion>(&bytes).ok());
         if let Some(known) = known.filter(is_right) {
             return Ok(Arc::new(known));
         }
@@ -122,7 +123,9 @@ impl Bundles {
                 digest.short()
             )));
         }
-        write_private(&path, &to_json(&told)).map_err(|error| Problem {
+        let content = to_json(&told);
+        let written = tokio::task::spawn_blocking(move || write_private(&path, &content)).await;
+        written.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| Problem {
             failure: failure("cannot write down what control said of the version", &error, true),
             passing: true,
         })?;

@@ -17,13 +17,22 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use tradewind_api::auth::write_private;
 use tradewind_core::{Digest, ModelName, RevisionNumber, Slot, VersionNumber};
 
 use crate::Error;
+
+/// An agent that was killed a moment ago may leave the lock to a child between fork and exec: so long it is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// The lock is tried this often meanwhile.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A data directory that this process alone uses while the value lives.
 #[derive(Debug)]
@@ -33,7 +42,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) async fn open(root: &Path) -> Result<Self, Error> {
         let failed = |source| Error::DataDirectory { path: root.to_owned(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed)?;
         // Absolute, since replicas are told paths in it.
@@ -41,10 +50,14 @@ impl Home {
         let path = root.join("agent.lock");
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse { path: root }),
-            Err(error) => return Err(failed(error.into())),
+        let begun = Instant::now();
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => tokio::time::sleep(LOCK_RETRY).await,
+                Err(Errno::WOULDBLOCK) => return Err(Error::InUse { path: root }),
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         for directory in [slots(&root), replicas(&root), versions(&root), artifacts(&root), logs(&root)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;

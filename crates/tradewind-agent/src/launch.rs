@@ -21,6 +21,8 @@ pub(crate) struct Launch {
     pub(crate) model_file: String,
     pub(crate) threads: u32,
     pub(crate) interface: IpAddr,
+    /// Under which others reach the interface, where its own address does not say.
+    pub(crate) host: Option<String>,
     pub(crate) log: PathBuf,
 }
 
@@ -49,7 +51,11 @@ pub(crate) struct Launched {
 pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) -> Result<Launched, Error> {
     let listening = |source| Error::Listen { interface: launch.interface, source };
     let listener = TcpListener::bind((launch.interface, 0)).map_err(listening)?;
-    record.address = listener.local_addr().map_err(listening)?.to_string();
+    let bound = listener.local_addr().map_err(listening)?;
+    record.address = match &launch.host {
+        Some(host) => format!("{host}:{}", bound.port()),
+        None => bound.to_string(),
+    };
     let log_start = prepare_log(&launch.log).map_err(|source| Error::Log { path: launch.log.clone(), source })?;
 
     let id = record.id.clone();

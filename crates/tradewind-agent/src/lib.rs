@@ -1,8 +1,8 @@
 //! The agent of a region: pulls what the region should run, installs bundles, supervises replicas, verifies them,
 //! announces them to the region's gateways and reports to control.
 //!
-//! Everything is level-triggered: [`desired`](desired) holds what should be, one task per model and slot
-//! ([`slot`](slot)) compares that with what is, asks [`decide`](decide) and acts. The agent must not depend on control
+//! Everything is level-triggered: `desired` holds what should be, one task per model and slot
+//! (`slot`) compares that with what is, asks `decide` and acts. The agent must not depend on control
 //! being there: it goes on with what it last knew, also across its own restart, and it leaves its replicas running
 //! when it ends, for its successor to adopt.
 

@@ -1,6 +1,6 @@
 //! One slot of one model: a task that owns everything the slot holds, and changes it one decision at a time.
 //!
-//! It sees (sightings of its replicas, results of its jobs, what is wanted), asks [`decide`](crate::decide), acts, and
+//! It sees (sightings of its replicas, results of its jobs, what is wanted), asks `decide`, acts, and
 //! publishes. What takes long runs as a job beside it and comes back as a notice. When it is dropped its replicas stay.
 
 mod act;

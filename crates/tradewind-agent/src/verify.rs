@@ -54,6 +54,9 @@ impl Subject {
     }
 
     async fn digest(&self, exchanges: &[Exchange<'_>]) -> Finding {
+        if exchanges.is_empty() {
+            return Err("no replica is up".to_owned());
+        }
         for exchange in exchanges {
             let loaded = exchange.loaded().await?;
             if loaded.replica != exchange.id {

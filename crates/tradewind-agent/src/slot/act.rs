@@ -129,13 +129,15 @@ impl SlotTask {
         });
     }
 
-    fn bound_logs(&self) {
-        for replica in &self.replicas {
-            let log = self.log_of(&replica.record);
-            if let Err(error) = launch::bound_log(&log) {
-                tracing::warn!(log = %log.display(), %error, "cannot bound a replica's log");
+    fn bound_logs(&mut self) {
+        let logs: Vec<PathBuf> = self.replicas.iter().map(|replica| self.log_of(&replica.record)).collect();
+        self.jobs.spawn_blocking(move || {
+            for log in logs {
+                if let Err(error) = launch::bound_log(&log) {
+                    tracing::warn!(log = %log.display(), %error, "cannot bound a replica's log");
+                }
             }
-        }
+        });
     }
 
     /// Runs a job of the present holding; it ends with it.
@@ -175,6 +177,7 @@ impl SlotTask {
             model_file: installed.version.manifest.model.clone(),
             threads: assignment.scale.threads,
             interface: self.context.interface,
+            host: self.context.replica_host.clone(),
             log: self.log_of(&record),
         };
         let (copy, health) = (installed.copy, assignment.health);

@@ -1,0 +1,13 @@
+//! The agent at its boundaries: a fake control before it, fake replicas behind it, real processes and sockets.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails it by panicking")]
+
+mod adoption;
+mod deploy;
+mod drift;
+mod fake_control;
+#[expect(clippy::print_stdout, reason = "what a replica prints is its log")]
+mod fake_replica;
+mod refusal;
+mod server;
+mod supervision;
+mod world;
