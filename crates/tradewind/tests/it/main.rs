@@ -1,5 +1,7 @@
 //! The binary as people and programs use it, against a control plane that answers from a script.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
 #[macro_use]
 mod context;
 mod control;
