@@ -23,4 +23,4 @@ mod suggest;
 mod view;
 
 pub use api::{openapi, routes};
-pub use server::{ADMIN_TOKEN_FILE, ControlOptions, Error, run};
+pub use server::{ADMIN_TOKEN_FILE, ControlOptions, Error, run, run_on};

@@ -104,8 +104,13 @@ impl From<tradewind_store::Error> for Error {
 pub async fn run(options: ControlOptions, shutdown: CancellationToken) -> Result<(), Error> {
     // First, so that a second control plane fails before it touches anything.
     let listener = listen(options.listen).await?;
+    run_on(options, listener, shutdown).await
+}
+
+/// As [`run`], on a socket that is there already.
+pub async fn run_on(options: ControlOptions, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let store = open_store(&options.data_dir.join("state"))?;
-    let outcome = run_on(&options, listener, Arc::new(store.clone()), shutdown).await;
+    let outcome = run_with(&options, listener, Arc::new(store.clone()), shutdown).await;
     store.close().await;
     outcome
 }
@@ -122,7 +127,7 @@ fn open_store(directory: &Path) -> Result<SqliteStore, Error> {
         .map_err(|source| Error::Store { path: directory.to_owned(), source })
 }
 
-async fn run_on(
+async fn run_with(
     options: &ControlOptions,
     listener: TcpListener,
     store: Arc<dyn Store>,

@@ -39,20 +39,40 @@ pub(super) async fn assignments(State(app): Shared, MemberRegion(region): Member
     check_exists(&app, &region).await?;
     let changes = Changes::of(app.repository.store(), [keys::assignments(&region)]);
     let first = read(&app, &region).await?;
-    let rest = stream::unfold((app.clone(), region, changes), |(app, region, mut changes)| async move {
-        if !changes.wait().await {
-            return None;
-        }
-        match read(&app, &region).await {
-            Ok(assignments) => Some((assignments, (app, region, changes))),
-            // The agent connects again.
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, %region, "a stream of assignments ends");
-                None
-            }
-        }
+    let follower = Follower { app: app.clone(), region, changes, known: first.assignments.clone() };
+    let rest = stream::unfold(follower, |mut follower| async move {
+        let assignments = follower.next().await?;
+        Some((assignments, follower))
     });
     app.stream(futures_util::StreamExt::chain(stream::iter([first]), rest))
+}
+
+struct Follower {
+    app: Arc<App>,
+    region: RegionName,
+    changes: Changes,
+    known: Vec<Assignment>,
+}
+
+impl Follower {
+    /// The next state that differs from the last one; none when it cannot be read, and the agent connects again.
+    async fn next(&mut self) -> Option<RegionAssignments> {
+        while self.changes.wait().await {
+            match read(&self.app, &self.region).await {
+                Ok(state) if state.assignments == self.known => {}
+                Ok(state) => {
+                    self.known = state.assignments.clone();
+                    return Some(state);
+                }
+                Err(error) => {
+                    let (error, region) = (&error as &dyn std::error::Error, &self.region);
+                    tracing::warn!(error, %region, "a stream of assignments ends");
+                    return None;
+                }
+            }
+        }
+        None
+    }
 }
 
 async fn read(app: &App, region: &RegionName) -> repository::Result<RegionAssignments> {

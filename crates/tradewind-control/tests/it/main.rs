@@ -1,0 +1,11 @@
+//! The control plane in this process, on a port and in a directory of its own.
+
+mod auth;
+mod control;
+mod deployments;
+mod events;
+mod fleet;
+mod members;
+mod openapi;
+mod registry;
+mod restart;
