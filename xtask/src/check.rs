@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 
-use crate::{dependencies, process, tidy, venv::Venv, workspace::Workspace};
+use crate::{dependencies, process, reference, tidy, venv::Venv, workspace::Workspace};
 
 /// The pinned programs of this command, from PyPI.
 pub(crate) const TOOLS: &str = "xtask/tools.txt";
@@ -25,6 +25,7 @@ const STEPS: &[(&str, Step)] = &[
     ("dependencies", dependencies::check),
     ("spelling", spelling),
     ("tidy", tidy::check),
+    ("references", reference::check),
 ];
 
 #[derive(Debug, clap::Args)]

@@ -2,9 +2,11 @@
 #![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
 mod check;
+mod demo;
 mod dependencies;
 mod onnxruntime;
 mod process;
+mod reference;
 mod test;
 mod tidy;
 mod venv;
@@ -20,10 +22,14 @@ use crate::workspace::Workspace;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Chores of the Tradewind repository")]
 enum Command {
+    /// See it work: a world of three regions, a real model, and things going wrong on purpose
+    Demo(demo::Options),
     /// Fetch the ONNX Runtime library that replicas load
     Onnxruntime,
-    /// Check form: format, lints, docs, dependencies, spelling, tidy
+    /// Check form: format, lints, docs, dependencies, spelling, tidy, generated references
     Check(check::Options),
+    /// Write the references that are generated from the code
+    Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
     /// Run every test
@@ -44,8 +50,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
+        Command::Demo(options) => demo::run(&workspace, &options),
         Command::Onnxruntime => onnxruntime::run(&workspace),
         Command::Check(options) => check::run(&workspace, &options),
+        Command::Reference => reference::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Test(options) => test::run(&workspace, &options),
     }

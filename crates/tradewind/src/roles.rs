@@ -15,7 +15,7 @@ use tradewind_core::{ModelName, RegionName, VersionNumber};
 
 use crate::failure::Failure;
 
-/// Runs a control plane: the API, the store, the reconcilers
+/// Run a control plane: the API, the store, the reconcilers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,7 +56,7 @@ struct MemberArgs {
     advertise: Option<String>,
 }
 
-/// Runs the agent of a region: it fetches models, supervises replicas, verifies them
+/// Run the agent of a region: fetch models, supervise replicas, verify them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -70,7 +70,7 @@ pub(crate) struct AgentArgs {
     listen: SocketAddr,
 }
 
-/// Runs a gateway of a region: the users' entry
+/// Run a gateway of a region: the entry of its users
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -90,7 +90,7 @@ pub(crate) struct GatewayArgs {
     link: Vec<(RegionName, String)>,
 }
 
-/// Runs a model server
+/// Run a model server
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplicaArgs {
     #[arg(long)]
@@ -114,7 +114,7 @@ pub(crate) struct ReplicaArgs {
     listen: SocketAddr,
 }
 
-/// Says what a model file is, as JSON
+/// Say what a model file is, as JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
     /// Directory of the bundle

@@ -35,7 +35,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The time from a signal until all is stopped is bounded by this.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Starts a world on this machine
+/// Start a world on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
