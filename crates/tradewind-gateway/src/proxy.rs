@@ -1,9 +1,9 @@
 //! Passing a request on: pick, send, and pick again while that is safe.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+mod origin;
+mod record;
+
+use std::sync::{Arc, atomic::Ordering};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
@@ -11,58 +11,29 @@ use http::{
 };
 use hyper::body::Incoming;
 use tradewind_api::gateway::{
-    CLIENT_REGION_HEADER, EPOCH_HEADER, PEER_HEADER, REGION_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, SLOT_HEADER,
-    UNAVAILABLE_HEADER, USER_HEADER,
+    EPOCH_HEADER, PEER_HEADER, REGION_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, SLOT_HEADER, UNAVAILABLE_HEADER,
 };
-use tradewind_core::{Epoch, RegionName, Slot};
 
 use crate::{
-    body::{Answer, End, Fault, Inbound, OnEnd, Outbound, Passing, Verdict},
+    body::{Answer, Fault, Inbound, Outbound, Passing, Verdict},
     gateway::Gateway,
-    headers::{clean_request, same_token, strip_hop_by_hop},
-    metrics::{Key, Outcome},
+    headers::{clean_request, strip_hop_by_hop},
     routing::{Choice, Walk},
     server::{Admitted, Reply, admit},
     target::{InFlight, Target},
-    upstream::{Connection, Exchange, Failure, Reuse},
-    world::{Model, Serving, World},
+    upstream::{Exchange, Failure, Reuse},
+    world::{Serving, World},
 };
+use origin::{LOST, NOT_SENT, Origin, decline, find, text};
+use record::{Record, Trip};
 
 pub(crate) const MODELS_PATH: &str = "/v2/models/";
 /// The most requests under way at once.
 const CONCURRENT_LIMIT: usize = 8192;
-/// The most times that one request is sent.
-const ATTEMPTS_LIMIT: u32 = 3;
 /// The most targets that are tried for one request, those included that could not be reached.
 const TARGETS_LIMIT: usize = 16;
 /// The most worlds that one request is routed by.
 const WORLDS_LIMIT: u32 = 3;
-/// The value of [`UNAVAILABLE_HEADER`] when no replica has seen the request.
-const NOT_SENT: &str = "not-sent";
-/// The value when a replica was lost while it had the request.
-const LOST: &str = "lost";
-
-/// A request for a model, as far as the path tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked<'a> {
-    model: &'a str,
-    version: Option<&'a str>,
-}
-
-impl<'a> Asked<'a> {
-    /// `None` for a path that might mean something else to a replica than it does here.
-    fn parse(path: &'a str) -> Option<Self> {
-        let rest = path.strip_prefix(MODELS_PATH)?;
-        let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-        if rest.split(['/', '\\']).any(dots) || rest.to_ascii_lowercase().contains("%2f") {
-            return None;
-        }
-        let mut segments = rest.split('/');
-        let model = segments.next().filter(|model| !model.is_empty())?;
-        let version = if segments.next() == Some("versions") { segments.next() } else { None };
-        Some(Self { model, version })
-    }
-}
 
 /// Answers a request under [`MODELS_PATH`].
 pub(crate) async fn pass_on(gateway: &Arc<Gateway>, request: Request<Incoming>, id: &HeaderValue) -> Response<Answer> {
@@ -152,87 +123,6 @@ impl Progress {
             None => reply.into_response(),
         }
     }
-}
-
-/// Who sent the request.
-#[derive(Debug)]
-enum Origin {
-    /// A user of that region.
-    User { region: RegionName, key: Option<HeaderValue> },
-    /// A gateway of another region, which serves this epoch.
-    Peer { epoch: Epoch },
-}
-
-impl Origin {
-    fn read(gateway: &Gateway, world: &World, headers: &HeaderMap) -> Self {
-        let token = headers.get(PEER_HEADER).map(HeaderValue::as_bytes);
-        if token.is_some_and(|token| same_token(token, world.snapshot.mesh_token.as_bytes())) {
-            let epoch = text(headers, EPOCH_HEADER).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-            return Self::Peer { epoch };
-        }
-        let told = || text(headers, CLIENT_REGION_HEADER)?.parse().ok();
-        let known = |region: &RegionName| world.regions.contains_key(region);
-        let region = if gateway.trust_client_region { told().filter(known) } else { None };
-        Self::User { region: region.unwrap_or_else(|| gateway.region.clone()), key: headers.get(USER_HEADER).cloned() }
-    }
-
-    /// The most times that the request is sent: only the first gateway tries again.
-    fn attempts(&self) -> u32 {
-        if matches!(self, Self::User { .. }) { ATTEMPTS_LIMIT } else { 1 }
-    }
-
-    /// To another gateway everything that is not an answer means: ask somebody else.
-    fn refuse(&self, reply: Reply) -> Response<Answer> {
-        match self {
-            Self::User { .. } => reply.into_response(),
-            Self::Peer { .. } => decline(NOT_SENT),
-        }
-    }
-}
-
-fn decline(value: &'static str) -> Response<Answer> {
-    let reply = Reply::error(StatusCode::SERVICE_UNAVAILABLE, "this region cannot serve the model now");
-    let mut response = reply.into_response();
-    response.headers_mut().insert(UNAVAILABLE_HEADER, HeaderValue::from_static(value));
-    response
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The model's name and the state of its route that this request gets.
-fn find<'w>(world: &'w World, path: &str, origin: &Origin) -> Result<(&'w str, &'w Serving), Reply> {
-    let asked = Asked::parse(path).ok_or_else(|| Reply::error(StatusCode::BAD_REQUEST, "the path is malformed"))?;
-    let unknown = || Reply::error(StatusCode::NOT_FOUND, &format!("no model is called `{}`", printable(asked.model)));
-    let (name, model) = world.models.get_key_value(asked.model).ok_or_else(unknown)?;
-    let serving = match origin {
-        Origin::User { .. } => model.committed.as_ref(),
-        Origin::Peer { epoch } => at_least(model, *epoch),
-    };
-    let not_routed = || Reply::error(StatusCode::NOT_FOUND, &format!("model `{name}` is not routed yet"));
-    let serving = serving.ok_or_else(not_routed)?;
-    let live = serving.state.version;
-    match asked.version {
-        Some(version) if version != live.to_string() => {
-            let version = printable(version);
-            let message = format!("version {version} of model `{name}` is not live; version {live} is");
-            Err(Reply::error(StatusCode::NOT_FOUND, &message))
-        }
-        _ => Ok((name, serving)),
-    }
-}
-
-/// What was committed here, unless another gateway proves that the prepared epoch was committed since. Never a state
-/// older than the one it serves: its users must not go back.
-fn at_least(model: &Model, epoch: Epoch) -> Option<&Serving> {
-    let committed = model.committed.as_ref().filter(|serving| serving.state.epoch >= epoch);
-    committed.or_else(|| model.prepared.as_ref().filter(|serving| serving.state.epoch == epoch))
-}
-
-/// What a user sent, as it may be shown to the user.
-fn printable(text: &str) -> String {
-    text.chars().take(100).filter(|c| !c.is_control()).collect()
 }
 
 /// One request with all that is known of it. It holds one world through its retries.
@@ -431,120 +321,4 @@ fn fault_reply(fault: Fault) -> Reply {
         Fault::Broken => StatusCode::BAD_REQUEST,
     };
     Reply::error(status, &fault.to_string())
-}
-
-/// Counts a request once, however it ends; one that is dropped was cancelled by its user.
-#[derive(Debug)]
-struct Record {
-    gateway: Arc<Gateway>,
-    /// Absent for requests that entered elsewhere, which are counted there.
-    key: Option<Key>,
-    started: Instant,
-    outcome: Outcome,
-}
-
-impl Record {
-    fn begin(gateway: &Arc<Gateway>, origin: &Origin, model: &str, serving: &Serving) -> Self {
-        let state = &serving.state;
-        let key = match origin {
-            Origin::Peer { .. } => {
-                gateway.metrics.for_peers.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-            Origin::User { .. } => Some(Key {
-                model: model.parse().expect("a routed model's name was checked"),
-                revision: state.revision,
-                slot: state.live,
-                region: gateway.region.clone(),
-            }),
-        };
-        Self { gateway: Arc::clone(gateway), key, started: Instant::now(), outcome: Outcome::Cancelled }
-    }
-
-    /// Ends with a reply of the gateway's own.
-    fn reply(mut self, reply: Reply) -> Response<Answer> {
-        let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
-        self.end(if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) });
-        reply.into_response()
-    }
-
-    /// Takes up who answered, as the answer says.
-    fn answered(mut self, world: &World, headers: &HeaderMap, status: StatusCode) -> Self {
-        if let Some(key) = &mut self.key {
-            let region = text(headers, REGION_HEADER).and_then(|region| region.parse().ok());
-            if let Some(region) = region.filter(|region| world.regions.contains_key(region)) {
-                key.region = region;
-            }
-            let revision = text(headers, REVISION_HEADER).and_then(|revision| revision.parse().ok());
-            key.revision = revision.unwrap_or(key.revision);
-            let slot = text(headers, SLOT_HEADER);
-            key.slot = Slot::BOTH.into_iter().find(|known| slot == Some(known.as_str())).unwrap_or(key.slot);
-        }
-        self.outcome = Outcome::of(status);
-        self
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-        self.close();
-    }
-
-    fn close(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.gateway.metrics.record(&key, self.outcome, self.started.elapsed());
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.outcome = Outcome::Cancelled;
-        self.close();
-    }
-}
-
-/// What goes with an answer until its end.
-struct Trip {
-    record: Record,
-    connection: Option<Connection>,
-    _admitted: Admitted,
-    _in_flight: InFlight,
-}
-
-impl OnEnd for Trip {
-    fn end(&mut self, end: End) {
-        match end {
-            End::Complete => {
-                if let Some(connection) = self.connection.take() {
-                    self.record.gateway.upstream.give_back(connection);
-                }
-                self.record.close();
-            }
-            End::Broken => self.record.end(Outcome::ServerError),
-            End::Abandoned => self.record.end(Outcome::Cancelled),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_names_a_model_and_perhaps_a_version() {
-        let check = |path, model, version| assert_eq!(Asked::parse(path), Some(Asked { model, version }), "{path}");
-        check("/v2/models/digits", "digits", None);
-        check("/v2/models/digits/infer", "digits", None);
-        check("/v2/models/digits/versions/3/infer", "digits", Some("3"));
-        check("/v2/models/digits/versions", "digits", None);
-        for path in [
-            "/v2/models/",
-            "/v2/models/digits/../../repository/index",
-            "/v2/models/digits/%2E%2e/x",
-            "/v2/models/digits%2finfer",
-            "/v2/models/..\\x",
-        ] {
-            assert_eq!(Asked::parse(path), None, "{path}");
-        }
-    }
 }
