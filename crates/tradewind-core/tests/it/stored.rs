@@ -1,0 +1,210 @@
+//! The stored forms, pinned: what an earlier release has written must be read, and what this one writes must be what
+//! its fixture says. A change of a form adds a version and a fixture; it never edits one.
+
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
+
+use tradewind_core::{
+    Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    assignment::{Assignment, Check, CheckName, CheckResult, Failure, SlotAssignment, Verification},
+    bundle::{BundleFile, BundleIndex, Manifest, ModelHead, ModelVersion, Signature, TensorSpec},
+    deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions, Strategy},
+    event::{EventKind, EventRecord, Severity},
+    inference::Datatype,
+    region::{Location, Member, MemberRole, Region},
+    rollout::{
+        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
+    },
+    route::{Route, RouteState},
+    stored::{self, StoredForm},
+};
+
+fn check<T: StoredForm + PartialEq + Debug>(sample: &T) {
+    let name = format!("{}-v{}.json", T::KIND, T::VERSION);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/stored").join(&name);
+    let fixture = std::fs::read(&path).unwrap_or_else(|error| {
+        let written = String::from_utf8(stored::encode(sample)).unwrap();
+        panic!("{}: {error}; this release writes\n{written}", path.display())
+    });
+    assert_eq!(&stored::decode::<T>(&fixture).unwrap(), sample, "{name} is read as something else");
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    assert_eq!(json(&stored::encode(sample)), json(&fixture), "{name} is not what is written now");
+}
+
+fn model() -> ModelName {
+    "digits".parse().unwrap()
+}
+
+fn region() -> RegionName {
+    "us-east1".parse().unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn failure() -> Failure {
+    Failure {
+        message: "verification failed in us-east1".to_owned(),
+        causes: vec!["golden cases 3/20".to_owned()],
+        hint: Some("see the log".to_owned()),
+        retryable: true,
+    }
+}
+
+fn step() -> Step {
+    Step {
+        result: StepResult::Success,
+        started_at: at(1),
+        finished_at: Some(at(2)),
+        attempts: 1,
+        detail: "digest ok".to_owned(),
+    }
+}
+
+fn tensor() -> TensorSpec {
+    TensorSpec { name: "image".to_owned(), datatype: Datatype::Fp32, shape: vec![-1, 64] }
+}
+
+#[test]
+fn registry() {
+    check(&ModelHead { name: model(), latest: VersionNumber(3) });
+    let file = BundleFile { size: 12, digest: digest(1) };
+    let manifest = Manifest {
+        name: Some(model()),
+        model: "model.onnx".to_owned(),
+        cases: vec!["cases/*.json".to_owned()],
+        ..Manifest::default()
+    };
+    check(&ModelVersion {
+        name: model(),
+        version: VersionNumber(3),
+        digest: digest(2),
+        index: BundleIndex { files: BTreeMap::from([("model.onnx".to_owned(), file)]) },
+        manifest,
+        signature: Signature { inputs: vec![tensor()], outputs: Vec::new() },
+        cases: vec!["cases/001.json".to_owned()],
+        pushed_at: at(0),
+    });
+}
+
+#[test]
+fn regions() {
+    let location = Some(Location { latitude: 33.2, longitude: -80.0 });
+    check(&Region { name: region(), location, drained: false });
+    check(&Member { region: region(), role: MemberRole::Gateway, address: "127.0.0.1:7410".to_owned() });
+}
+
+#[test]
+fn deployments() {
+    check(&Deployment {
+        model: model(),
+        live: Some(RevisionNumber(1)),
+        latest_revision: RevisionNumber(2),
+        latest_rollout: RolloutNumber(2),
+        latest_epoch: Epoch(3),
+        slots: SlotRevisions { blue: Some(RevisionNumber(1)), green: Some(RevisionNumber(2)) },
+        removing: false,
+    });
+    let spec = DeploymentSpec {
+        model: model(),
+        version: VersionNumber(3),
+        digest: digest(2),
+        regions: vec![region()],
+        scale: Scale::default(),
+        strategy: Strategy { min_regions: Some(1), ..Strategy::default() },
+        health: HealthPolicy::default(),
+        region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
+    };
+    check(&Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() });
+}
+
+#[test]
+fn rollouts() {
+    check(&Rollout {
+        model: model(),
+        number: RolloutNumber(2),
+        revision: RevisionNumber(2),
+        from: Some(RevisionNumber(1)),
+        slot: Slot::Green,
+        regions: vec![region()],
+        strategy: Strategy::default(),
+        state: RolloutState::Failed,
+        failure: Some(RolloutFailure { region: Some(region()), action: Action::Verify, failure: failure() }),
+        steps: FleetSteps { select: Some(step()), ..FleetSteps::default() },
+        created_at: at(0),
+        finished_at: Some(at(9)),
+        soak_until: None,
+        soak: Soak::Pending,
+    });
+    let check_result =
+        Check { name: CheckName::GoldenCases, result: CheckResult::Failed, detail: "golden cases 3/20".to_owned() };
+    check(&RegionRecord {
+        region: region(),
+        phase: RegionPhase::Retrying,
+        attempt: 2,
+        retry_at: Some(at(3)),
+        deadline: Some(at(600)),
+        deploy: Some(step()),
+        configure_monitoring: Some(step()),
+        verify: None,
+        verification: Some(Verification { attempt: 1, checks: vec![check_result], finished_at: at(2) }),
+        failure: Some((Action::Verify, failure())),
+        routed_at: Some(Epoch(3)),
+    });
+}
+
+#[test]
+fn desired_state() {
+    let held = SlotAssignment {
+        revision: RevisionNumber(2),
+        version: VersionNumber(3),
+        digest: digest(2),
+        scale: Scale::default(),
+        health: HealthPolicy::default(),
+        attempt: 1,
+        monitored: true,
+        verify: Some(1),
+        armed: false,
+    };
+    check(&Assignment {
+        region: region(),
+        model: model(),
+        generation: Generation(41),
+        slots: BTreeMap::from([(Slot::Green, held)]),
+    });
+    let state = RouteState {
+        epoch: Epoch(3),
+        live: Slot::Green,
+        revision: RevisionNumber(2),
+        version: VersionNumber(3),
+        regions: vec![region()],
+        health: HealthPolicy::default(),
+    };
+    check(&Route { model: model(), committed: Some(state), prepared: None });
+}
+
+#[test]
+fn events() {
+    check(&EventRecord {
+        at: at(0),
+        severity: Severity::Warning,
+        kind: EventKind::RegionUnhealthy,
+        region: Some(region()),
+        model: Some(model()),
+        message: "no agent for 12 s".to_owned(),
+    });
+}
+
+#[test]
+fn a_form_of_another_kind_or_of_a_newer_release_is_refused() {
+    let head = stored::encode(&ModelHead { name: model(), latest: VersionNumber(3) });
+    let error = stored::decode::<Member>(&head).unwrap_err();
+    assert_eq!(error.to_string(), "expected a stored member, found a model_head");
+    let newer = String::from_utf8(head).unwrap().replace("\"v\":1", "\"v\":2");
+    let error = stored::decode::<ModelHead>(newer.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("written by a newer release"), "{error}");
+}
