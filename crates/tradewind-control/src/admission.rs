@@ -7,7 +7,7 @@ use tradewind_api::{
     deploy::{DeployAnswer, DeployPlan, DeployRequest, PlannedStep},
 };
 use tradewind_core::{
-    ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    ModelName, RegionName, RolloutNumber, Timestamp, VersionNumber,
     assignment::Failure,
     bundle::{ModelHead, ModelVersion},
     deployment::{Deployment, DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Revision, Strategy},
@@ -118,7 +118,8 @@ async fn admit(
     let version = find_version(repository, model, request.version).await?;
     let spec = specify(repository, &version, existing, request).await?;
     let before = existing.map(|existing| &existing.revision);
-    let mut plan = plan_document(&spec, existing);
+    let deployment = base(repository, model, existing).await?;
+    let mut plan = plan_document(&spec, &deployment, existing);
 
     let under_way = existing.filter(|existing| !existing.rollout.value.state.is_final());
     if let Some(same) = under_way.filter(|_| before.is_some()) {
@@ -141,7 +142,7 @@ async fn admit(
     if let Some(existing) = under_way {
         check_supersedable(model, &existing.rollout.value, request.replace)?;
     }
-    let (txn, rollout) = begin(model, existing, spec, &plan, &request.requested_by, now);
+    let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
 }
 
@@ -294,8 +295,7 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     Ok(())
 }
 
-fn plan_document(spec: &DeploymentSpec, existing: Option<&Existing>) -> DeployPlan {
-    let deployment = existing.map(|existing| &existing.deployment.value);
+fn plan_document(spec: &DeploymentSpec, deployment: &Deployment, existing: Option<&Existing>) -> DeployPlan {
     let fleet = |action| PlannedStep { action, region: None };
     let mut steps = vec![fleet(Action::SelectRegions)];
     for region in &spec.regions {
@@ -304,14 +304,14 @@ fn plan_document(spec: &DeploymentSpec, existing: Option<&Existing>) -> DeployPl
         }
     }
     steps.extend([fleet(Action::Route), fleet(Action::ArmMonitoring)]);
-    steps.extend(deployment.and_then(|deployment| deployment.live).map(|_| fleet(Action::Retire)));
+    steps.extend(deployment.live.map(|_| fleet(Action::Retire)));
     DeployPlan {
         model: spec.model.clone(),
         version: spec.version,
         digest: spec.digest,
-        revision: deployment.map_or(RevisionNumber(1), |deployment| deployment.latest_revision.next()),
-        from: deployment.and_then(|deployment| deployment.live),
-        slot: deployment.map_or(Slot::Blue, Deployment::candidate_slot),
+        revision: deployment.latest_revision.next(),
+        from: deployment.live,
+        slot: deployment.candidate_slot(),
         unchanged: false,
         changes: spec.changes_since(
             existing
@@ -327,12 +327,12 @@ fn plan_document(spec: &DeploymentSpec, existing: Option<&Existing>) -> DeployPl
 fn begin(
     model: &ModelName,
     existing: Option<&Existing>,
+    mut deployment: Deployment,
     spec: DeploymentSpec,
     plan: &DeployPlan,
     requested_by: &str,
     now: Timestamp,
 ) -> (Txn, RolloutNumber) {
-    let mut deployment = existing.map_or_else(|| new_deployment(model), |existing| existing.deployment.value.clone());
     deployment.latest_revision = plan.revision;
     deployment.latest_rollout = deployment.latest_rollout.next();
     deployment.slots[plan.slot] = Some(plan.revision);
@@ -377,16 +377,14 @@ fn begin(
     (txn, number)
 }
 
-fn new_deployment(model: &ModelName) -> Deployment {
-    Deployment {
-        model: model.clone(),
-        live: None,
-        latest_revision: RevisionNumber(0),
-        latest_rollout: RolloutNumber(0),
-        latest_epoch: tradewind_core::Epoch(0),
-        slots: Default::default(),
-        removing: false,
+/// What a new revision is built on: the deployment there is, or a new one, whose numbers go on from those of one that
+/// was undeployed.
+async fn base(repository: &Repository, model: &ModelName, existing: Option<&Existing>) -> Result<Deployment, Problem> {
+    if let Some(existing) = existing {
+        return Ok(existing.deployment.value.clone());
     }
+    let former = repository.get::<Deployment>(keys::undeployed(model)).await?.map(|kept| kept.value);
+    Ok(former.map(|former| Deployment { removing: false, ..former }).unwrap_or_else(|| Deployment::new(model.clone())))
 }
 
 /// Ends the rollout that was under way, if one was, in the same transaction.

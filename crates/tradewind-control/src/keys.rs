@@ -44,6 +44,12 @@ pub fn deployment(model: &ModelName) -> String {
     format!("{DEPLOYMENTS}{model}")
 }
 
+/// The last [`tradewind_core::deployment::Deployment`] of a model that was undeployed: its numbers go on from there,
+/// since a gateway that missed the removal refuses epochs that go back.
+pub fn undeployed(model: &ModelName) -> String {
+    format!("undeployed/{model}")
+}
+
 pub fn revisions(model: &ModelName) -> String {
     format!("revisions/{model}/")
 }

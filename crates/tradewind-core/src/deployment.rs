@@ -252,6 +252,19 @@ impl Strategy {
 }
 
 impl Deployment {
+    /// One that has never had a revision.
+    pub fn new(model: ModelName) -> Self {
+        Self {
+            model,
+            live: None,
+            latest_revision: RevisionNumber(0),
+            latest_rollout: RolloutNumber(0),
+            latest_epoch: Epoch(0),
+            slots: SlotRevisions::default(),
+            removing: false,
+        }
+    }
+
     /// The slot that users get.
     pub fn live_slot(&self) -> Option<Slot> {
         let live = self.live?;

@@ -55,6 +55,7 @@ async fn forget(
     let txn = term
         .guard(Txn::new().when(deployment.unchanged()))
         .then(Op::delete(&deployment.key))
+        .then(put(keys::undeployed(model), &deployment.value))
         .then(Op::delete_prefix(keys::revisions(model)))
         .then(Op::delete_prefix(keys::rollouts(model)))
         .then(Op::delete_prefix(keys::all_records(model)));
