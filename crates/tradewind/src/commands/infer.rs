@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tradewind_api::{Code, SCHEMA_VERSION, client::http_client, gateway};
 use tradewind_core::{ModelName, RegionName, VersionNumber};
 
@@ -52,7 +52,8 @@ struct Answer {
     epoch: Option<u64>,
     request_id: Option<String>,
     took_ms: f64,
-    response: Value,
+    /// As the replica wrote it.
+    response: Box<RawValue>,
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
@@ -64,7 +65,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     if args.output.format == Format::Json {
         return terminal::print_json(&answer);
     }
-    terminal::print_json(&answer.response)?;
+    terminal::say(answer.response.get())?;
     let part = |name: &str, value: Option<String>| value.map(|value| format!(", {name}{value}")).unwrap_or_default();
     terminal::complain(&format!(
         "answered by {}{}{}{} in {:.1} ms\n",
@@ -116,9 +117,8 @@ async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Answer, F
     let headers = response.headers().clone();
     let text = response.bytes().await.map_err(&unreachable)?;
     let took_ms = started.elapsed().as_secs_f64() * 1e3;
-    let parsed: Option<Value> = serde_json::from_slice(&text).ok();
     if !status.is_success() {
-        return Err(refused(status.as_u16(), parsed.as_ref()));
+        return Err(refused(status.as_u16(), serde_json::from_slice(&text).ok().as_ref()));
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let number = |name: &str| header(name).and_then(|value| value.parse().ok());
@@ -130,8 +130,8 @@ async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Answer, F
         epoch: number(gateway::EPOCH_HEADER),
         request_id: header(gateway::REQUEST_ID_HEADER),
         took_ms,
-        response: parsed
-            .ok_or_else(|| Failure::failed(format!("the gateway of {entered} did not answer with JSON")))?,
+        response: serde_json::from_slice(&text)
+            .map_err(|_| Failure::failed(format!("the gateway of {entered} did not answer with JSON")))?,
         entered,
     })
 }

@@ -10,6 +10,9 @@ use tradewind_core::RegionName;
 
 use crate::{failure::Failure, terminal};
 
+/// Where `up` keeps its control plane's data, within its own data directory.
+const CONTROL_DIRECTORY: &str = "control";
+
 /// Issue tokens for people, agents and gateways
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,7 +41,7 @@ struct IssueArgs {
     /// The region of the agent or gateway
     #[arg(long, value_name = "REGION", required_if_eq_any([("role", "agent"), ("role", "gateway")]))]
     region: Option<RegionName>,
-    /// Control's data directory, which holds its secret
+    /// Control's data directory, which holds its secret, or that of `tradewind up`
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 }
@@ -69,9 +72,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// A secret that is not there is not made: tokens of a new one would open nothing.
 fn open(data_dir: &Path) -> Result<Authority, Failure> {
-    if !data_dir.join(SECRET_FILE).is_file() {
+    let candidates = [data_dir.to_owned(), data_dir.join(CONTROL_DIRECTORY)];
+    let Some(found) = candidates.iter().find(|directory| directory.join(SECRET_FILE).is_file()) else {
         return Err(Failure::new(Code::NotFound, format!("there is no secret in {}", data_dir.display()))
             .hint("--data-dir is the data directory of a control plane that was started once"));
-    }
-    Authority::open(data_dir).map_err(|error| Failure::from_error(Code::Internal, &error))
+    };
+    Authority::open(found).map_err(|error| Failure::from_error(Code::Internal, &error))
 }

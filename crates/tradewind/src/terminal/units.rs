@@ -30,7 +30,7 @@ pub(crate) fn seconds(duration: Duration) -> String {
     let whole = duration.as_secs_f64().round() as u64;
     match whole {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),
-        60..3600 if whole % 60 == 0 => format!("{} min", whole / 60),
+        60..3600 if whole.is_multiple_of(60) => format!("{} min", whole / 60),
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         3600..86_400 => format!("{} h {} min", whole / 3600, whole / 60 % 60),
         _ => format!("{} d {} h", whole / 86_400, whole / 3600 % 24),

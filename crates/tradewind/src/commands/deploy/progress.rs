@@ -36,14 +36,14 @@ enum Screen {
     /// stdout is for the JSON document, stderr for an error's.
     Silent,
     Plain,
-    Live(Live),
+    Live(Box<Live>),
 }
 
 impl Progress {
     pub(super) fn new(format: Format) -> Self {
         let screen = match format {
             Format::Json => Screen::Silent,
-            Format::Table if io::stdout().is_terminal() => Screen::Live(Live::new()),
+            Format::Table if io::stdout().is_terminal() => Screen::Live(Box::new(Live::new())),
             Format::Table => Screen::Plain,
         };
         let detail = if matches!(screen, Screen::Live(_)) { Detail::Region } else { Detail::Step };
@@ -117,7 +117,7 @@ impl Live {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
         let fleet = all.add(ProgressBar::new_spinner().with_style(spinner.clone()));
         fleet.enable_steady_tick(TICK);
-        let transfer = style("{prefix}{bar:28} {bytes}/{total_bytes}  {bytes_per_sec}");
+        let transfer = style("{prefix}{bar:28} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}");
         Self { all, bars: HashMap::new(), fleet, spinner, transfer }
     }
 
@@ -167,10 +167,11 @@ enum Activity {
 fn activity(region: &RegionView) -> Option<Activity> {
     let observed = region.observed.as_ref().map(|slot| &slot.phase);
     let words = match (region.phase, observed) {
-        (RegionPhase::Deploying, Some(&SlotPhase::Fetching { bytes_done, bytes_total })) => {
+        (RegionPhase::Deploying, Some(&SlotPhase::Fetching { bytes_done, bytes_total })) if bytes_total > 0 => {
             return Some(Activity::Fetching { done: bytes_done, total: bytes_total });
         }
         (RegionPhase::Deploying, Some(SlotPhase::Starting)) => "starting replicas".to_owned(),
+        (RegionPhase::Deploying, Some(SlotPhase::Fetching { .. })) => "fetching".to_owned(),
         (RegionPhase::Deploying, _) => "deploying".to_owned(),
         (RegionPhase::ConfiguringMonitoring, _) => "configuring monitoring".to_owned(),
         (RegionPhase::Verifying, _) => "verifying: digest, signature, golden cases".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 use tokio_util::io::ReaderStream;
@@ -19,6 +19,9 @@ use crate::{
     session::Session,
     terminal::{Format, units},
 };
+
+/// Small files wait for the registry's disk, not for the network, so several go at once.
+const UPLOADS_AT_ONCE: usize = 4;
 
 /// Where a model comes from.
 #[derive(Debug)]
@@ -91,12 +94,14 @@ async fn upload(session: &Session, bundle: &LocalBundle, format: Format) -> Resu
     let file_of = |digest: &Digest| bundle.index.files.iter().find(|(_, file)| file.digest == *digest);
     let files: Vec<_> = missing.iter().filter_map(file_of).collect();
     let bar = transfer_bar(format, "pushing", files.iter().map(|(_, file)| file.size).sum());
-    for (path, file) in files {
+    let uploads = futures_util::stream::iter(files.into_iter().map(|(path, file)| {
         let source = bundle.path_of(path).expect("the path comes from this bundle's index");
-        send(session, &source, &file.digest, file.size, &bar).await?;
-    }
+        let bar = &bar;
+        async move { send(session, &source, &file.digest, file.size, bar).await }
+    }));
+    let sent = uploads.buffer_unordered(UPLOADS_AT_ONCE).try_collect::<()>().await;
     bar.finish_and_clear();
-    Ok(())
+    sent
 }
 
 async fn send(session: &Session, source: &Path, digest: &Digest, size: u64, bar: &ProgressBar) -> Result<(), Failure> {
@@ -125,8 +130,10 @@ pub(crate) fn describe(version: &ModelVersion) -> String {
 
 /// Hidden unless stderr is a terminal, and gone when it is done.
 pub(super) fn transfer_bar(format: Format, what: &'static str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("  {msg} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
-        .expect("the template is constant");
+    let style = ProgressStyle::with_template(
+        "  {msg} {bar:32} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}",
+    )
+    .expect("the template is constant");
     ProgressBar::with_draw_target(Some(total), target(format)).with_style(style).with_message(what)
 }
 

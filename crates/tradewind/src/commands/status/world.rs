@@ -37,13 +37,15 @@ pub(super) fn render(world: &WorldStatus, paint: Paint) -> String {
 
 fn row(status: &DeploymentStatus) -> [Cell; 9] {
     let number = |number: Option<String>| Cell::from(number.unwrap_or_else(|| "-".to_owned()));
-    let all_healthy = status.health.values().all(|health| health.healthy);
+    let regions = regions_of(status);
+    let served = served(status);
+    let all_healthy = status.health.iter().all(|(region, health)| health.healthy || !served.contains(&region));
     [
         status.model.as_str().into(),
         number(status.version.map(|version| version.to_string())),
         number(status.revision.map(|revision| revision.to_string())),
         number(status.live_slot.map(|slot| slot.to_string())),
-        Cell::new(regions_of(status), if all_healthy { Tone::Plain } else { Tone::Bad }),
+        Cell::new(regions, if all_healthy { Tone::Plain } else { Tone::Bad }),
         units::rate(status.health.values().map(|health| health.requests_per_second).sum()).into(),
         status.health.values().filter_map(|health| health.p99_us).max().map_or("-".to_owned(), units::latency).into(),
         error_share(status.health.values()).into(),
@@ -51,17 +53,29 @@ fn row(status: &DeploymentStatus) -> [Cell; 9] {
     ]
 }
 
+/// The regions of the revision that is live; before any is, those of the rollout. A rollout that failed adds none.
+fn served(status: &DeploymentStatus) -> Vec<&RegionName> {
+    let Some(live) = status.live_slot.and_then(|slot| status.slots.get(&slot)) else {
+        return status.regions.iter().collect();
+    };
+    // In the order in which people listed them, as far as that is known.
+    let mut served: Vec<&RegionName> = live.replicas.keys().collect();
+    served.sort_by_key(|region| status.regions.iter().position(|listed| listed == *region).unwrap_or(usize::MAX));
+    served
+}
+
 /// The regions that users get, the unhealthy ones marked.
 fn regions_of(status: &DeploymentStatus) -> String {
     let healthy = |region: &RegionName| status.health.get(region).is_none_or(|health| health.healthy);
-    if status.regions.len() > NAMED_REGIONS {
-        let unhealthy = status.regions.iter().filter(|region| !healthy(region)).count();
+    let regions = served(status);
+    if regions.len() > NAMED_REGIONS {
+        let unhealthy = regions.iter().filter(|region| !healthy(region)).count();
         return match unhealthy {
-            0 => status.regions.len().to_string(),
-            unhealthy => format!("{} ({unhealthy} unhealthy)", status.regions.len()),
+            0 => regions.len().to_string(),
+            unhealthy => format!("{} ({unhealthy} unhealthy)", regions.len()),
         };
     }
-    let names = status.regions.iter().map(|region| format!("{region}{}", if healthy(region) { "" } else { "(!)" }));
+    let names = regions.iter().map(|region| format!("{region}{}", if healthy(region) { "" } else { "(!)" }));
     names.collect::<Vec<_>>().join(" ")
 }
 
@@ -98,7 +112,9 @@ fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
     // A region may be well and yet one of its models not.
     let well = |name: &RegionName| !world.regions.iter().any(|region| region.name == *name && !region.healthy);
     for status in &world.models {
-        for (region, health) in status.health.iter().filter(|(region, health)| !health.healthy && well(region)) {
+        let served = served(status);
+        let unwell = status.health.iter().filter(|(region, health)| !health.healthy && served.contains(region));
+        for (region, health) in unwell.filter(|(region, _)| well(region)) {
             let reason = health.reason.as_deref().unwrap_or("unhealthy");
             troubles.push((region.to_string(), format!("{}: {reason}; {}", status.model, users_go_to(health))));
         }
