@@ -1,6 +1,6 @@
 //! How a command ends when it does not end well: collected on the way up, printed once, at the edge.
 
-use std::{error::Error as StdError, process::ExitCode};
+use std::{error::Error as StdError, fmt, process::ExitCode};
 
 use serde::Serialize;
 use tradewind_api::{
@@ -95,6 +95,11 @@ impl Failure {
         self
     }
 
+    /// The innermost cause, or else the sentence itself.
+    pub(crate) fn root(&self) -> &str {
+        self.causes.last().unwrap_or(&self.detail)
+    }
+
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self.kind, Kind::Problem(Code::Unreachable | Code::Unavailable))
     }
@@ -124,7 +129,8 @@ impl Failure {
         ExitCode::from(self.exit())
     }
 
-    fn text(&self, paint: Paint) -> String {
+    /// The error, its causes, what else is worth knowing, and what to do.
+    pub(crate) fn text(&self, paint: Paint) -> String {
         let mut text = format!("{} {}\n", paint.on("error:", Tone::Bad), self.detail);
         for cause in &self.causes {
             text += &format!("  caused by: {cause}\n");
@@ -162,6 +168,14 @@ impl Failure {
         let hint = (!self.hints.is_empty()).then(|| self.hints.join("; "));
         let error = Error { code, detail: &self.detail, causes: &self.causes, hint, retryable: self.retryable };
         serde_json::to_string(&Document { error }).expect("an error has string keys") + "\n"
+    }
+}
+
+/// One line, for where a failure is not the end: the sentence and its causes.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -230,6 +244,7 @@ mod tests {
         hint: see every check with `tradewind rollout show digits`
         ");
         assert_eq!(failure.exit(), EXIT_FAILED);
+        assert_eq!(failure.to_string(), "digits 3 was not deployed: golden case cases/007.json: expected 7, got 1");
     }
 
     #[test]

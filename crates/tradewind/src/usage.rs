@@ -160,14 +160,12 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terminal::Paint;
 
-    /// The hint, or nothing when there is no slip.
-    fn check(line: &str) -> Option<(String, String)> {
+    /// What is printed, or nothing when there is no slip.
+    fn check(line: &str) -> Option<String> {
         let args: Vec<OsString> = shell_words(line).into_iter().map(OsString::from).collect();
-        let failure = check_regions(&args, &crate::cli::command()).err()?;
-        let text = format!("{failure:?}");
-        let between = |from: &str, to: &str| text.split(from).nth(1).unwrap().split(to).next().unwrap().to_owned();
-        Some((between("detail: \"", "\""), between("hints: [\"", "\"]")))
+        Some(check_regions(&args, &crate::cli::command()).err()?.text(Paint::plain()))
     }
 
     /// Splits at spaces, except within single quotes.
@@ -181,8 +179,8 @@ mod tests {
 
     #[track_caller]
     fn slips(line: &str, regions: &str, hint: &str) {
-        let sentence = format!("regions are separated by commas: --regions {regions}");
-        assert_eq!(check(line), Some((sentence, hint.to_owned())), "{line}");
+        let printed = format!("error: regions are separated by commas: --regions {regions}\nhint: {hint}\n");
+        assert_eq!(check(line), Some(printed), "{line}");
     }
 
     #[test]

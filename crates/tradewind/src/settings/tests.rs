@@ -35,7 +35,7 @@ impl Home {
         let connection = Connection { url: url.map(str::to_owned), token: token.map(str::to_owned) };
         Settings::find(&connection, &self.places())
             .map(|settings| (settings.url, settings.token))
-            .map_err(|failure| format!("{failure:?}"))
+            .map_err(|failure| format!("{failure}"))
     }
 
     fn world_here(&self, url: &str, token_file: &Path) {

@@ -74,7 +74,7 @@ async fn watch(
                     Err(error) => break broken(error)?,
                 }
             },
-            Err(error) if error.retryable() => error.to_string(),
+            Err(error) if error.retryable() => Failure::from(error).root().to_owned(),
             Err(error) => return Err(error.into()),
         };
         match outage.failed() {

@@ -141,7 +141,7 @@ mod tests {
         let words = std::iter::once("tradewind").chain(line.split(' '));
         let matches = cli::command().try_get_matches_from(words).map_err(|error| error.to_string())?;
         let Command::Deploy(args) = cli::Cli::from_arg_matches(&matches).unwrap().command else { unreachable!() };
-        assemble(&args).map_err(|failure| format!("{failure:?}"))
+        assemble(&args).map_err(|failure| format!("{failure}"))
     }
 
     fn written(content: &str) -> (tempfile::TempDir, String) {

@@ -77,7 +77,7 @@ fn refused(error: &bundle::Error) -> Failure {
     let code = match error {
         bundle::Error::NotFound { .. } => Code::NotFound,
         bundle::Error::Read { .. } => Code::Internal,
-        bundle::Error::TooLarge | bundle::Error::TooManyFiles => Code::TooLarge,
+        bundle::Error::TooLarge | bundle::Error::TooManyFiles | bundle::Error::ModelTooLarge { .. } => Code::TooLarge,
         _ => Code::InvalidBundle,
     };
     let failure = Failure::from_error(code, error);
