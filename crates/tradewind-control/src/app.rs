@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tradewind_api::{Code, Problem, auth::Authority, ndjson};
 use tradewind_artifacts::BlobStore;
 use tradewind_core::{Timestamp, region::Region};
@@ -67,16 +68,30 @@ impl App {
     }
 
     /// Answers with a stream that ends when the control plane stops.
+    ///
+    /// A task of its own makes the items, so that a client that does not read holds up no read of the store, and has at
+    /// most two items waiting.
     pub(crate) fn stream<T: Serialize + Send + 'static>(
         &self,
         items: impl Stream<Item = T> + Send + 'static,
     ) -> Result<axum::response::Response, Problem> {
         let permit = self.stream_permit()?;
-        let items = items.take_until(self.shutdown.clone().cancelled_owned()).map(move |item| {
-            let _ = &permit;
+        let shutdown = self.shutdown.clone();
+        let (sender, receiver) = mpsc::channel(1);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _permit = permit;
+            let mut items = std::pin::pin!(items.take_until(shutdown.cancelled_owned()));
+            while let Some(item) = items.next().await {
+                if sender.send(item).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        Ok(ndjson::respond(ReceiverStream::new(receiver).map(move |item| {
+            // The task lives as long as the one who reads.
+            let _ = &task;
             item
-        });
-        Ok(ndjson::respond(items))
+        })))
     }
 
     /// The right to one stream, for as long as it is held.
