@@ -3,10 +3,14 @@
 //!
 //! Nothing here waits by sleeping: [`eventually`] asks until the answer is right, up to a deadline.
 
+mod caller;
+mod fallen;
 mod load;
 mod wait;
 mod world;
 
-pub use load::{Answer, Load, Report, Tally};
+pub use caller::{Caller, Reply};
+pub use fallen::{Fallen, Felled, terminate};
+pub use load::{Answer, Load, Report, Tally, Users};
 pub use wait::{eventually, eventually_ok};
 pub use world::{Listed, Options, Output, Ports, World, WorldFile};

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One answer, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// Numbers the users of a load.
+    pub user: usize,
     /// The region whose users ask.
     pub asked: RegionName,
     /// The region that answered; `None` for a failure.
@@ -24,9 +26,22 @@ pub struct Answer {
     pub revision: Option<String>,
     pub epoch: Option<u64>,
     pub failure: Option<String>,
+    /// Which of the user's addresses it came through, the last one for a failure.
+    pub entry: usize,
+    /// What broke off on an address before; then the user asked the next one.
+    pub broken: Option<String>,
     /// When it came, and how long it took.
     pub at: Instant,
     pub took: Duration,
+}
+
+/// Users of a region, and the addresses that they know.
+#[derive(Debug, Clone)]
+pub struct Users {
+    pub region: RegionName,
+    /// `http://host:port`, tried in this order for each request: the next one when an address gives no answer.
+    pub gateways: Vec<String>,
+    pub count: usize,
 }
 
 /// Requests under way.
@@ -62,21 +77,30 @@ impl Load {
         path: &str,
         body: &str,
     ) -> Result<Self> {
+        let users = |(region, gateway): &(RegionName, String)| Users {
+            region: region.clone(),
+            gateways: vec![gateway.clone()],
+            count: users_per_gateway,
+        };
+        Self::of(&gateways.iter().map(users).collect::<Vec<_>>(), pause, path, body)
+    }
+
+    /// Like [`start`](Self::start), with users who may know more than one address.
+    pub fn of(groups: &[Users], pause: Duration, path: &str, body: &str) -> Result<Self> {
         let http = tradewind_api::client::http_client().timeout(PATIENCE).build()?;
         let answers = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
         let mut users = JoinSet::new();
-        for (region, gateway) in gateways {
-            for _ in 0..users_per_gateway {
-                let user = User {
-                    http: http.clone(),
-                    region: region.clone(),
-                    url: format!("{gateway}{path}"),
-                    body: body.to_owned(),
-                    answers: answers.clone(),
-                };
-                users.spawn(user.keep_asking(pause, stop.clone()));
-            }
+        for group in groups.iter().flat_map(|group| std::iter::repeat_n(group, group.count)) {
+            let user = User {
+                number: users.len(),
+                http: http.clone(),
+                region: group.region.clone(),
+                urls: group.gateways.iter().map(|gateway| format!("{gateway}{path}")).collect(),
+                body: body.to_owned(),
+                answers: answers.clone(),
+            };
+            users.spawn(user.keep_asking(pause, stop.clone()));
         }
         Ok(Self { answers, stop, users })
     }
@@ -91,6 +115,13 @@ impl Load {
         Report { answers: self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone() }
     }
 
+    /// What has come at or after a moment; cheap while the moment is recent.
+    pub fn since(&self, moment: Instant) -> Report {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = answers.partition_point(|answer| answer.at < moment);
+        Report { answers: answers[first..].to_vec() }
+    }
+
     /// Lets every user finish the request that it waits for.
     pub async fn stop(mut self) -> Report {
         self.stop.cancel();
@@ -100,9 +131,10 @@ impl Load {
 }
 
 struct User {
+    number: usize,
     http: reqwest::Client,
     region: RegionName,
-    url: String,
+    urls: Vec<String>,
     body: String,
     answers: Arc<Mutex<Vec<Answer>>>,
 }
@@ -110,8 +142,13 @@ struct User {
 impl User {
     async fn keep_asking(self, pause: Duration, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let answer = self.ask().await;
-            self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+            let mut answer = self.ask().await;
+            {
+                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+                // Taken under the lock, so that the answers stand in the order of their times.
+                answer.at = Instant::now();
+                answers.push(answer);
+            }
             if !pause.is_zero() {
                 stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
@@ -121,33 +158,45 @@ impl User {
     async fn ask(&self) -> Answer {
         let began = Instant::now();
         let mut answer = Answer {
+            user: self.number,
             asked: self.region.clone(),
             region: None,
             revision: None,
             epoch: None,
             failure: None,
+            entry: 0,
+            broken: None,
             at: began,
             took: Duration::ZERO,
         };
-        match self.http.post(&self.url).body(self.body.clone()).send().await {
-            Ok(response) => {
-                let status = response.status();
-                let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-                answer.region = header("x-tradewind-region").filter(|_| status.is_success());
-                answer.revision = header("x-tradewind-revision");
-                answer.epoch = header("x-tradewind-epoch").and_then(|epoch| epoch.parse().ok());
-                let body = response.text().await;
-                answer.failure = match body {
-                    Ok(text) if !status.is_success() => Some(format!("{status}: {text}")),
-                    Ok(_) => None,
-                    Err(error) => Some(format!("the answer broke off: {error:?}")),
-                };
+        for (entry, url) in self.urls.iter().enumerate() {
+            answer.entry = entry;
+            match self.send(url, &mut answer).await {
+                Ok(()) => break,
+                Err(error) => {
+                    answer.failure = Some(format!("no answer: {error:?}"));
+                    // A closed door costs nothing; what broke off was under way.
+                    if !error.is_connect() && entry + 1 < self.urls.len() {
+                        answer.broken.clone_from(&answer.failure);
+                    }
+                }
             }
-            Err(error) => answer.failure = Some(format!("no answer: {error:?}")),
         }
-        answer.at = Instant::now();
         answer.took = began.elapsed();
         answer
+    }
+
+    async fn send(&self, url: &str, answer: &mut Answer) -> Result<(), reqwest::Error> {
+        let response = self.http.post(url).body(self.body.clone()).send().await?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let header = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let text = response.text().await?;
+        answer.region = header("x-tradewind-region").filter(|_| status.is_success());
+        answer.revision = header("x-tradewind-revision");
+        answer.epoch = header("x-tradewind-epoch").and_then(|epoch| epoch.parse().ok());
+        answer.failure = (!status.is_success()).then(|| format!("{status}: {text}"));
+        Ok(())
     }
 }
 

@@ -278,7 +278,7 @@ impl Drop for World {
 }
 
 /// Processes with an argument below a directory: also those that the world has not listed.
-fn processes_below(directory: &str) -> Vec<Identity> {
+pub(crate) fn processes_below(directory: &str) -> Vec<Identity> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| *pid != std::process::id())
