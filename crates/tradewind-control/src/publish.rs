@@ -204,8 +204,11 @@ async fn check_cases(directory: &Path, cases: &[String], signature: &Signature) 
 }
 
 fn check_case(directory: &Path, path: &str, signature: &Signature) -> Result<(), Problem> {
-    let refused =
-        |cause: String| Err(Problem::new(Code::InvalidBundle, format!("golden case {path} cannot hold")).cause(cause));
+    let refused = |cause: String| {
+        Err(Problem::new(Code::InvalidBundle, format!("golden case {path} cannot hold"))
+            .cause(cause)
+            .hint("correct the case, or move it out of the bundle: nothing could be verified with it"))
+    };
     let bytes = match std::fs::read(directory.join(path)) {
         Ok(bytes) => bytes,
         Err(error) => return refused(error.to_string()),
@@ -218,7 +221,10 @@ fn check_case(directory: &Path, path: &str, signature: &Signature) -> Result<(),
 
 fn refused(error: bundle::Error) -> Problem {
     let code = match &error {
-        bundle::Error::TooLarge | bundle::Error::TooManyFiles | bundle::Error::ManifestTooLarge => Code::TooLarge,
+        bundle::Error::TooLarge
+        | bundle::Error::TooManyFiles
+        | bundle::Error::ManifestTooLarge
+        | bundle::Error::ModelTooLarge { .. } => Code::TooLarge,
         _ => Code::InvalidBundle,
     };
     let problem = Problem::from_error(code, &error);

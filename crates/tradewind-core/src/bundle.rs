@@ -11,6 +11,8 @@ use crate::{Digest, ModelName, Timestamp, VersionNumber, duration::Span, inferen
 pub const MANIFEST_FILE: &str = "tradewind.toml";
 /// The largest bundle, in bytes.
 pub const BUNDLE_BYTES_LIMIT: u64 = 64 << 30;
+/// The largest ONNX file, in bytes: protobuf's limit. Larger models keep their weights in external data.
+pub const MODEL_BYTES_LIMIT: u64 = i32::MAX as u64;
 /// The most files that a bundle may have.
 pub const BUNDLE_FILES_LIMIT: usize = 10_000;
 /// The largest manifest, in bytes.

@@ -12,7 +12,7 @@ use ort::session::Session;
 use prost::Message;
 use tradewind_core::{
     Digest,
-    bundle::{BundleFile, Signature},
+    bundle::{BundleFile, MODEL_BYTES_LIMIT, Signature},
 };
 
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
     signature,
 };
 
-/// Protobuf carries at most 2 GiB; what is larger must keep its weights as external data.
-const MODEL_BYTES_LIMIT: u64 = i32::MAX as u64;
 /// ONNX Runtime takes this location as an address in its own memory; no file may pose as it.
 const MEMORY_MARKER: &str = "_ORT_MEM_ADDR_";
 
@@ -61,6 +59,29 @@ pub enum ModelError {
     Refused(String),
     #[error(transparent)]
     Runtime(#[from] LocateError),
+}
+
+impl ModelError {
+    /// What the author can do, where the error does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty { .. } | Self::NotOnnx { .. } | Self::Refused(_) => {
+                Some("the file may be damaged or cut off: export it again, and try it with onnx.checker in Python")
+            }
+            Self::TooLarge { .. } | Self::Unlisted { .. } => Some("list such files under `files` in tradewind.toml"),
+            Self::Path(_) | Self::Unlocated { .. } | Self::ExternalPath { .. } | Self::ExternalFile { .. } => {
+                Some("save the model again with its external data in one file beside it, listed in tradewind.toml")
+            }
+            Self::Foreign { .. } => {
+                Some("export it where it was trained: torch.onnx.export for PyTorch, skl2onnx for scikit-learn")
+            }
+            Self::NotATensor { .. } | Self::ElementType { .. } => {
+                Some("export the model so that every input and output is a tensor of numbers, truth values or text")
+            }
+            Self::Changed { .. } => Some("try again when nothing writes to it"),
+            Self::Read { .. } | Self::Runtime(_) => None,
+        }
+    }
 }
 
 fn remedy(kind: &str) -> &'static str {

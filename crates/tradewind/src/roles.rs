@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tradewind_core::{ModelName, RegionName, VersionNumber};
@@ -195,7 +196,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
         Ok(inspection) => crate::terminal::print_json(&inspection),
         Err(error) => {
             let message = chain(&error).collect::<Vec<_>>().join(": ");
-            crate::terminal::print_json(&serde_json::json!({ "error": message }))?;
+            crate::terminal::print_json(&serde_json::json!({ "error": message, "hint": error.hint() }))?;
             Err(Failure::failed(message))
         }
     }
@@ -211,12 +212,13 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start {role}")).cause(error.to_string()))?;
     runtime.block_on(async {
+        let mut signals = StopSignals::catch();
         let shutdown = CancellationToken::new();
         let running = run(shutdown.clone());
         tokio::pin!(running);
         let result = tokio::select! {
             result = &mut running => result,
-            () = stop_signal() => {
+            () = signals.any() => {
                 shutdown.cancel();
                 running.await
             }
@@ -229,14 +231,27 @@ where
     })
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-pub(crate) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which end nothing by themselves from the moment this is made.
+#[derive(Debug)]
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn catch() -> Self {
+        Self {
+            terminate: signal(SignalKind::terminate()).expect("SIGTERM can be handled"),
+            interrupt: signal(SignalKind::interrupt()).expect("SIGINT can be handled"),
+        }
+    }
+
+    /// Resolves at the first of them.
+    pub(crate) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
@@ -273,16 +288,15 @@ fn inherited_or_bound(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::failed("cannot take over the inherited socket").cause(error.to_string()))?;
     match inherited.into_iter().next() {
         Some(listener) => Ok(listener),
-        None => bind(address),
+        None => bind(address)
+            .map_err(|failure| failure.hint("something else listens there; stop it, or choose another with --listen")),
     }
 }
 
 /// Binds, or says which port is busy.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|error| {
-        Failure::failed(format!("cannot listen on {address}: {}", plain_io(&error)))
-            .hint("something else listens there; stop it, or choose other ports")
-    })
+    TcpListener::bind(address)
+        .map_err(|error| Failure::failed(format!("cannot listen on {address}: {}", plain_io(&error))))
 }
 
 fn plain_io(error: &std::io::Error) -> String {

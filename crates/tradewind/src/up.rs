@@ -88,6 +88,8 @@ fn check(args: &Args) -> Result<(), Failure> {
 
 async fn world(args: Args) -> Result<(), Failure> {
     let began = Instant::now();
+    // Caught from here on: what has been started by the time of a Ctrl-C is stopped.
+    let mut signals = roles::StopSignals::catch();
     let layout = Layout::prepare(&args.data_dir, &args.regions, args.port_base)?;
     tradewind_process::become_subreaper()
         .map_err(|error| Failure::failed("cannot become the parent of orphans").cause(error.to_string()))?;
@@ -106,7 +108,10 @@ async fn world(args: Args) -> Result<(), Failure> {
     let roster = Roster::open(&layout);
     let members = Member::all(&layout, &links, &roster, args.restart)?;
     let mut members: Vec<Member> = members;
-    let started = start(&mut members, &layout).await;
+    let started = tokio::select! {
+        started = start(&mut members, &layout) => started,
+        () = signals.any() => Err(Failure::failed("stopped before the world was ready")),
+    };
     if let Err(failure) = started {
         stop_everything(&members, &layout).await;
         stop.cancel();
@@ -127,7 +132,7 @@ async fn world(args: Args) -> Result<(), Failure> {
     for member in &members {
         supervisors.spawn(member.clone().supervise(stop.clone()));
     }
-    roles::stop_signal().await;
+    signals.any().await;
     stop.cancel();
     while supervisors.join_next().await.is_some() {}
     if args.output.format == Format::Table {

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use tradewind_core::bundle::{
-    BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT, CASE_BYTES_LIMIT, MANIFEST_BYTES_LIMIT, MANIFEST_FILE,
+    BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT, CASE_BYTES_LIMIT, MANIFEST_BYTES_LIMIT, MANIFEST_FILE, MODEL_BYTES_LIMIT,
 };
 
 use super::{Format, PathProblem};
@@ -42,6 +42,8 @@ pub enum Error {
     TooManyFiles,
     #[error("the bundle is larger than {} GiB", BUNDLE_BYTES_LIMIT >> 30)]
     TooLarge,
+    #[error("`{path}` has {bytes} bytes; an ONNX file has at most {MODEL_BYTES_LIMIT}")]
+    ModelTooLarge { path: String, bytes: u64 },
     #[error("`{path}` is not an ONNX model: it is {found}")]
     Format { path: String, found: Format },
     #[error("the golden case `{path}` is larger than {} MiB", CASE_BYTES_LIMIT >> 20)]
@@ -86,6 +88,11 @@ impl Error {
             Self::NotRegular { .. } => "move it out of the bundle".to_owned(),
             Self::Clash { .. } => "rename one of them".to_owned(),
             Self::TooManyFiles | Self::TooLarge => "split the model, or leave out what it does not need".to_owned(),
+            Self::ModelTooLarge { .. } => {
+                format!(
+                    "keep the weights in external data: a file beside the model, listed under `files` in {manifest}"
+                )
+            }
             Self::Format { found, .. } => return Some(format_hint(*found).to_owned()),
             Self::CaseTooLarge { .. } => "use a smaller batch: a golden case needs one row".to_owned(),
             Self::Case { .. } => "a golden case is an inference request with its expected outputs, as JSON".to_owned(),

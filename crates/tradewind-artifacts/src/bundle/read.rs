@@ -14,7 +14,7 @@ use tradewind_core::{
     Digest, ModelName,
     bundle::{
         BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT, BundleFile, BundleIndex, CASE_BYTES_LIMIT, MANIFEST_BYTES_LIMIT,
-        MANIFEST_FILE,
+        MANIFEST_FILE, MODEL_BYTES_LIMIT,
     },
 };
 
@@ -48,6 +48,7 @@ fn read_bare_model(path: &Path) -> Result<LocalBundle, Error> {
     let mut reader = Reading { path: &shown, left: BUNDLE_BYTES_LIMIT };
     let start = reader.start(&mut file)?;
     check_model_start(&shown, &start)?;
+    reader.check_model_size(&file)?;
     if path.extension() != Some(OsStr::new("onnx")) {
         return Err(Error::NotABundle { path: path.to_owned() });
     }
@@ -91,6 +92,7 @@ fn read_directory(path: &Path) -> Result<LocalBundle, Error> {
         let start = reader.start(&mut file)?;
         if name == manifest.model {
             check_model_start(name, &start)?;
+            reader.check_model_size(&file)?;
         }
         let hashed = reader.hash(start, &mut file)?;
         left -= hashed.size;
@@ -210,6 +212,15 @@ impl Reading<'_> {
         let mut start = Vec::with_capacity(START_BYTES);
         file.take(START_BYTES as u64).read_to_end(&mut start).map_err(|source| self.failed(source))?;
         Ok(start)
+    }
+
+    /// Before it is hashed, which takes a while for a large one.
+    fn check_model_size(&self, file: &File) -> Result<(), Error> {
+        let bytes = file.metadata().map_err(|source| self.failed(source))?.len();
+        match bytes > MODEL_BYTES_LIMIT {
+            true => Err(Error::ModelTooLarge { path: self.path.to_owned(), bytes }),
+            false => Ok(()),
+        }
     }
 
     fn hash(&mut self, start: Vec<u8>, file: &mut File) -> Result<BundleFile, Error> {

@@ -13,7 +13,9 @@ use tradewind_api::{
     status::{AddRegion, RegionList},
 };
 use tradewind_core::{
-    ModelName, RegionName, RevisionNumber, Timestamp, catalogue,
+    ModelName, RegionName, RevisionNumber, Timestamp,
+    bundle::ModelHead,
+    catalogue,
     event::{EventKind, EventRecord, Severity},
     region::{Location, Region},
     route::Route,
@@ -23,6 +25,7 @@ use tradewind_store::{Compare, Txn};
 use super::{
     Result, Shared,
     extract::{self, Path, Query},
+    models,
 };
 use crate::{
     app::App,
@@ -126,6 +129,9 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response> {
     check_exists(&app, &region).await?;
+    if app.repository.get::<ModelHead>(keys::model(&query.model)).await?.is_none() {
+        return Err(models::unknown_model(&app.repository, &query.model).await?);
+    }
     let Some(address) = app.members.agent_address(&region) else {
         let problem = Problem::new(Code::Unreachable, format!("{region} has no agent"));
         return Err(problem.hint(format!("start one: tradewind agent --region {region}")));

@@ -69,8 +69,9 @@ impl Member {
     ) -> Result<Self, Failure> {
         let mut socket = None;
         if roster.find(role, region.as_ref()).is_none() {
-            let bound = roles::bind(layout.address(role, region.as_ref()))
-                .map_err(|failure| failure.hint("choose other ports with --port-base"))?;
+            let bound = roles::bind(layout.address(role, region.as_ref())).map_err(|failure| {
+                failure.hint("something else listens there; stop it, or choose other ports with --port-base")
+            })?;
             // Control and agents bind their ports themselves; here they are only found to be free.
             socket = (role == Role::Gateway).then_some(bound);
         }

@@ -71,10 +71,13 @@ async fn get(url: &Url) -> Result<reqwest::Response, Failure> {
     let response = http.get(url.clone()).send().await.map_err(|error| unreachable(url, &error))?;
     let status = response.status();
     if status == reqwest::StatusCode::NOT_FOUND {
-        return Err(Failure::new(Code::NotFound, format!("there is nothing at {}", shown(url))));
+        return Err(
+            Failure::new(Code::NotFound, format!("there is nothing at {}", shown(url))).hint("check the address")
+        );
     }
     if !status.is_success() {
-        return Err(Failure::failed(format!("{} answered with status {status}", shown(url))));
+        return Err(Failure::failed(format!("{} answered with status {status}", shown(url)))
+            .hint("fetch the file yourself if that server wants more than its address, and give its path"));
     }
     if response.content_length().is_some_and(|length| length > BUNDLE_BYTES_LIMIT) {
         return Err(too_large(url));
@@ -88,11 +91,14 @@ fn shown(url: &Url) -> String {
 }
 
 fn unreachable(url: &Url, error: &reqwest::Error) -> Failure {
-    Failure::new(Code::Unreachable, format!("cannot fetch {}", shown(url))).cause(crate::failure::root_cause(error))
+    Failure::new(Code::Unreachable, format!("cannot fetch {}", shown(url)))
+        .cause(crate::failure::root_cause(error))
+        .hint("check the address, and that this machine reaches it")
 }
 
 fn too_large(url: &Url) -> Failure {
     Failure::new(Code::TooLarge, format!("{} is larger than {}", shown(url), units::bytes(BUNDLE_BYTES_LIMIT)))
+        .hint("no bundle may be that large: split the model, or leave out what it does not need")
 }
 
 fn disk(error: &std::io::Error) -> Failure {
