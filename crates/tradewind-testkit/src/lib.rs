@@ -6,11 +6,13 @@
 mod caller;
 mod fallen;
 mod load;
+mod ports;
 mod wait;
 mod world;
 
 pub use caller::{Caller, Reply};
 pub use fallen::{Fallen, Felled, terminate};
 pub use load::{Answer, Load, Report, Tally, Users};
+pub use ports::Ports;
 pub use wait::{eventually, eventually_ok};
-pub use world::{Listed, Options, Output, Ports, World, WorldFile};
+pub use world::{Listed, Options, Output, World, WorldFile, processes_below};

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsStr,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -16,13 +15,11 @@ use tradewind_api::Client;
 use tradewind_core::RegionName;
 use tradewind_process::{Identity, Signal};
 
-use crate::wait::eventually_ok;
+use crate::{ports::Ports, wait::eventually_ok};
 
 /// Ten times what a start takes.
 const START_LIMIT: Duration = Duration::from_secs(40);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// Worlds on ports that somebody else took first are tried elsewhere.
-const PORT_TRIES: u32 = 20;
 
 /// How a world is started.
 #[derive(Debug, Clone)]
@@ -93,27 +90,6 @@ impl Output {
     }
 }
 
-/// A port base whose ports were free a moment ago.
-#[derive(Debug, Clone, Copy)]
-pub struct Ports;
-
-impl Ports {
-    pub fn find(regions: u16) -> Result<u16> {
-        for attempt in 0..PORT_TRIES {
-            let seed = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(attempt.wrapping_mul(7919));
-            // Below the ephemeral ports, which outgoing connections take at any time.
-            let base = 10_000 + u16::try_from(seed % 200).expect("small") * 100;
-            let random = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port() % 50;
-            let base = base + random;
-            let wanted = std::iter::once(base).chain((0..regions).flat_map(|n| [base + 10 + n, base + 110 + n]));
-            if wanted.into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-                return Ok(base);
-            }
-        }
-        bail!("no free range of ports was found")
-    }
-}
-
 /// A running `tradewind up`. Dropping it kills everything that it started.
 #[derive(Debug)]
 pub struct World {
@@ -121,6 +97,8 @@ pub struct World {
     pub port_base: u16,
     pub data_dir: PathBuf,
     temporary: Option<TempDir>,
+    /// Kept while the world lives, unless its ports were chosen by the caller.
+    _ports: Option<Ports>,
     up: Option<Child>,
 }
 
@@ -134,8 +112,9 @@ impl World {
             (None, None) => bail!("a world needs a directory"),
         };
         let regions = u16::try_from(options.regions.len())?;
-        let port_base = options.port_base.map_or_else(|| Ports::find(regions), Ok)?;
-        let mut world = Self { options, port_base, data_dir, temporary, up: None };
+        let ports = options.port_base.is_none().then(|| Ports::claim(regions)).transpose()?;
+        let port_base = options.port_base.or(ports.as_ref().map(|ports| ports.base)).context("a world needs ports")?;
+        let mut world = Self { options, port_base, data_dir, temporary, _ports: ports, up: None };
         world.restart().await?;
         Ok(world)
     }
@@ -254,6 +233,11 @@ impl World {
         self.up.as_ref().and_then(Child::id)
     }
 
+    /// Processes that have a path below the world's directory on their command line, listed or not.
+    pub fn remains(&self) -> Vec<Identity> {
+        processes_below(&format!("{}/", self.data_dir.display()))
+    }
+
     /// All processes of the world, so that no reused pid is taken for one of them.
     pub fn identities(&self) -> Vec<Identity> {
         let processes = self.file().map(|file| file.processes).unwrap_or_default();
@@ -267,8 +251,7 @@ impl Drop for World {
         if let Some(up) = &mut self.up {
             let _ = up.start_kill();
         }
-        let below = format!("{}/", self.data_dir.display());
-        for identity in identities.into_iter().chain(processes_below(&below)) {
+        for identity in identities.into_iter().chain(self.remains()) {
             if identity.is_alive() {
                 let _ = signal(identity.pid, Signal::KILL);
             }
@@ -278,7 +261,7 @@ impl Drop for World {
 }
 
 /// Processes with an argument below a directory: also those that the world has not listed.
-pub(crate) fn processes_below(directory: &str) -> Vec<Identity> {
+pub fn processes_below(directory: &str) -> Vec<Identity> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| *pid != std::process::id())

@@ -13,3 +13,4 @@ mod help;
 mod look;
 mod models;
 mod usage;
+mod world;
