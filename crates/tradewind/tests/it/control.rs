@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::{get, post, put},
 };
 use futures_util::StreamExt;
@@ -112,8 +112,14 @@ fn router(shared: Shared) -> Router {
         .route("/v1/regions/{region}/logs", get(logs))
         .route("/v1/events", get(events))
         .layer(middleware::from_fn(authorize));
-    // The fake is its own gateway.
-    control.route("/v2/models/{model}/infer", post(infer)).with_state(shared)
+    // The fake is its own gateway, and a place on the web where models lie.
+    control
+        .route("/v2/models/{model}/infer", post(infer))
+        .route("/files/digits.onnx", get(async || fixtures::model_file()))
+        .route("/moved/digits.onnx", get(async || Redirect::temporary("/files/digits.onnx")))
+        .route("/elsewhere/digits.onnx", get(async || Redirect::temporary("file:///etc/passwd")))
+        .route("/gone/digits.onnx", get(async || StatusCode::NOT_FOUND))
+        .with_state(shared)
 }
 
 async fn authorize(headers: HeaderMap, request: Request, next: Next) -> Response {

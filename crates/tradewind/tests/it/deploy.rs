@@ -1,9 +1,6 @@
 //! `tradewind deploy`, from the request to the verdict.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    path::Path,
-};
+use std::io::{BufRead, BufReader, Read};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tradewind_api::{Code, Problem};
@@ -71,7 +68,7 @@ fn flags_become_the_request() {
 #[test]
 fn a_path_is_pushed_first() {
     let context = goes_well();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/v1").canonicalize().unwrap();
+    let path = fixtures::example("v1");
     let output = context.output(&format!("deploy --regions us-east1,europe-west1 {}", path.display()));
     assert!(output.status.success(), "{}", show(&output));
     assert!(context.control().seen(|seen| seen.blobs.len()) > 20);

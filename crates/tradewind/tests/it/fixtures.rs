@@ -1,6 +1,9 @@
 //! Canned but realistic answers, built from the API's types, so that they cannot drift away from them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tradewind_api::{
@@ -13,6 +16,16 @@ use tradewind_core::{Timestamp, bundle::ModelVersion, event::Event};
 /// Parses what a test writes as the type that goes over the wire.
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("the fixture has the type's shape")
+}
+
+/// A file of the repository's own example.
+pub(crate) fn example(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits").join(path);
+    path.canonicalize().expect("the example is part of the repository")
+}
+
+pub(crate) fn model_file() -> Vec<u8> {
+    std::fs::read(example("v1/model.onnx")).expect("the example can be read")
 }
 
 fn before_now(seconds: i64) -> String {

@@ -1,20 +1,17 @@
 //! The registry's verbs.
 
-use std::path::Path;
-
 use crate::{
     context::Context,
     control::{Control, Script},
+    fixtures,
 };
 
 fn context() -> Context {
     Context::with(Control::start(Script::default()))
 }
 
-/// The repository's own example.
 fn example(version: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits").join(version);
-    path.canonicalize().expect("the example is part of the repository").display().to_string()
+    fixtures::example(version).display().to_string()
 }
 
 #[test]
@@ -97,10 +94,23 @@ fn pushing_a_pickle_in_disguise() {
 }
 
 #[test]
-fn fetching_a_url() {
+fn a_model_is_fetched_by_url_also_through_a_redirect() {
     let context = context();
-    // The fake control plane knows no such file; what matters is that it was asked.
-    let url = format!("{}/digits.onnx", context.control().url());
-    snapshot!(context.run(&format!("models push {url}")));
+    for place in ["files", "moved"] {
+        let url = format!("{}/{place}/digits.onnx", context.control().url());
+        let published = context.json(&format!("models push {url} -o json"));
+        assert_eq!((&published["name"], &published["created"]), (&"digits".into(), &true.into()), "{place}");
+    }
+    let digest = blake3::hash(&fixtures::model_file());
+    assert!(context.control().seen(|seen| seen.blobs.iter().any(|blob| blob.as_bytes() == digest.as_bytes())));
+}
+
+#[test]
+fn urls_that_lead_nowhere() {
+    let context = context();
+    let url = context.control().url();
+    snapshot!(context.run(&format!("models push {url}/gone/digits.onnx")));
+    snapshot!(context.run(&format!("models push {url}/elsewhere/digits.onnx")));
     snapshot!(context.run("models push https://models.example/digits.tar.gz"));
+    assert!(context.control().seen(|seen| seen.blobs.is_empty()));
 }
