@@ -38,6 +38,8 @@ pub enum Error {
     Problem(#[from] Problem),
     #[error("{url} does not speak Tradewind's API: {detail}")]
     Protocol { url: String, detail: String },
+    #[error("{url} takes too long to answer")]
+    Silent { url: String },
     #[error("the connection to {url} broke off")]
     Broken { url: String, source: reqwest::Error },
 }
@@ -46,7 +48,7 @@ impl Error {
     /// Whether the same request may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Problem(problem) => problem.retryable,
             Self::Protocol { .. } => false,
         }
@@ -129,11 +131,15 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
-        self.json(self.request(Method::POST, path).json(body)).await
+        self.json(self.request(Method::POST, path).json(body).timeout(REQUEST_TIMEOUT)).await
     }
 
+    /// Opens a stream; the answer's head must come as soon as any line of it would have to.
     async fn stream<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<ndjson::Reader<T>, Error> {
-        Ok(ndjson::Reader::new(self.send(request).await?))
+        match tokio::time::timeout(ndjson::SILENCE_LIMIT, self.send(request)).await {
+            Ok(response) => Ok(ndjson::Reader::new(response?)),
+            Err(_) => Err(Error::Silent { url: self.base.clone() }),
+        }
     }
 
     // The registry.
@@ -180,7 +186,8 @@ impl Client {
     }
 
     pub async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Published, Error> {
-        self.post(&format!("/v1/models/{name}/versions"), &PublishRequest { index }).await
+        let request = self.request(Method::POST, &format!("/v1/models/{name}/versions"));
+        self.json(request.json(&PublishRequest { index })).await
     }
 
     // Deployments.
@@ -190,7 +197,8 @@ impl Client {
     }
 
     pub async fn undeploy(&self, model: &ModelName) -> Result<(), Error> {
-        self.send(self.request(Method::DELETE, &format!("/v1/deployments/{model}"))).await.map(drop)
+        let request = self.request(Method::DELETE, &format!("/v1/deployments/{model}"));
+        self.send(request.timeout(REQUEST_TIMEOUT)).await.map(drop)
     }
 
     pub async fn deployment_status(&self, model: &ModelName) -> Result<DeploymentStatus, Error> {

@@ -7,13 +7,13 @@ use tradewind_api::{
     deploy::{DeployAnswer, DeployPlan, DeployRequest, PlannedStep},
 };
 use tradewind_core::{
-    ModelName, RegionName, RolloutNumber, Timestamp, VersionNumber,
+    ModelName, RolloutNumber, Timestamp,
     assignment::Failure,
-    bundle::{ModelHead, ModelVersion},
-    deployment::{Deployment, DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Revision, Strategy},
+    deployment::{Deployment, DeploymentSpec, Revision},
     event::{EventKind, EventRecord, Severity},
-    region::Region,
-    rollout::{Action, FleetSteps, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult},
+    rollout::{
+        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
+    },
     route::Route,
 };
 use tradewind_store::{Compare, Op, Txn};
@@ -22,8 +22,11 @@ use crate::{
     hub::Hub,
     keys,
     repository::{self, Kept, Repository, put},
-    suggest,
 };
+
+mod spec;
+
+use spec::{find_version, specify};
 
 /// How often a write is tried again when somebody else wrote in between.
 const CONFLICT_RETRIES: usize = 5;
@@ -57,16 +60,25 @@ struct Existing {
     revision: Revision,
 }
 
+enum Loaded {
+    Whole(Option<Existing>),
+    /// Written between the reads.
+    Torn,
+}
+
 impl Existing {
-    async fn load(repository: &Repository, model: &ModelName) -> Result<Option<Self>, Problem> {
-        let Some(deployment) = repository.get::<Deployment>(keys::deployment(model)).await? else { return Ok(None) };
+    async fn load(repository: &Repository, model: &ModelName) -> Result<Loaded, Problem> {
+        let Some(deployment) = repository.get::<Deployment>(keys::deployment(model)).await? else {
+            return Ok(Loaded::Whole(None));
+        };
         let number = deployment.value.live.unwrap_or(deployment.value.latest_revision);
         let revision = repository.get::<Revision>(keys::revision(model, number)).await?;
         let rollout = repository.get::<Rollout>(keys::rollout(model, deployment.value.latest_rollout)).await?;
         match (rollout, revision) {
-            (Some(rollout), Some(revision)) => Ok(Some(Self { deployment, rollout, revision: revision.value })),
-            // Written between the reads above.
-            _ => Err(conflict(model)),
+            (Some(rollout), Some(revision)) => {
+                Ok(Loaded::Whole(Some(Self { deployment, rollout, revision: revision.value })))
+            }
+            _ => Ok(Loaded::Torn),
         }
     }
 }
@@ -85,7 +97,7 @@ pub async fn deploy(
     now: Timestamp,
 ) -> Result<DeployAnswer, Problem> {
     for _ in 0..CONFLICT_RETRIES {
-        let existing = Existing::load(repository, model).await?;
+        let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
         let admitted = admit(repository, model, existing.as_ref(), &request, now).await?;
         if request.dry_run || admitted.txn.is_none() {
             return Ok(admitted.answer);
@@ -130,20 +142,40 @@ async fn admit(
         if newest.is_some_and(|newest| newest.spec.runs_the_same(&spec)) {
             plan.unchanged = true;
             plan.revision = same.rollout.value.revision;
+            plan.slot = same.rollout.value.slot;
             return Ok(answered(plan, Some(same.rollout.value.number), None));
         }
     }
-    let live = existing.and_then(|existing| existing.deployment.value.live);
-    if live.is_some() && under_way.is_none() && before.is_some_and(|revision| revision.spec.runs_the_same(&spec)) {
-        plan.unchanged = true;
-        plan.revision = live.unwrap_or(plan.revision);
-        return Ok(answered(plan, None, None));
+    if let Some(live) = deployment.live.filter(|_| under_way.is_none()) {
+        let same = before.is_some_and(|revision| revision.spec.runs_the_same(&spec));
+        if same && !has_failed_region(repository, &deployment, &spec).await? {
+            plan.unchanged = true;
+            plan.revision = live;
+            plan.slot = deployment.live_slot().unwrap_or(plan.slot);
+            return Ok(answered(plan, None, None));
+        }
     }
     if let Some(existing) = under_way {
         check_supersedable(model, &existing.rollout.value, request.replace)?;
     }
     let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
+}
+
+/// Whether a region of what serves was given up, so that only another rollout brings it up.
+async fn has_failed_region(
+    repository: &Repository,
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+) -> Result<bool, Problem> {
+    let Some(rollout) = deployment.live_rollout else { return Ok(false) };
+    for region in &spec.regions {
+        let record = repository.get::<RegionRecord>(keys::record(&spec.model, rollout, region)).await?;
+        if record.is_some_and(|kept| kept.value.phase == RegionPhase::Failed) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn answered(plan: DeployPlan, rollout: Option<RolloutNumber>, txn: Option<Txn>) -> Admitted {
@@ -167,132 +199,6 @@ fn check_supersedable(model: &ModelName, rollout: &Rollout, replace: bool) -> Re
         }
         _ => Ok(()),
     }
-}
-
-async fn find_version(
-    repository: &Repository,
-    model: &ModelName,
-    wanted: Option<VersionNumber>,
-) -> Result<ModelVersion, Problem> {
-    let Some(head) = repository.get::<ModelHead>(keys::model(model)).await? else {
-        let known = repository.list::<ModelHead>(keys::MODELS).await?;
-        let names: Vec<&str> = known.items.iter().map(|kept| kept.value.name.as_str()).collect();
-        return Err(suggest::unknown("model", model.as_str(), &names)
-            .cause("a path contains `/` or ends in `.onnx`; anything else is the name of a pushed model"));
-    };
-    let number = wanted.unwrap_or(head.value.latest);
-    if let Some(version) = repository.get::<ModelVersion>(keys::version(model, number)).await? {
-        return Ok(version.value);
-    }
-    let versions = repository.list::<ModelVersion>(keys::versions(model)).await?;
-    match (wanted, versions.items.last()) {
-        (None, Some(newest)) => Ok(newest.value.clone()),
-        _ => {
-            let known: Vec<String> = versions.items.iter().map(|kept| kept.value.version.to_string()).collect();
-            Err(Problem::new(Code::NotFound, format!("{model} has no version {number}"))
-                .hint(format!("its versions: {}", known.join(", "))))
-        }
-    }
-}
-
-/// The spec that the request asks for: what it leaves out stays as the last revision has it. The strategy is of this
-/// rollout alone, so what the request leaves out of it takes its default.
-async fn specify(
-    repository: &Repository,
-    version: &ModelVersion,
-    existing: Option<&Existing>,
-    request: &DeployRequest,
-) -> Result<DeploymentSpec, Problem> {
-    let before = existing.map(|existing| &existing.revision.spec);
-    let regions = match (&request.regions, before) {
-        (Some(regions), _) => regions.clone(),
-        (None, Some(before)) => before.regions.clone(),
-        (None, None) => {
-            return Err(Problem::new(Code::Invalid, format!("{} is new here: which regions?", version.name))
-                .hint(format!("tradewind deploy --regions REGION,REGION {}", version.name)));
-        }
-    };
-    check_regions(repository, &regions).await?;
-    let live = existing.filter(|existing| existing.deployment.value.live.is_some());
-    if let Some(live) = live.filter(|_| !request.prune) {
-        let left: Vec<&str> =
-            live.revision.spec.regions.iter().filter(|region| !regions.contains(region)).map(AsRef::as_ref).collect();
-        if !left.is_empty() {
-            return Err(Problem::new(
-                Code::Refused,
-                format!("{} serves in {}, which --regions leaves out", version.name, left.join(", ")),
-            )
-            .hint("--regions is the whole set: name those regions too, or leave them with --prune"));
-        }
-    }
-    let default = Strategy::default();
-    let strategy = Strategy {
-        max_parallel: request.max_parallel.unwrap_or(default.max_parallel),
-        retries: request.retries.unwrap_or(default.retries),
-        progress_deadline: request.progress_deadline.unwrap_or(default.progress_deadline),
-        on_failure: request.on_failure.unwrap_or(default.on_failure),
-        min_regions: request.min_regions,
-        soak: request.soak.unwrap_or(default.soak),
-        standby: request.standby.unwrap_or(default.standby),
-    };
-    let mut inherited = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
-    inherited.retain(|region, _| regions.contains(region));
-    let spec = DeploymentSpec {
-        model: version.name.clone(),
-        version: version.version,
-        digest: version.digest,
-        regions,
-        scale: request.scale.or(before.map(|spec| spec.scale)).unwrap_or_default(),
-        strategy,
-        health: request.health.or(before.map(|spec| spec.health)).unwrap_or_default(),
-        region_health: request.region_health.clone().unwrap_or(inherited),
-    };
-    check_limits(&spec)?;
-    Ok(spec)
-}
-
-async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Result<(), Problem> {
-    if regions.is_empty() {
-        return Err(Problem::new(Code::Invalid, "no region is named").hint("--regions us-east1,europe-west1"));
-    }
-    if regions.len() > REGIONS_LIMIT {
-        return Err(Problem::new(Code::Invalid, format!("a deployment has at most {REGIONS_LIMIT} regions")));
-    }
-    if let Some(twice) = regions.iter().enumerate().find(|(at, region)| regions[..*at].contains(region)) {
-        return Err(Problem::new(Code::Invalid, format!("{} is named twice", twice.1)));
-    }
-    let known = repository.list::<Region>(keys::REGIONS).await?;
-    let names: Vec<&str> = known.items.iter().map(|kept| kept.value.name.as_str()).collect();
-    match regions.iter().find(|region| !names.contains(&region.as_str())) {
-        Some(unknown) => Err(suggest::unknown("region", unknown.as_str(), &names)),
-        None => Ok(()),
-    }
-}
-
-fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
-    let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
-    let regions = spec.regions.len();
-    if spec.scale.replicas == 0 || spec.scale.replicas > REPLICAS_LIMIT {
-        return invalid(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", spec.scale.replicas));
-    }
-    if spec.scale.threads == 0 || spec.scale.threads > 256 {
-        return invalid(format!("threads are between 1 and 256, not {}", spec.scale.threads));
-    }
-    if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
-        return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
-    }
-    if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
-        return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
-    }
-    for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
-        if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {
-            return invalid("the health interval is at least 50ms and its timeout at least 10ms".to_owned());
-        }
-        if health.unhealthy_after == 0 || health.healthy_after == 0 {
-            return invalid("unhealthy_after and healthy_after are at least 1".to_owned());
-        }
-    }
-    Ok(())
 }
 
 fn plan_document(spec: &DeploymentSpec, deployment: &Deployment, existing: Option<&Existing>) -> DeployPlan {
@@ -359,6 +265,7 @@ fn begin(
         },
         created_at: now,
         finished_at: None,
+        committed_at: None,
         soak_until: None,
         soak: Soak::Pending,
     };
@@ -405,9 +312,11 @@ pub async fn undeploy(
     now: Timestamp,
 ) -> Result<(), Problem> {
     for _ in 0..CONFLICT_RETRIES {
-        let existing = Existing::load(repository, model).await?.ok_or_else(|| not_deployed(model))?;
+        let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
+        let existing = existing.ok_or_else(|| not_deployed(model))?;
         let mut deployment = existing.deployment.value.clone();
-        (deployment.removing, deployment.live, deployment.slots) = (true, None, Default::default());
+        (deployment.removing, deployment.live, deployment.live_rollout) = (true, None, None);
+        deployment.slots = Default::default();
         let txn = Txn::new()
             .when(existing.deployment.unchanged())
             .then(put(&existing.deployment.key, &deployment))
@@ -430,7 +339,8 @@ pub async fn undeploy(
 /// Ends the rollout that is under way; what served before goes on. After the switch it is too late.
 pub async fn abort(repository: &Repository, hub: &Arc<Hub>, model: &ModelName, now: Timestamp) -> Result<(), Problem> {
     for _ in 0..CONFLICT_RETRIES {
-        let existing = Existing::load(repository, model).await?.ok_or_else(|| not_deployed(model))?;
+        let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
+        let existing = existing.ok_or_else(|| not_deployed(model))?;
         let mut rollout = existing.rollout.value.clone();
         if !matches!(rollout.state, RolloutState::Regions | RolloutState::Preparing) {
             return Err(Problem::new(Code::Refused, format!("no rollout of {model} is before its switch"))

@@ -44,6 +44,8 @@ pub struct GatewaySeen {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub since: Timestamp,
+    /// When it was last looked at.
+    looked_at: Timestamp,
     pub agents: BTreeMap<RegionName, AgentSeen>,
     /// By address.
     pub gateways: BTreeMap<String, GatewaySeen>,
@@ -61,7 +63,7 @@ impl Seen {
 
     /// Whether COMMIT waits for it: it reported within the lease, or nobody has listened for as long as that.
     pub fn leased(&self, gateway: &GatewaySeen, now: Timestamp) -> bool {
-        elapsed(gateway.at.unwrap_or(self.since), now) <= LEASE
+        elapsed(gateway.at.unwrap_or(self.since).max(self.since), now) <= LEASE
     }
 
     /// The gateways with respect to one epoch of a model.
@@ -87,6 +89,11 @@ pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }
 
+/// A process that looks at what it has seen less often than this was stopped meanwhile: the silence is its own.
+pub const STALL_LIMIT: Duration = Duration::from_secs(2);
+/// How often it looks.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 pub struct Hub {
     seen: Mutex<Seen>,
@@ -95,7 +102,7 @@ pub struct Hub {
 
 impl Hub {
     pub fn new(now: Timestamp) -> Self {
-        let seen = Seen { since: now, agents: BTreeMap::new(), gateways: BTreeMap::new() };
+        let seen = Seen { since: now, looked_at: now, agents: BTreeMap::new(), gateways: BTreeMap::new() };
         Self { seen: Mutex::new(seen), changes: watch::Sender::new(0) }
     }
 
@@ -103,6 +110,17 @@ impl Hub {
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         // A reader that panicked has left the data whole.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what has been seen. When nobody has looked for too long (this process was suspended, or starved), nobody
+    /// has listened either: then listening begins anew, and no region is taken for silent, no gateway for gone.
+    pub fn look(&self, now: Timestamp) -> MutexGuard<'_, Seen> {
+        let mut seen = self.seen();
+        if elapsed(seen.looked_at, now) > STALL_LIMIT {
+            seen.since = now;
+        }
+        seen.looked_at = now;
+        seen
     }
 
     /// Told of every report that says something new, not of mere heartbeats.

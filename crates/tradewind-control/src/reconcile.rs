@@ -4,12 +4,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tradewind_core::ModelName;
+use tradewind_core::{ModelName, Timestamp};
 use tradewind_store::{Event, Update, list_then_watch};
 
-use crate::{hub::Hub, keys, repository::Repository};
+use crate::{
+    hub::{Hub, LOOK_INTERVAL},
+    keys,
+    repository::Repository,
+};
 
 mod leader;
 mod sweep;
@@ -48,9 +52,15 @@ impl Reconcilers {
         let mut workers = JoinSet::new();
         let mut wakers: BTreeMap<ModelName, Arc<Notify>> = BTreeMap::new();
         let mut deployments = list_then_watch(self.repository.store().clone(), keys::DEPLOYMENTS);
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let models = tokio::select! {
                 () = over.cancelled() => break,
+                _ = looks.tick() => {
+                    drop(self.hub.look(Timestamp::now()));
+                    continue;
+                }
                 Some(ended) = workers.join_next() => match ended {
                     Ok(model) => {
                         // Woken after it had seen its deployment gone: the model may have been deployed again.

@@ -134,6 +134,8 @@ pub struct Deployment {
     pub live: Option<RevisionNumber>,
     pub latest_revision: RevisionNumber,
     pub latest_rollout: RolloutNumber,
+    /// The rollout that brought the live revision; it goes on bringing up its deferred regions while a later one fails.
+    pub live_rollout: Option<RolloutNumber>,
     /// The last epoch that was given out, also to a switch that never committed.
     pub latest_epoch: Epoch,
     pub slots: SlotRevisions,
@@ -259,6 +261,7 @@ impl Deployment {
             live: None,
             latest_revision: RevisionNumber(0),
             latest_rollout: RolloutNumber(0),
+            live_rollout: None,
             latest_epoch: Epoch(0),
             slots: SlotRevisions::default(),
             removing: false,

@@ -34,6 +34,9 @@ pub struct Rollout {
     pub created_at: Timestamp,
     #[schema(value_type = Option<String>)]
     pub finished_at: Option<Timestamp>,
+    /// When the route was committed.
+    #[schema(value_type = Option<String>)]
+    pub committed_at: Option<Timestamp>,
     /// When the soak ends; set when monitoring is armed.
     #[schema(value_type = Option<String>)]
     pub soak_until: Option<Timestamp>,

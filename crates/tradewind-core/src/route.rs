@@ -1,5 +1,7 @@
 //! Routes: which slot of which regions users get. One epoch numbers each change, fleet-wide.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,5 +24,15 @@ pub struct RouteState {
     pub version: VersionNumber,
     /// The regions where that revision is verified; only these get traffic.
     pub regions: Vec<RegionName>,
+    /// How gateways probe the regions of this route.
     pub health: HealthPolicy,
+    /// Regions that are probed in a way of their own.
+    #[serde(default)]
+    pub region_health: BTreeMap<RegionName, HealthPolicy>,
+}
+
+impl RouteState {
+    pub fn health_of(&self, region: &RegionName) -> HealthPolicy {
+        self.region_health.get(region).copied().unwrap_or(self.health)
+    }
 }

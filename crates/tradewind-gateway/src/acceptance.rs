@@ -74,6 +74,7 @@ mod tests {
                     version: VersionNumber(1),
                     regions: vec![],
                     health: HealthPolicy::default(),
+                    region_health: Default::default(),
                 }),
                 prepared: None,
             }],

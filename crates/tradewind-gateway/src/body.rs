@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 /// Bodies up to this size are held, so that they can be sent again.
 pub(crate) const REPLAY_LIMIT: usize = 64 << 10;
@@ -55,8 +55,10 @@ impl Inbound {
         }
         let mut held = BytesMut::new();
         if hint.lower() <= REPLAY_LIMIT as u64 {
+            // One deadline for all of it: a body that trickles in holds a place of those under way.
+            let deadline = Instant::now() + REQUEST_IDLE;
             while held.len() <= REPLAY_LIMIT {
-                let Some(frame) = timeout(REQUEST_IDLE, incoming.frame()).await.map_err(|_| Fault::TooSlow)? else {
+                let Some(frame) = timeout_at(deadline, incoming.frame()).await.map_err(|_| Fault::TooSlow)? else {
                     return Ok(Self::Replayable(held.freeze()));
                 };
                 // Trailers of a request mean nothing to an inference server.

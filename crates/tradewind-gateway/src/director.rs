@@ -258,8 +258,8 @@ impl Director {
             }
         }
         self.peers.retain(|key, _| wanted.contains(key));
-        let with = (snapshot.health, snapshot.mesh_token.clone());
         for key in wanted {
+            let with = (probe_policy(&snapshot, &key.0), snapshot.mesh_token.clone());
             let known = self.peers.get(&key);
             if known.is_some_and(|known| known.with == with) {
                 continue;
@@ -271,7 +271,7 @@ impl Director {
             let stop = self.shutdown.child_token();
             let subject = Subject::Peer { peer: Arc::clone(&peer), mesh_token: with.1.clone() };
             self.tasks.spawn(self.prober(with.0).watch(subject, stop.clone()));
-            self.peers.insert(key, Watched { value: peer, with: with.clone(), _watch: stop.drop_guard() });
+            self.peers.insert(key, Watched { value: peer, with, _watch: stop.drop_guard() });
         }
     }
 
@@ -335,4 +335,11 @@ impl Director {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// How a region is probed: as the most watchful of the models that are routed there asks for.
+fn probe_policy(snapshot: &GatewaySnapshot, region: &RegionName) -> HealthPolicy {
+    let committed = snapshot.routes.iter().filter_map(|route| route.committed.as_ref());
+    let policies = committed.filter(|state| state.regions.contains(region)).map(|state| state.health_of(region));
+    policies.min_by_key(|policy| (policy.interval, policy.unhealthy_after)).unwrap_or(snapshot.health)
 }

@@ -80,14 +80,20 @@ impl<'a> Walk<'a> {
     }
 
     /// Nobody is known to have a ready replica. What peers told may be a probe interval old, so those that answer are
-    /// asked all the same: they decline at once if they cannot.
+    /// asked all the same: they decline at once if they cannot. After them the nearest of those that do not answer is
+    /// tried, since a link that is back is known to probes only later; one for each request, as it may take as long as
+    /// connecting may.
     fn hopeful(&self, tried: &[Arc<Target>]) -> Option<Choice> {
         let open = |name: &&RegionName| {
             self.serving.routed(name) && self.world.regions.get(*name).is_some_and(|region| !region.drained)
         };
-        let peers = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
-        let mut peers = peers.flat_map(|region| &region.gateways);
-        peers.find(|peer| peer.target.healthy() && !was_tried(tried, &peer.target)).cloned().map(Choice::Peer)
+        let regions = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
+        let peers = regions.flat_map(|region| &region.gateways);
+        let untried = peers.clone().filter(|peer| !was_tried(tried, &peer.target));
+        let knocked = peers.clone().any(|peer| !peer.target.healthy() && was_tried(tried, &peer.target));
+        let answering = untried.clone().find(|peer| peer.target.healthy());
+        let silent = || untried.clone().next().filter(|_| !knocked);
+        answering.or_else(silent).cloned().map(Choice::Peer)
     }
 
     fn choose(&self, name: &RegionName, tried: &[Arc<Target>]) -> Option<Choice> {

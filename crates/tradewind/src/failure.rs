@@ -201,6 +201,8 @@ impl From<client::Error> for Failure {
             client::Error::Unreachable { ref source, .. } => Self::new(Code::Unreachable, error.to_string())
                 .cause(root_cause(source))
                 .hint("is it running? start one with `tradewind up`"),
+            client::Error::Silent { .. } => Self::new(Code::Unreachable, error.to_string())
+                .hint("it may be stopped or overloaded; see its log, and try again"),
             client::Error::Broken { ref source, .. } => {
                 Self::new(Code::Unreachable, error.to_string()).cause(root_cause(source))
             }

@@ -125,7 +125,7 @@ impl Worker {
             return Plan::default();
         }
         let now = Timestamp::now();
-        let seen = self.hub.seen();
+        let seen = self.hub.look(now);
         let eye = RolloutEye { seen: &seen, model: &self.model, slot: working.slot(), epoch: working.epoch(), now };
         plan::plan(&working.rollout.value, &working.records, &eye, now)
     }
@@ -168,7 +168,7 @@ impl Worker {
     }
 
     async fn write_fleet(&mut self, change: Change) -> Result<bool> {
-        if matches!(change, Change::Arm) && !self.arm_regions().await? {
+        if matches!(change, Change::Arm { .. }) && !self.arm_regions().await? {
             return Ok(false);
         }
         let now = Timestamp::now();
@@ -265,6 +265,7 @@ fn prepare(working: &Working, now: Timestamp) -> Txn {
 fn commit_route(working: &Working, now: Timestamp) -> Txn {
     let mut deployment = working.deployment.value.clone();
     deployment.live = Some(working.revision.number);
+    deployment.live_rollout = Some(working.rollout.value.number);
     let mut rollout = working.rollout.value.clone();
     Change::Commit.apply_fleet(&mut rollout, working.epoch(), now);
     let prepared = working.route.as_ref().and_then(|kept| kept.value.prepared.clone());

@@ -7,7 +7,7 @@ use tradewind_core::{
     assignment::{Assignment, SlotAssignment},
     deployment::{Deployment, Revision},
     event::{EventKind, EventRecord, Severity},
-    rollout::{RegionPhase, RegionRecord, Rollout, plan::Change},
+    rollout::{RegionPhase, RegionRecord, Rollout, RolloutState, plan::Change},
     route::{Route, RouteState},
 };
 use tradewind_store::{Compare, Op, Txn};
@@ -41,8 +41,16 @@ impl Working {
     /// Reads everything; `None` if the deployment is gone or is being written at this moment.
     pub(super) async fn load(repository: &Repository, deployment: Kept<Deployment>) -> Result<Option<Self>> {
         let model = deployment.value.model.clone();
-        let number = deployment.value.latest_rollout;
-        let Some(rollout) = repository.get::<Rollout>(keys::rollout(&model, number)).await? else { return Ok(None) };
+        let latest = deployment.value.latest_rollout;
+        let Some(mut rollout) = repository.get::<Rollout>(keys::rollout(&model, latest)).await? else {
+            return Ok(None);
+        };
+        if let Some(live) = deployment.value.live_rollout.filter(|_| rollout.value.state == RolloutState::Failed) {
+            // What serves is still the work of an earlier rollout.
+            let Some(earlier) = repository.get::<Rollout>(keys::rollout(&model, live)).await? else { return Ok(None) };
+            rollout = earlier;
+        }
+        let number = rollout.value.number;
         let key = keys::revision(&model, rollout.value.revision);
         let Some(revision) = repository.get::<Revision>(key).await? else { return Ok(None) };
         let mut records = rollout.value.new_records();
@@ -212,6 +220,7 @@ impl Working {
             version: self.revision.spec.version,
             regions: self.rollout.value.regions.iter().filter(verified).cloned().collect(),
             health: self.revision.spec.health,
+            region_health: self.revision.spec.region_health.clone(),
         }
     }
 

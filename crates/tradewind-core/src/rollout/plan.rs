@@ -24,6 +24,9 @@ pub const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_
 /// While a region is worked on, its agent is looked for this often.
 const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Gateways that have not acknowledged a committed route after this time are not waited for: as long as their lease.
+pub const COMMIT_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What is observed at the time of planning.
 pub trait Observed {
     fn region(&self, region: &RegionName) -> RegionObservation<'_>;
@@ -99,11 +102,15 @@ pub enum Change {
     /// The new route is offered to the gateways.
     Prepare,
     Commit,
+    /// Gateways have acknowledged, or were waited for long enough: alerts are armed.
+    Arm {
+        acknowledged: u32,
+        gateways: u32,
+    },
     /// A region that caught up takes traffic, at an epoch of its own.
     Extend {
         region: RegionName,
     },
-    Arm,
     Armed,
     SoakEnded {
         soak: Soak,
@@ -144,8 +151,9 @@ pub fn plan(
             planner.soak();
             planner.catch_up();
         }
-        RolloutState::Succeeded => planner.catch_up(),
-        RolloutState::Failed | RolloutState::Superseded => {}
+        // A superseded rollout is planned when the one that superseded it has failed: its revision still serves.
+        RolloutState::Succeeded | RolloutState::Superseded => planner.catch_up(),
+        RolloutState::Failed => {}
     }
     planner.plan
 }
@@ -269,10 +277,11 @@ impl<'a> Planner<'a> {
             self.plan.changes.push(Change::Defer { region, detail: message });
             return;
         }
-        let hint = format!(
-            "start the agent of {region}, or go on without it: --min-regions {}",
-            self.rollout.regions.len().saturating_sub(1).max(1)
-        );
+        let start = format!("start the agent of {region}");
+        let hint = match self.rollout.regions.len() {
+            0 | 1 => start,
+            total => format!("{start}, or go on without it: --min-regions {}", total - 1),
+        };
         let failure = Failure { message, causes: Vec::new(), hint: Some(hint), retryable: true };
         self.plan.changes.push(Change::AttemptFailed { region, action, failure, verification: None });
     }
@@ -358,16 +367,18 @@ impl<'a> Planner<'a> {
     }
 
     fn commit(&mut self) {
-        let gateways = self.observed.gateways();
-        if gateways.committed == gateways.gateways {
-            self.plan.changes.push(Change::Arm);
+        let GatewayObservation { gateways, committed, .. } = self.observed.gateways();
+        let since = self.rollout.committed_at.unwrap_or(self.rollout.created_at);
+        let waited = since.checked_add(COMMIT_WAIT).is_ok_and(|limit| limit <= self.now);
+        if committed == gateways || waited {
+            self.plan.changes.push(Change::Arm { acknowledged: committed, gateways });
         } else {
             self.look_again_soon();
         }
     }
 
     fn arm(&mut self) {
-        let armed = self.in_order().filter(|record| record.routed_at.is_some()).all(|record| {
+        let armed = self.routed().all(|record| {
             let observation = self.observed.region(&record.region);
             let armed = observation.slot.is_some_and(|slot| slot.revision == self.rollout.revision && slot.armed);
             armed || matches!(observation.reach, Reach::Unreachable { .. })
@@ -384,6 +395,11 @@ impl<'a> Planner<'a> {
         if self.rollout.soak == Soak::Running {
             if until > self.now {
                 return self.plan.wake(until);
+            }
+            // A control plane that has just started has no evidence yet, which is not bad evidence.
+            let unknown = |record: &RegionRecord| self.observed.region(&record.region).reach == Reach::Unknown;
+            if self.routed().any(unknown) {
+                return self.look_again_soon();
             }
             let soak = if self.all_routed_are_well() { Soak::Passed } else { Soak::Inconclusive };
             self.plan.changes.push(Change::SoakEnded { soak });
@@ -402,8 +418,12 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn routed(&self) -> impl Iterator<Item = &'a RegionRecord> + use<'a> {
+        self.in_order().filter(|record| record.routed_at.is_some())
+    }
+
     fn all_routed_are_well(&self) -> bool {
-        self.in_order().filter(|record| record.routed_at.is_some()).all(|record| {
+        self.routed().all(|record| {
             let observation = self.observed.region(&record.region);
             observation.reach == Reach::Reachable
                 && observation.slot.is_some_and(|slot| slot.replicas.ready >= slot.replicas.desired.max(1))

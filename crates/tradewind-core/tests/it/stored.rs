@@ -105,6 +105,7 @@ fn deployments() {
         live: Some(RevisionNumber(1)),
         latest_revision: RevisionNumber(2),
         latest_rollout: RolloutNumber(2),
+        live_rollout: Some(RolloutNumber(1)),
         latest_epoch: Epoch(3),
         slots: SlotRevisions { blue: Some(RevisionNumber(1)), green: Some(RevisionNumber(2)) },
         removing: false,
@@ -137,6 +138,7 @@ fn rollouts() {
         steps: FleetSteps { select: Some(step()), ..FleetSteps::default() },
         created_at: at(0),
         finished_at: Some(at(9)),
+        committed_at: None,
         soak_until: None,
         soak: Soak::Pending,
     });
@@ -183,6 +185,7 @@ fn desired_state() {
         version: VersionNumber(3),
         regions: vec![region()],
         health: HealthPolicy::default(),
+        region_health: BTreeMap::new(),
     };
     check(&Route { model: model(), committed: Some(state), prepared: None });
 }

@@ -468,6 +468,7 @@ pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteSt
         version: VersionNumber(epoch),
         regions,
         health: policy(),
+        region_health: Default::default(),
     }
 }
 

@@ -23,7 +23,7 @@ impl Change {
             | Self::Extend { region } => Some(region),
             Self::Prepare
             | Self::Commit
-            | Self::Arm
+            | Self::Arm { .. }
             | Self::Armed
             | Self::SoakEnded { .. }
             | Self::Retire
@@ -38,11 +38,7 @@ impl Change {
     pub fn apply_region(&self, rollout: &Rollout, record: &mut RegionRecord, epoch: Epoch, now: Timestamp) {
         record.deadline = now.checked_add(rollout.strategy.progress_deadline.duration()).ok();
         match self {
-            Self::Begin { .. } => begin(record, record.attempt + 1, now),
-            Self::Resume { .. } => {
-                let attempt = record.attempt + 1;
-                begin(record, attempt, now);
-            }
+            Self::Begin { .. } | Self::Resume { .. } => begin(record, record.attempt + 1, now),
             Self::Deployed { .. } => {
                 record.phase = RegionPhase::ConfiguringMonitoring;
                 finish(&mut record.deploy, StepResult::Success, String::new(), now);
@@ -87,10 +83,16 @@ impl Change {
                 rollout.state = RolloutState::Preparing;
                 rollout.steps.route = Some(Step { detail: format!("epoch {epoch}"), ..Step::begun(1, now) });
             }
-            Self::Commit => rollout.state = RolloutState::Committing,
-            Self::Arm => {
+            Self::Commit => {
+                rollout.state = RolloutState::Committing;
+                rollout.committed_at = Some(now);
+            }
+            Self::Arm { acknowledged, gateways } => {
                 rollout.state = RolloutState::Arming;
                 finish_keeping_detail(&mut rollout.steps.route, now);
+                if let Some(route) = &mut rollout.steps.route {
+                    route.detail = format!("{} acknowledged by {acknowledged} of {gateways} gateways", route.detail);
+                }
                 rollout.steps.arm = Some(Step::begun(1, now));
             }
             Self::Armed => {

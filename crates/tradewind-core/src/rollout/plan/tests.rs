@@ -61,6 +61,7 @@ impl World {
             steps: FleetSteps::default(),
             created_at: at(0),
             finished_at: None,
+            committed_at: None,
             soak_until: None,
             soak: Soak::Pending,
         };
@@ -157,7 +158,7 @@ impl World {
                 self.routed = verified.map(|record| record.region.clone()).collect();
             }
             // The executor marks routed regions in the same breath.
-            Change::Arm => {
+            Change::Arm { .. } => {
                 for record in self.records.values_mut().filter(|record| record.phase == RegionPhase::Verified) {
                     record.routed_at = Some(epoch);
                 }
@@ -344,4 +345,31 @@ proptest! {
             world.now = wake_at.map_or(world.now + 1, |at| at.as_second().max(world.now));
         }
     }
+}
+
+#[test]
+fn a_deferred_region_catches_up_although_a_later_rollout_failed() {
+    let strategy = Policy { min_regions: Some(1), ..Policy::default() };
+    let mut world = World::new(&[Good, SilentUntil(50)], strategy);
+    world.run(10);
+    assert_eq!(world.rollout.state, RolloutState::Soaking);
+    world.rollout.supersede(at(world.now));
+    world.run(100);
+    assert_eq!(world.routed, [name(0), name(1)], "{}", world.log);
+    assert_eq!(world.rollout.state, RolloutState::Superseded);
+}
+
+#[test]
+fn a_gateway_that_never_acknowledges_is_waited_for_and_then_left() {
+    let mut world = World::new(&[Good], Policy::default());
+    while world.rollout.state != RolloutState::Committing {
+        world.agents_act();
+        world.step();
+    }
+    world.gateways.committed = 2;
+    world.run(9);
+    assert_eq!(world.rollout.state, RolloutState::Committing, "{}", world.log);
+    world.run(20);
+    assert_eq!(world.rollout.state, RolloutState::Soaking, "{}", world.log);
+    assert_eq!(world.rollout.steps.route.unwrap().detail, "epoch 1 acknowledged by 2 of 3 gateways");
 }

@@ -1,0 +1,138 @@
+//! The spec that a request asks for: its version found, its regions and limits checked.
+
+use tradewind_api::{Code, Problem, deploy::DeployRequest};
+use tradewind_core::{
+    ModelName, RegionName, VersionNumber,
+    bundle::{ModelHead, ModelVersion},
+    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
+    region::Region,
+};
+
+use super::Existing;
+use crate::{keys, repository::Repository, suggest};
+
+pub(super) async fn find_version(
+    repository: &Repository,
+    model: &ModelName,
+    wanted: Option<VersionNumber>,
+) -> Result<ModelVersion, Problem> {
+    let Some(head) = repository.get::<ModelHead>(keys::model(model)).await? else {
+        let known = repository.list::<ModelHead>(keys::MODELS).await?;
+        let names: Vec<&str> = known.items.iter().map(|kept| kept.value.name.as_str()).collect();
+        return Err(suggest::unknown("model", model.as_str(), &names)
+            .cause("a path contains `/` or ends in `.onnx`; anything else is the name of a pushed model"));
+    };
+    let number = wanted.unwrap_or(head.value.latest);
+    if let Some(version) = repository.get::<ModelVersion>(keys::version(model, number)).await? {
+        return Ok(version.value);
+    }
+    let versions = repository.list::<ModelVersion>(keys::versions(model)).await?;
+    match (wanted, versions.items.last()) {
+        (None, Some(newest)) => Ok(newest.value.clone()),
+        _ => {
+            let known: Vec<String> = versions.items.iter().map(|kept| kept.value.version.to_string()).collect();
+            Err(Problem::new(Code::NotFound, format!("{model} has no version {number}"))
+                .hint(format!("its versions: {}", known.join(", "))))
+        }
+    }
+}
+
+/// The spec that the request asks for: what it leaves out stays as the last revision has it. The strategy is of this
+/// rollout alone, so what the request leaves out of it takes its default.
+pub(super) async fn specify(
+    repository: &Repository,
+    version: &ModelVersion,
+    existing: Option<&Existing>,
+    request: &DeployRequest,
+) -> Result<DeploymentSpec, Problem> {
+    let before = existing.map(|existing| &existing.revision.spec);
+    let regions = match (&request.regions, before) {
+        (Some(regions), _) => regions.clone(),
+        (None, Some(before)) => before.regions.clone(),
+        (None, None) => {
+            return Err(Problem::new(Code::Invalid, format!("{} is new here: which regions?", version.name))
+                .hint(format!("tradewind deploy --regions REGION,REGION {}", version.name)));
+        }
+    };
+    check_regions(repository, &regions).await?;
+    let live = existing.filter(|existing| existing.deployment.value.live.is_some());
+    if let Some(live) = live.filter(|_| !request.prune) {
+        let left: Vec<&str> =
+            live.revision.spec.regions.iter().filter(|region| !regions.contains(region)).map(AsRef::as_ref).collect();
+        if !left.is_empty() {
+            return Err(Problem::new(
+                Code::Refused,
+                format!("{} serves in {}, which --regions leaves out", version.name, left.join(", ")),
+            )
+            .hint("--regions is the whole set: name those regions too, or leave them with --prune"));
+        }
+    }
+    let default = Strategy::default();
+    let strategy = Strategy {
+        max_parallel: request.max_parallel.unwrap_or(default.max_parallel),
+        retries: request.retries.unwrap_or(default.retries),
+        progress_deadline: request.progress_deadline.unwrap_or(default.progress_deadline),
+        on_failure: request.on_failure.unwrap_or(default.on_failure),
+        min_regions: request.min_regions,
+        soak: request.soak.unwrap_or(default.soak),
+        standby: request.standby.unwrap_or(default.standby),
+    };
+    let mut inherited = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
+    inherited.retain(|region, _| regions.contains(region));
+    let spec = DeploymentSpec {
+        model: version.name.clone(),
+        version: version.version,
+        digest: version.digest,
+        regions,
+        scale: request.scale.or(before.map(|spec| spec.scale)).unwrap_or_default(),
+        strategy,
+        health: request.health.or(before.map(|spec| spec.health)).unwrap_or_default(),
+        region_health: request.region_health.clone().unwrap_or(inherited),
+    };
+    check_limits(&spec)?;
+    Ok(spec)
+}
+
+async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Result<(), Problem> {
+    if regions.is_empty() {
+        return Err(Problem::new(Code::Invalid, "no region is named").hint("--regions us-east1,europe-west1"));
+    }
+    if regions.len() > REGIONS_LIMIT {
+        return Err(Problem::new(Code::Invalid, format!("a deployment has at most {REGIONS_LIMIT} regions")));
+    }
+    if let Some(twice) = regions.iter().enumerate().find(|(at, region)| regions[..*at].contains(region)) {
+        return Err(Problem::new(Code::Invalid, format!("{} is named twice", twice.1)));
+    }
+    let known = repository.list::<Region>(keys::REGIONS).await?;
+    let names: Vec<&str> = known.items.iter().map(|kept| kept.value.name.as_str()).collect();
+    match regions.iter().find(|region| !names.contains(&region.as_str())) {
+        Some(unknown) => Err(suggest::unknown("region", unknown.as_str(), &names)),
+        None => Ok(()),
+    }
+}
+
+fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
+    let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
+    let regions = spec.regions.len();
+    if spec.scale.replicas == 0 || spec.scale.replicas > REPLICAS_LIMIT {
+        return invalid(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", spec.scale.replicas));
+    }
+    if spec.scale.threads == 0 || spec.scale.threads > 256 {
+        return invalid(format!("threads are between 1 and 256, not {}", spec.scale.threads));
+    }
+    if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
+        return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
+    }
+    if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
+        return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
+    }
+    for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
+        if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {
+            return invalid("the health interval is at least 50ms and its timeout at least 10ms".to_owned());
+        }
+        if health.unhealthy_after == 0 || health.healthy_after == 0 {
+            return invalid("unhealthy_after and healthy_after are at least 1".to_owned());
+        }
+    }
+    Ok(())
+}
