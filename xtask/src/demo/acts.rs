@@ -62,10 +62,10 @@ async fn deploy(stage: &Stage, screen: &mut Screen, verdict: &mut Verdict) -> Re
 async fn ask_everywhere(stage: &Stage, screen: &mut Screen, verdict: &mut Verdict) -> Result<()> {
     screen.heading("3  Users are served by the nearest region that has the model");
     let code = stage
-        .tradewind(screen, Film::Command, &["deploy", "--regions", NEAREST, "--name", FAR_MODEL, "examples/digits/v1"])
+        .tradewind(screen, Film::Nothing, &["deploy", "--regions", NEAREST, "--name", FAR_MODEL, "examples/digits/v1"])
         .await?;
-    verdict.promise(screen, code == 0, &format!("exit code {code}: {FAR_MODEL} is in {NEAREST} only"));
-    screen.scene(Tone::Plain, "");
+    verdict.expect(screen, code == 0, &format!("exit code {code}: {FAR_MODEL} is in {NEAREST} only"));
+    screen.text("");
     screen.scene(
         Tone::Faint,
         &format!("  {:<16}  {:<38}  {FAR_MODEL}, in {NEAREST} only", "USERS IN", "digits, in all regions"),

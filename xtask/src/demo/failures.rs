@@ -13,8 +13,11 @@ use super::{
     verdict::{Row, Verdict},
 };
 
-/// A region stays dead for this long.
-const DEAD_TIME: Duration = Duration::from_secs(3);
+/// A region without an agent stays so for this long: more than the window of the rates by which `status` sees where
+/// its users go.
+const SILENT_TIME: Duration = Duration::from_secs(8);
+/// A region that is gone as a whole stays so for this long.
+const DEAD_TIME: Duration = Duration::from_secs(4);
 /// The design's target for moving users.
 const MOVE_TARGET: Duration = Duration::from_secs(1);
 /// Several times what users need to come back.
@@ -38,9 +41,9 @@ pub(super) async fn lose_replicas(
         Tone::Command,
         &format!("  $ kill -9    # {}", count(felled.processes, "process").replace("processs", "processes")),
     );
-    tokio::time::sleep(DEAD_TIME).await;
+    tokio::time::sleep(SILENT_TIME).await;
     let report = users.since(felled.at);
-    stage.tradewind(screen, Film::Command, &["status"]).await?;
+    stage.tradewind(screen, Film::Nothing, &["status"]).await?;
     let moved = first_from_elsewhere(&report).context("no user was moved")?;
     let took = moved.at - felled.at;
     let where_to = places(&report.of(VICTIM), VICTIM);

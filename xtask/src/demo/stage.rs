@@ -28,6 +28,7 @@ pub(super) enum Film {
     Whole,
     /// The command itself, and its errors.
     Command,
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,9 @@ impl Stage {
         port_base: Option<u16>,
         screen: &mut Screen,
     ) -> Result<Self> {
-        screen.heading("1  A world: one control plane, and an agent and a gateway in each of three regions");
-        screen.scene(Tone::Command, "  $ tradewind up --simulate-wan --restart never");
+        screen
+            .line(Tone::Heading, "1  A world: one control plane, and an agent and a gateway in each of three regions");
+        screen.line(Tone::Command, "  $ tradewind up --simulate-wan --restart never");
         let root = workspace.root().to_owned();
         let request = std::fs::read_to_string(root.join("examples/digits/request.json")).context("examples/digits")?;
         let directory = TempDir::with_prefix("tradewind-demo-")?;
@@ -58,20 +60,25 @@ impl Stage {
         let began = std::time::Instant::now();
         let world = World::start(options).await?;
         let took = began.elapsed();
-        screen.scene(Tone::Plain, &format!("  {:<16} {}", "control", world.file()?.control_url));
+        screen.text(&format!("{:<16} {}", "control", world.file()?.control_url));
         for (region, gateway) in world.gateways()? {
-            screen.scene(Tone::Plain, &format!("  {region:<16} {gateway}"));
+            screen.text(&format!("{region:<16} {gateway}"));
         }
-        screen.scene(
+        let ready = super::seconds(took);
+        screen.line(
             Tone::Faint,
-            &format!("  ready after {}; between regions a round trip takes as long as on Earth", super::seconds(took)),
+            &format!("  ready after {ready}; between regions a round trip takes as long as on Earth"),
         );
         Ok(Self { world, root, directory, revived: Vec::new(), request })
     }
 
     /// Runs the CLI as a person would, and shows it. Returns the exit code.
     pub(super) async fn tradewind(&self, screen: &mut Screen, film: Film, arguments: &[&str]) -> Result<i32> {
-        screen.scene(Tone::Command, &format!("  $ tradewind {}", arguments.join(" ")));
+        let line = format!("  $ tradewind {}", arguments.join(" "));
+        match film {
+            Film::Nothing => screen.line(Tone::Command, &line),
+            Film::Whole | Film::Command => screen.scene(Tone::Command, &line),
+        }
         let mut command = self.command(arguments)?;
         if !screen.filming {
             if std::env::var_os("NO_COLOR").is_none() {
@@ -83,7 +90,7 @@ impl Stage {
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             match film {
                 Film::Whole => screen.scene(Tone::Plain, line),
-                Film::Command => screen.line(Tone::Plain, line),
+                Film::Command | Film::Nothing => screen.line(Tone::Plain, line),
             }
         }
         for line in String::from_utf8_lossy(&output.stderr).lines() {

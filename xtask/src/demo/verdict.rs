@@ -32,16 +32,26 @@ impl Verdict {
         }
     }
 
+    /// Like [`promise`](Self::promise), for what belongs to the way and not into the picture.
+    pub(super) fn expect(&mut self, screen: &mut Screen, holds: bool, measured: &str) {
+        if holds {
+            screen.line(Tone::Good, &format!("  {measured}"));
+        } else {
+            self.promise(screen, holds, measured);
+        }
+    }
+
     /// Whether every promise held.
     pub(super) fn show(&self, screen: &mut Screen, took: Duration) -> bool {
-        screen.heading("What happened");
+        screen.text("");
+        screen.line(Tone::Heading, "What happened");
         let width = self.rows.iter().map(|row| row.what.len()).max().unwrap_or_default();
-        screen.scene(Tone::Faint, &format!("  {:<width$}  {:>8}  {:>8}  TIMES", "STEP", "REQUESTS", "FAILURES"));
+        screen.line(Tone::Faint, &format!("  {:<width$}  {:>8}  {:>8}  TIMES", "STEP", "REQUESTS", "FAILURES"));
         for row in &self.rows {
             let requests = row.requests.map_or_else(|| "-".to_owned(), |requests| requests.to_string());
             let tone = if row.failures == 0 { Tone::Plain } else { Tone::Bad };
             let line = format!("  {:<width$}  {requests:>8}  {:>8}  {}", row.what, row.failures, row.times);
-            screen.scene(tone, line.trim_end());
+            screen.line(tone, line.trim_end());
         }
         screen.scene(Tone::Plain, "");
         for broken in &self.broken {
