@@ -5,14 +5,18 @@
 
 mod caller;
 mod fallen;
+mod hosts;
 mod load;
 mod ports;
+mod roles;
 mod wait;
 mod world;
 
 pub use caller::{Caller, Reply};
 pub use fallen::{Fallen, Felled, terminate};
+pub use hosts::{Host, Network};
 pub use load::{Answer, Load, Report, Tally, Users};
 pub use ports::Ports;
+pub use roles::{Part, Roles};
 pub use wait::{eventually, eventually_ok};
 pub use world::{Listed, Options, Output, World, WorldFile, processes_below};
