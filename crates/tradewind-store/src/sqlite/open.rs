@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,7 +81,9 @@ impl Drop for DirectoryLock {
 /// Makes the directory if need be, and locks it.
 pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     if !directory.exists() {
-        fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+        // Nobody else on the machine needs to read what is kept.
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(directory).map_err(io_error("create", directory))?;
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }

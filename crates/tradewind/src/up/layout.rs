@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +14,7 @@ use tradewind_api::auth::{Authority, Scope, write_private};
 use tradewind_core::RegionName;
 
 use super::{REGIONS_LIMIT, loopback};
-use crate::{failure::Failure, settings::world::WORLD_FILE};
+use crate::{failure::Failure, roles, settings::world::WORLD_FILE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +42,7 @@ pub(super) struct Layout {
     root: PathBuf,
     regions: Vec<RegionName>,
     port_base: u16,
+    program: PathBuf,
     _lock: Arc<fs::File>,
 }
 
@@ -48,7 +50,13 @@ impl Layout {
     /// Makes the directories and tokens, and makes sure that no other `up` works here.
     pub(super) fn prepare(root: &Path, regions: &[RegionName], port_base: u16) -> Result<Self, Failure> {
         let root = std::path::absolute(root).map_err(|error| cannot("find", root, &error))?;
-        fs::create_dir_all(root.join("logs")).map_err(|error| cannot("make", &root, &error))?;
+        // Nobody else on the machine needs to read the state of the fleet.
+        let logs = root.join("logs");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&logs)
+            .map_err(|error| cannot("make", &root, &error))?;
         let lock_path = root.join("up.lock");
         let lock = fs::File::options().create(true).append(true).open(&lock_path);
         let lock = lock.map_err(|error| cannot("open", &lock_path, &error))?;
@@ -56,7 +64,8 @@ impl Layout {
             Failure::new(tradewind_api::Code::Refused, format!("another `tradewind up` runs on {}", root.display()))
                 .hint("stop it, or choose another directory with --data-dir")
         })?;
-        let layout = Self { root, regions: regions.to_vec(), port_base, _lock: Arc::new(lock) };
+        let program = roles::this_program()?;
+        let layout = Self { root, regions: regions.to_vec(), port_base, program, _lock: Arc::new(lock) };
         layout.write_tokens()?;
         Ok(layout)
     }
@@ -79,6 +88,11 @@ impl Layout {
             write_private(&path, token.as_bytes()).map_err(|error| cannot("write", &path, &error))?;
         }
         Ok(())
+    }
+
+    /// The `tradewind` binary, found once: the file may be replaced while the world runs.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
     }
 
     pub(super) fn regions(&self) -> &[RegionName] {

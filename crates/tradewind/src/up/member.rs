@@ -159,7 +159,7 @@ impl Member {
         let layout = &inner.layout;
         let region = inner.region.as_ref();
         let address = layout.address(inner.role, region).to_string();
-        let spawn = Spawn::new(roles::this_program()?)
+        let spawn = Spawn::new(layout.program())
             .arg(inner.role.as_str())
             .arg("--data-dir")
             .arg(layout.directory(inner.role, region))
@@ -224,16 +224,18 @@ impl Member {
                 self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return;
             }
-            failures = if began.elapsed() >= STEADY_AFTER { 1 } else { failures + 1 };
-            let wait = Backoff::RESTART.after(failures);
-            terminal::complain(&format!("  {} ended: {exit}; again in {} ms\n", self.name(), wait.as_millis()));
+            failures = if began.elapsed() >= STEADY_AFTER { 0 } else { failures };
+            let mut why = exit.to_string();
             loop {
+                failures += 1;
+                let wait = Backoff::RESTART.after(failures);
+                terminal::complain(&format!("  {} ended: {why}; again in {} ms\n", self.name(), wait.as_millis()));
                 if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                     return;
                 }
                 match self.spawn() {
                     Ok(()) => break,
-                    Err(failure) => terminal::complain(&format!("  {}: {failure:?}\n", self.name())),
+                    Err(failure) => why = failure.to_string(),
                 }
             }
         }
