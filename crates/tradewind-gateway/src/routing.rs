@@ -125,3 +125,88 @@ impl<'a> Walk<'a> {
 fn was_tried(tried: &[Arc<Target>], target: &Arc<Target>) -> bool {
     tried.iter().any(|known| Arc::ptr_eq(known, target))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tradewind_api::gateway::{GatewaySnapshot, RegionMembers};
+    use tradewind_core::{
+        Epoch, RevisionNumber, Slot, VersionNumber, catalogue,
+        deployment::HealthPolicy,
+        route::{Route, RouteState},
+    };
+
+    use super::*;
+    use crate::{traffic::Returning, world::Parts};
+
+    const OWN: &str = "us-east1";
+    const NEAR: &str = "us-west1";
+    const FAR: &str = "europe-west1";
+
+    fn name(text: &str) -> RegionName {
+        text.parse().unwrap()
+    }
+
+    fn members(region: &str) -> RegionMembers {
+        let (gateways, location) = (vec![format!("{region}:1")], catalogue::location(region));
+        RegionMembers { name: name(region), location, drained: false, gateways, agents: Vec::new() }
+    }
+
+    /// The own region does not serve the model; of the others nothing is known but whether they answer.
+    fn world(answering: &[&str]) -> World {
+        let state = RouteState {
+            epoch: Epoch(1),
+            live: Slot::Blue,
+            revision: RevisionNumber(1),
+            version: VersionNumber(1),
+            regions: vec![name(NEAR), name(FAR)],
+            region_health: Default::default(),
+            health: HealthPolicy::default(),
+        };
+        let route = Route { model: "digits".parse().unwrap(), committed: Some(state), prepared: None };
+        let snapshot = GatewaySnapshot {
+            incarnation: "one".to_owned(),
+            revision: 1,
+            mesh_token: "mesh".to_owned(),
+            regions: [OWN, NEAR, FAR].map(members).into(),
+            routes: vec![route],
+            health: HealthPolicy::default(),
+        };
+        let peer = |region: &str| {
+            let peer = Arc::new(Peer::new(name(region), format!("{region}:1")));
+            peer.target.set_healthy(answering.contains(&region));
+            ((name(region), format!("{region}:1")), peer)
+        };
+        World::compose(Parts {
+            own: &name(OWN),
+            snapshot: Arc::new(snapshot),
+            peers: &HashMap::from([NEAR, FAR].map(peer)),
+            replicas: Vec::new(),
+            previous_order: &[],
+            returning: &HashMap::from([("digits".to_owned(), Arc::new(Returning::new()))]),
+        })
+    }
+
+    /// Who is asked, one after the other, while nobody can be connected to.
+    fn check(answering: &[&str], expected: &[&str]) {
+        let world = world(answering);
+        let serving = world.models["digits"].committed.as_ref().unwrap();
+        let walk = Walk::new(&world, "digits", serving, &world.order);
+        let (mut tried, mut asked) = (Vec::new(), Vec::new());
+        while let Some(choice) = walk.next(&tried) {
+            choice.target().condemn();
+            asked.push(choice.target().address().to_owned());
+            tried.push(Arc::clone(choice.target()));
+        }
+        let expected: Vec<String> = expected.iter().map(|region| format!("{region}:1")).collect();
+        assert_eq!(asked, expected, "answering: {answering:?}");
+    }
+
+    #[test]
+    fn peers_that_are_thought_down_are_the_last_resort_and_only_one_is_tried() {
+        check(&[], &[NEAR]);
+        check(&[FAR], &[FAR]);
+        check(&[NEAR, FAR], &[NEAR, FAR]);
+    }
+}
