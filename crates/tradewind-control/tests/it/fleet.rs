@@ -98,6 +98,9 @@ async fn members_of_no_region_and_false_reports_are_refused() {
 #[tokio::test]
 async fn logs_come_from_the_regions_agent() {
     let control = Control::start().await;
+    let unknown = problem(control.admin.logs(&region("us-east1"), &logs_of_digits()).await);
+    assert_eq!((unknown.code, unknown.detail.as_str()), (Code::NotFound, "no model is called `digits`"));
+    control.push("digits", &[("model.onnx", "weights")]).await.unwrap();
     let none = problem(control.admin.logs(&region("us-east1"), &logs_of_digits()).await);
     assert_eq!((none.code, none.detail.as_str()), (Code::Unreachable, "us-east1 has no agent"));
 
