@@ -1,5 +1,7 @@
 //! The files of bundles, by content.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     extract::State,
@@ -18,6 +20,9 @@ use super::{
     Result, Shared, disk_full,
     extract::{self, DeclaredLength, Path, RequestedRange},
 };
+
+/// The rest of a body that nobody needs is read for this long, so that its sender comes to read the answer.
+const REST_LIMIT: Duration = Duration::from_secs(20);
 
 /// Those of the digests that are not here.
 #[utoipa::path(post, path = "/v1/blobs/missing", tag = "models", request_body = MissingBlobs,
@@ -57,13 +62,15 @@ pub(super) async fn put_blob(
         return Err(problem(&Error::TooLarge { size }));
     }
     let mut content = body.into_data_stream();
-    let created = app.blobs.put_stream(&digest, size, content.by_ref()).await.map_err(|error| problem(&error))?;
-    if created {
-        return Ok(StatusCode::CREATED);
-    }
+    let created = app.blobs.put_stream(&digest, size, content.by_ref()).await;
     // An answer before the end of the body would look like a broken connection to the one who sends it.
-    while let Ok(Some(_)) = content.try_next().await {}
-    Ok(StatusCode::OK)
+    let rest = async { while let Ok(Some(_)) = content.try_next().await {} };
+    let _ = tokio::time::timeout(REST_LIMIT, rest).await;
+    match created {
+        Ok(true) => Ok(StatusCode::CREATED),
+        Ok(false) => Ok(StatusCode::OK),
+        Err(error) => Err(problem(&error)),
+    }
 }
 
 /// A blob, or the rest of it from an offset on.

@@ -101,7 +101,7 @@ async fn what_cannot_be_served_stays_out() -> Result<()> {
     Ok(())
 }
 
-/// The registry's blobs lie on a file system of their own, which is too small for a second version.
+/// The registry's blobs lie on a file system of their own, which has little more room than what is always kept free.
 #[tokio::test]
 async fn a_full_disk_is_named_and_changes_nothing() -> Result<()> {
     let directory = TempDir::new()?;
@@ -114,15 +114,18 @@ async fn a_full_disk_is_named_and_changes_nothing() -> Result<()> {
     ok(&world, &format!("models push {}", example("v1"))).await?;
     let before = json(&world, "models list").await?;
 
-    let said = refused(&world, &format!("models push {}", example("v2")), 1).await?;
-    assert!(said.contains("full") && said.contains("space"), "{said}");
+    let large =
+        altered(&directory.path().join("large"), "tradewind.toml", "cases = ", "files = [\"ballast\"]\ncases = ")?;
+    fs::write(large.join("ballast"), vec![7; 8 << 20])?;
+    let said = refused(&world, &format!("models push {}", large.display()), 1).await?;
+    assert!(said.contains("disk is full; nothing was changed") && said.contains("make room"), "{said}");
     assert_eq!(json(&world, "models list").await?, before);
     ok(&world, "deploy --regions us-east1 digits").await?;
     assert_eq!(super::ask(&world, "us-east1").await?.revision, "1", "what is there can still be deployed");
     Ok(())
 }
 
-/// A program that is `tradewind`, but runs `up` where `blobs` is a file system of 200 KiB: in mount namespaces of its
+/// A program that is `tradewind`, but runs `up` where `blobs` is a file system of 36 MiB: in mount namespaces of its
 /// own, so that nothing stays mounted.
 fn on_small_disk(tradewind: &Path, directory: &Path, blobs: &Path) -> Result<PathBuf> {
     let script = directory.join("tradewind-on-small-disk");
@@ -130,7 +133,7 @@ fn on_small_disk(tradewind: &Path, directory: &Path, blobs: &Path) -> Result<Pat
         "#!/bin/sh\n\
          [ \"$1\" = up ] || exec '{tradewind}' \"$@\"\n\
          exec unshare --user --map-root-user --mount sh -c \
-         'mount -t tmpfs -o size=200k tmpfs \"{blobs}\" && exec \"{tradewind}\" \"$@\"' sh \"$@\"\n",
+         'mount -t tmpfs -o size=36m tmpfs \"{blobs}\" && exec \"{tradewind}\" \"$@\"' sh \"$@\"\n",
         tradewind = tradewind.display(),
         blobs = blobs.display(),
     );
