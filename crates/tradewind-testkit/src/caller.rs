@@ -27,6 +27,12 @@ impl Caller {
         Ok(Self { http: tradewind_api::client::http_client().timeout(PATIENCE).build()? })
     }
 
+    /// Whether a role says that it is ready.
+    pub async fn is_ready(&self, address: &str) -> bool {
+        let answer = self.http.get(format!("{address}/readyz")).send().await;
+        answer.is_ok_and(|response| response.status().is_success())
+    }
+
     pub async fn ask(&self, url: &str, body: &str) -> Result<Reply> {
         let began = Instant::now();
         let response = self.http.post(url).body(body.to_owned()).send().await?;

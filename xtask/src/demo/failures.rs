@@ -118,7 +118,7 @@ pub(super) async fn lose_region(
         failures: report.failures().len(),
         times: format!("at the next entry after {}, {in_flight} in flight broke off", time(took)),
     });
-    come_back(stage, screen, verdict, users, &felled.fallen, "its agent and its gateway").await
+    come_back(stage, screen, verdict, users, &felled.fallen, "its gateway, then its agent,").await
 }
 
 /// Starts what was killed, and watches the users return.
@@ -132,7 +132,7 @@ async fn come_back(
 ) -> Result<()> {
     screen.scene(Tone::Plain, &format!("  {VICTIM} comes back: {what} started again, by the same command lines"));
     let began = Instant::now();
-    stage.start_again(fallen)?;
+    stage.start_again(VICTIM, fallen).await?;
     let home = |answer: &Answer| answer.region.as_deref() == Some(VICTIM);
     eventually("users are back in their region", RETURN_LIMIT, || async {
         let now = Instant::now();

@@ -84,10 +84,11 @@ impl Screen {
     }
 }
 
-/// `0.4 ms`, `93 ms`, `1.2 s`
+/// `less than 0.1 ms`, `0.4 ms`, `93 ms`, `1.2 s`
 pub(super) fn time(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1e3;
     match ms {
+        ..0.05 => "less than 0.1 ms".to_owned(),
         ..9.95 => format!("{ms:.1} ms"),
         ..999.5 => format!("{ms:.0} ms"),
         _ => seconds(duration),
@@ -113,8 +114,8 @@ mod tests {
 
     #[test]
     fn numbers_carry_units() {
-        let times = [400, 9_960, 93_000, 999_600, 2_340_000].map(|us| time(Duration::from_micros(us)));
-        assert_eq!(times, ["0.4 ms", "10 ms", "93 ms", "1.0 s", "2.3 s"]);
+        let times = [10, 400, 9_960, 93_000, 999_600, 2_340_000].map(|us| time(Duration::from_micros(us)));
+        assert_eq!(times, ["less than 0.1 ms", "0.4 ms", "10 ms", "93 ms", "1.0 s", "2.3 s"]);
         assert_eq!(count(1, "user"), "1 user");
         assert_eq!(count(1_234_567, "request"), "1,234,567 requests");
     }

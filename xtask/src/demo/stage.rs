@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tradewind_testkit::{Fallen, Load, Options, Users, World, eventually_ok};
+use tradewind_testkit::{Caller, Fallen, Load, Options, Users, World, eventually, eventually_ok};
 
 use super::{
     REGIONS, THINKING, USERS_PER_GATEWAY,
@@ -127,10 +127,16 @@ impl Stage {
         Load::of(&groups, THINKING, INFER, &self.request)
     }
 
-    /// Starts what was killed, with the same command lines.
-    pub(super) fn start_again(&mut self, fallen: &[Fallen]) -> Result<()> {
-        for process in fallen {
-            self.revived.push(process.start_again()?);
+    /// Starts what was killed, with the same command lines: the gateway first, so that it watches its region come back.
+    pub(super) async fn start_again(&mut self, region: &str, fallen: &[Fallen]) -> Result<()> {
+        let caller = Caller::new()?;
+        let address = self.url(region, "");
+        for role in ["gateway", "agent"] {
+            for process in fallen.iter().filter(|process| process.role == role) {
+                self.revived.push(process.start_again()?);
+            }
+            let ready = || async { caller.is_ready(&address).await.then_some(()) };
+            eventually("the gateway is ready", START_LIMIT, ready).await?;
         }
         Ok(())
     }
