@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Row, types::ValueRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::schema::{self, Failure, State};
 use crate::{
@@ -39,16 +39,24 @@ impl Readers {
         self.lend(attempted, |connection| work(&*connection.transaction()?)).await
     }
 
-    /// Lends a connection that is in no transaction.
+    /// Lends a connection that is in no transaction. A task of its own waits for it: a future that is kept but not
+    /// polled, as one side of a `select!` may be, would hold its place in the queue, and with it everybody behind.
     pub(super) async fn lend<T, F>(&self, attempted: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
-        let mut lent = Lent::take(&self.idle, permit);
-        match self.tasks.spawn_blocking(move || work(lent.connection())).await {
-            Ok(result) => result.map_err(|failure| failure.while_attempting(attempted)),
+        let (permits, idle, tasks) = (Arc::clone(&self.permits), Arc::clone(&self.idle), self.tasks.clone());
+        let read = self.tasks.spawn(async move {
+            let permit = permits.acquire_owned().await.map_err(|_| Error::Closed)?;
+            let mut lent = Lent::take(&idle, permit);
+            match tasks.spawn_blocking(move || work(lent.connection())).await {
+                Ok(result) => result.map_err(|failure| failure.while_attempting(attempted)),
+                Err(join) => Err(Error::Backend { attempted, source: Box::new(join) }),
+            }
+        });
+        match AbortOnDropHandle::new(read).await {
+            Ok(result) => result,
             Err(join) => Err(Error::Backend { attempted, source: Box::new(join) }),
         }
     }

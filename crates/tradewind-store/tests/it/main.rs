@@ -7,6 +7,7 @@ mod durability;
 mod follow;
 mod lease_time;
 mod model;
+mod readers;
 mod size;
 mod snapshot;
 
