@@ -37,10 +37,7 @@ pub(super) async fn lose_replicas(
 ) -> Result<()> {
     screen.heading(&format!("6  kill -9: the agent and the replicas of {VICTIM} die under its users' hands"));
     let felled = stage.world.fell(VICTIM, &["agent"]).await?;
-    screen.scene(
-        Tone::Command,
-        &format!("  $ kill -9    # {}", count(felled.processes, "process").replace("processs", "processes")),
-    );
+    screen.scene(Tone::Command, &format!("  $ kill -9    # {} processes", felled.processes));
     tokio::time::sleep(SILENT_TIME).await;
     let report = users.since(felled.at);
     stage.tradewind(screen, Film::Nothing, &["status"]).await?;
