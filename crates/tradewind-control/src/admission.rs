@@ -35,7 +35,7 @@ impl From<repository::Error> for Problem {
     fn from(error: repository::Error) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         match error {
-            repository::Error::Store(tradewind_store::Error::DiskFull { .. }) => {
+            repository::Error::Store(tradewind_store::Error::DiskFull) => {
                 Self::new(Code::DiskFull, "the control plane's disk is full; nothing was changed")
                     .hint("make room on the disk of the control plane's data directory")
             }
@@ -61,7 +61,7 @@ struct Existing {
 }
 
 enum Loaded {
-    Whole(Option<Existing>),
+    Whole(Option<Box<Existing>>),
     /// Written between the reads.
     Torn,
 }
@@ -76,7 +76,7 @@ impl Existing {
         let rollout = repository.get::<Rollout>(keys::rollout(model, deployment.value.latest_rollout)).await?;
         match (rollout, revision) {
             (Some(rollout), Some(revision)) => {
-                Ok(Loaded::Whole(Some(Self { deployment, rollout, revision: revision.value })))
+                Ok(Loaded::Whole(Some(Box::new(Self { deployment, rollout, revision: revision.value }))))
             }
             _ => Ok(Loaded::Torn),
         }
@@ -98,7 +98,7 @@ pub async fn deploy(
 ) -> Result<DeployAnswer, Problem> {
     for _ in 0..CONFLICT_RETRIES {
         let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
-        let admitted = admit(repository, model, existing.as_ref(), &request, now).await?;
+        let admitted = admit(repository, model, existing.as_deref(), &request, now).await?;
         if request.dry_run || admitted.txn.is_none() {
             return Ok(admitted.answer);
         }

@@ -13,7 +13,11 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: &[Exception] = &[];
+const EXCEPTIONS: &[Exception] = &[Exception {
+    rule: Rule::Sleep,
+    path: "crates/tradewind-gateway/tests/it/world.rs",
+    reason: "its fake replica takes time to answer, as a model does; no test waits by it",
+}];
 
 /// The findings that no exception covers.
 pub(super) fn apply(findings: Vec<Finding>) -> Vec<Finding> {

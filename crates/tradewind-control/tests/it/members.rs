@@ -59,13 +59,14 @@ pub(crate) fn agent(control: &Control, name: &'static str, bad_revision: Option<
     Member(tokio::spawn(async move {
         let mut assignments = client.watch_assignments().await.unwrap();
         let mut report = agent_report(name, Vec::new());
+        let mut heartbeats = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
                 message = assignments.next() => {
                     let Ok(message) = message else { return };
                     report.models = statuses(&message, bad_revision);
                 }
-                () = tokio::time::sleep(HEARTBEAT) => {}
+                _ = heartbeats.tick() => {}
             }
             tell(client.report_agent(&report).await);
         }
@@ -78,13 +79,14 @@ pub(crate) fn gateway(control: &Control, name: &'static str) -> Member {
     Member(tokio::spawn(async move {
         let mut snapshots = client.watch_snapshot().await.unwrap();
         let mut report = gateway_report(name);
+        let mut heartbeats = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
                 snapshot = snapshots.next() => {
                     let Ok(snapshot) = snapshot else { return };
                     take(&mut report, &snapshot);
                 }
-                () = tokio::time::sleep(HEARTBEAT) => {}
+                _ = heartbeats.tick() => {}
             }
             tell(client.report_gateway(&report).await);
         }
