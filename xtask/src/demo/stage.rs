@@ -95,7 +95,7 @@ impl Stage {
         }
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             let tone = if line.starts_with("error:") { Tone::Bad } else { Tone::Plain };
-            screen.scene(tone, &format!("  {line}"));
+            screen.scene(tone, format!("  {line}").trim_end());
         }
         output.status.code().context("the command was killed")
     }
