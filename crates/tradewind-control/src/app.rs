@@ -17,6 +17,7 @@ use tradewind_store::Incarnation;
 
 use crate::{
     api::metrics::Requests,
+    assignments::AssignmentChanges,
     events::EventLog,
     fleet::Encoded,
     hub::Hub,
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub authority: Authority,
     pub mesh_token: String,
     pub incarnation: Incarnation,
+    pub assignments: Arc<AssignmentChanges>,
     pub blobs: BlobStore,
     pub publisher: Publisher,
     pub events: Arc<EventLog>,

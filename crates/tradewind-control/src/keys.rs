@@ -7,6 +7,7 @@ use tradewind_core::{
 pub const LEADER: &str = "leader";
 pub const MODELS: &str = "models/";
 pub const REGIONS: &str = "regions/";
+pub const ASSIGNMENTS: &str = "assignments/";
 pub const MEMBERS: &str = "members/";
 pub const DEPLOYMENTS: &str = "deployments/";
 pub const ROUTES: &str = "routes/";
@@ -76,11 +77,11 @@ pub fn record(model: &ModelName, rollout: RolloutNumber, region: &RegionName) ->
 }
 
 pub fn assignments(region: &RegionName) -> String {
-    format!("assignments/{region}/")
+    format!("{ASSIGNMENTS}{region}/")
 }
 
 pub fn assignment(region: &RegionName, model: &ModelName) -> String {
-    format!("assignments/{region}/{model}")
+    format!("{ASSIGNMENTS}{region}/{model}")
 }
 
 pub fn route(model: &ModelName) -> String {

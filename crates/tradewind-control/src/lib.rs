@@ -7,6 +7,7 @@
 pub mod admission;
 mod api;
 mod app;
+pub mod assignments;
 mod changes;
 mod events;
 mod fleet;

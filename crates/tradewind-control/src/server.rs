@@ -28,6 +28,7 @@ use tradewind_store::{OpenError, SqliteOptions, SqliteStore, Store, Txn};
 use crate::{
     api,
     app::{App, STREAMS_LIMIT},
+    assignments::AssignmentChanges,
     events::{self, EventLog},
     fleet::Fleet,
     health::HealthWatcher,
@@ -170,6 +171,8 @@ async fn assemble(
     let mesh_token = authority.issue(&Scope::Mesh);
     let (fleet, snapshot) = Fleet::load(repository.clone(), incarnation.clone(), mesh_token.clone()).await?;
 
+    let assignments = Arc::new(AssignmentChanges::default());
+    parts.spawn(assignments.clone().run(repository.store().clone(), stop.clone()));
     parts.spawn(events.clone().run(repository.clone(), stop.clone()));
     parts.spawn(members.clone().run(stop.clone()));
     parts.spawn(fleet.run(stop.clone()));
@@ -181,6 +184,7 @@ async fn assemble(
         authority,
         mesh_token,
         incarnation,
+        assignments,
         blobs,
         events,
         members,

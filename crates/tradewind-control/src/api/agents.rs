@@ -7,6 +7,7 @@ use axum::{
     response::{Json, Response},
 };
 use futures_util::stream;
+use tokio::sync::watch;
 use tradewind_api::{
     Code, Problem,
     agent::{AgentEvent, AgentReport, EVENTS_LIMIT, RegionAssignments, ReportReceipt},
@@ -17,7 +18,6 @@ use tradewind_store::Txn;
 use super::{Result, Shared, auth::MemberRegion, extract, regions::check_exists};
 use crate::{
     app::App,
-    changes::Changes,
     events::{self, MESSAGE_LIMIT},
     keys, repository,
 };
@@ -37,7 +37,7 @@ const TEXT_LIMIT: usize = 255;
     ))]
 pub(super) async fn assignments(State(app): Shared, MemberRegion(region): MemberRegion) -> Result<Response> {
     check_exists(&app, &region).await?;
-    let changes = Changes::of(app.repository.store(), [keys::assignments(&region)]);
+    let changes = app.assignments.of(&region);
     let first = read(&app, &region).await?;
     let follower = Follower { app: app.clone(), region, changes, known: first.assignments.clone() };
     let rest = stream::unfold(follower, |mut follower| async move {
@@ -50,14 +50,14 @@ pub(super) async fn assignments(State(app): Shared, MemberRegion(region): Member
 struct Follower {
     app: Arc<App>,
     region: RegionName,
-    changes: Changes,
+    changes: watch::Receiver<u64>,
     known: Vec<Assignment>,
 }
 
 impl Follower {
     /// The next state that differs from the last one; none when it cannot be read, and the agent connects again.
     async fn next(&mut self) -> Option<RegionAssignments> {
-        while self.changes.wait().await {
+        while self.changes.changed().await.is_ok() {
             match read(&self.app, &self.region).await {
                 Ok(state) if state.assignments == self.known => {}
                 Ok(state) => {

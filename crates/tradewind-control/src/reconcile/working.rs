@@ -23,8 +23,10 @@ pub(super) struct Working {
     pub rollout: Kept<Rollout>,
     pub revision: Revision,
     pub route: Option<Kept<Route>>,
-    /// Of every region of the rollout.
-    pub records: BTreeMap<RegionName, RegionRecord>,
+    /// Of every region of the rollout, in its order.
+    pub records: Vec<RegionRecord>,
+    /// Where each region's record is.
+    places: BTreeMap<RegionName, usize>,
     /// As far as they have been read.
     assignments: BTreeMap<RegionName, Option<Kept<Assignment>>>,
 }
@@ -54,17 +56,24 @@ impl Working {
         let key = keys::revision(&model, rollout.value.revision);
         let Some(revision) = repository.get::<Revision>(key).await? else { return Ok(None) };
         let mut records = rollout.value.new_records();
+        let places: BTreeMap<RegionName, usize> = rollout.value.regions.iter().cloned().zip(0..).collect();
         for kept in repository.list::<RegionRecord>(keys::records(&model, number)).await?.items {
-            records.insert(kept.value.region.clone(), kept.value);
+            if let Some(place) = places.get(&kept.value.region) {
+                records[*place] = kept.value;
+            }
         }
         let route = repository.get::<Route>(keys::route(&model)).await?;
         let assignments = BTreeMap::new();
-        Ok(Some(Self { deployment, rollout, revision: revision.value, route, records, assignments }))
+        Ok(Some(Self { deployment, rollout, revision: revision.value, route, records, places, assignments }))
     }
 
     /// The newest epoch that the gateways were told of in this rollout.
     pub(super) fn epoch(&self) -> Epoch {
         self.deployment.value.latest_epoch
+    }
+
+    fn record(&self, region: &RegionName) -> Option<&RegionRecord> {
+        self.places.get(region).map(|place| &self.records[*place])
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -89,7 +98,7 @@ impl Working {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<RegionWrite> {
-        let mut record = self.records.get(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
+        let mut record = self.record(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
         change.apply_region(&self.rollout.value, &mut record, epoch, now);
         let before = self.assignment(repository, region).await?;
         let slot = self.slot();
@@ -119,7 +128,7 @@ impl Working {
         region: &RegionName,
         epoch: Epoch,
     ) -> Result<Option<RegionWrite>> {
-        let Some(record) = self.records.get(region).filter(|record| record.routed_at.is_none()) else {
+        let Some(record) = self.record(region).filter(|record| record.routed_at.is_none()) else {
             return Ok(None);
         };
         let record = RegionRecord { routed_at: Some(epoch), ..record.clone() };
@@ -205,14 +214,15 @@ impl Working {
             let key = keys::assignment(&write.region, &self.deployment.value.model);
             self.assignments.insert(write.region.clone(), Some(Kept { key, value, mod_revision: revision }));
         }
-        self.records.insert(write.region, write.record);
+        if let Some(place) = self.places.get(&write.region) {
+            self.records[*place] = write.record;
+        }
     }
 
     /// The route that is offered: all regions that are verified.
     pub(super) fn offered(&self, epoch: Epoch) -> RouteState {
-        let verified = |region: &&RegionName| {
-            self.records.get(*region).is_some_and(|record| record.phase == RegionPhase::Verified)
-        };
+        let verified =
+            |region: &&RegionName| self.record(region).is_some_and(|record| record.phase == RegionPhase::Verified);
         RouteState {
             epoch,
             live: self.slot(),

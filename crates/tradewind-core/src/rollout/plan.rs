@@ -1,10 +1,8 @@
 //! The planner: what a rollout does next, from its record and what is observed.
 //!
-//! [`plan`] proposes [`Change`]s; [`Change::apply`] says what each makes of the record. Whoever executes a change
-//! writes the changed record, and the desired state that goes with it, in one transaction: the intent is recorded
-//! before anything acts on it, and a change that is proposed twice is written once.
-
-use std::collections::BTreeMap;
+//! [`plan`] proposes [`Change`]s; [`Change::apply_region`] and [`Change::apply_fleet`] say what each makes of
+//! the record. Whoever executes a change writes the changed record, and the desired state that goes with it, in one
+//! transaction: the intent is recorded before anything acts on it, and a change that is proposed twice is written once.
 
 use super::{Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, StepResult};
 use crate::{
@@ -134,13 +132,9 @@ impl Plan {
     }
 }
 
-/// What to do next. Never reads a clock, never looks at anything but its arguments.
-pub fn plan(
-    rollout: &Rollout,
-    records: &BTreeMap<RegionName, RegionRecord>,
-    observed: &dyn Observed,
-    now: Timestamp,
-) -> Plan {
+/// What to do next. Never reads a clock, never looks at anything but its arguments. `records` are those of all regions,
+/// in the order of the rollout: all of them are looked at for every step, so they lie side by side.
+pub fn plan(rollout: &Rollout, records: &[RegionRecord], observed: &dyn Observed, now: Timestamp) -> Plan {
     let mut planner = Planner { rollout, records, observed, now, plan: Plan::default() };
     match rollout.state {
         RolloutState::Regions => planner.bring_up_regions(),
@@ -160,7 +154,7 @@ pub fn plan(
 
 struct Planner<'a> {
     rollout: &'a Rollout,
-    records: &'a BTreeMap<RegionName, RegionRecord>,
+    records: &'a [RegionRecord],
     observed: &'a dyn Observed,
     now: Timestamp,
     plan: Plan,
@@ -170,7 +164,7 @@ impl<'a> Planner<'a> {
     fn bring_up_regions(&mut self) {
         let before = self.plan.changes.len();
         let mut counts = Counts::default();
-        for record in self.in_order() {
+        for record in self.records {
             counts.add(record.phase);
         }
         if let Some(failure) = self.fatal_failure(&counts) {
@@ -179,7 +173,7 @@ impl<'a> Planner<'a> {
         }
         let mut may_begin = self.rollout.strategy.max_parallel.limit().saturating_sub(counts.working);
         let mut may_defer = self.may_still_defer(&counts);
-        for record in self.in_order() {
+        for record in self.records {
             match record.phase {
                 RegionPhase::Pending if may_begin > 0 => {
                     may_begin -= 1;
@@ -198,14 +192,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &'a RegionRecord> + use<'a> {
-        let records = self.records;
-        self.rollout.regions.iter().filter_map(move |region| records.get(region))
-    }
-
     /// With `stop`, the first failed region ends it; otherwise only that too few can still be verified.
     fn fatal_failure(&self, counts: &Counts) -> Option<RolloutFailure> {
-        let first_failed = || self.in_order().find(|record| record.phase == RegionPhase::Failed);
+        let first_failed = || self.records.iter().find(|record| record.phase == RegionPhase::Failed);
         let total = self.rollout.regions.len();
         let possible = total - counts.failed - counts.deferred;
         let wanted = match (self.rollout.strategy.min_regions, self.rollout.strategy.on_failure) {
@@ -419,7 +408,7 @@ impl<'a> Planner<'a> {
     }
 
     fn routed(&self) -> impl Iterator<Item = &'a RegionRecord> + use<'a> {
-        self.in_order().filter(|record| record.routed_at.is_some())
+        self.records.iter().filter(|record| record.routed_at.is_some())
     }
 
     fn all_routed_are_well(&self) -> bool {
@@ -432,7 +421,7 @@ impl<'a> Planner<'a> {
 
     /// Deferred regions that are back, on their way to the route.
     fn catch_up(&mut self) {
-        for record in self.in_order().filter(|record| record.routed_at.is_none()) {
+        for record in self.records.iter().filter(|record| record.routed_at.is_none()) {
             match record.phase {
                 RegionPhase::Deferred | RegionPhase::Pending => {
                     if self.observed.region(&record.region).reach == Reach::Reachable {

@@ -1,7 +1,5 @@
 //! What each change makes of the record.
 
-use std::collections::BTreeMap;
-
 use super::{Change, failed_step, retry_wait};
 use crate::{
     Epoch, RegionName, Timestamp,
@@ -130,9 +128,9 @@ impl Rollout {
         self.finished_at = Some(now);
     }
 
-    /// The records of a rollout that begins: nothing done in any region.
-    pub fn new_records(&self) -> BTreeMap<RegionName, RegionRecord> {
-        self.regions.iter().map(|region| (region.clone(), RegionRecord::pending(region.clone()))).collect()
+    /// The records of a rollout that begins, in its order: nothing done in any region.
+    pub fn new_records(&self) -> Vec<RegionRecord> {
+        self.regions.iter().cloned().map(RegionRecord::pending).collect()
     }
 }
 

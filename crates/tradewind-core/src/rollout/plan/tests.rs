@@ -66,7 +66,7 @@ impl World {
             soak: Soak::Pending,
         };
         Self {
-            records: rollout.new_records(),
+            records: rollout.new_records().into_iter().map(|record| (record.region.clone(), record)).collect(),
             rollout,
             behaviours: regions.into_iter().zip(behaviours.iter().copied()).collect(),
             statuses: BTreeMap::new(),
@@ -118,7 +118,9 @@ impl World {
     }
 
     fn step(&mut self) -> Option<Timestamp> {
-        let Plan { changes, wake_at } = plan(&self.rollout, &self.records, &*self, at(self.now));
+        let records: Vec<RegionRecord> =
+            self.rollout.regions.iter().map(|region| self.records[region].clone()).collect();
+        let Plan { changes, wake_at } = plan(&self.rollout, &records, &*self, at(self.now));
         for change in changes {
             self.apply(&change);
         }
