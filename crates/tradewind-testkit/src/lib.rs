@@ -1,10 +1,13 @@
 //! Worlds of real processes, for tests, the demo and benchmarks: `tradewind up` on ports of its own, its command line,
-//! its processes to be killed, and users who keep asking.
+//! its processes to be killed, and users who keep asking. With the feature `fleet`, a control plane's reconcilers among
+//! agents and gateways of one process.
 //!
 //! Nothing here waits by sleeping: [`eventually`] asks until the answer is right, up to a deadline.
 
 mod caller;
 mod fallen;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 mod hosts;
 mod load;
 mod ports;

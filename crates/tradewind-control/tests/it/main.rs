@@ -9,3 +9,5 @@ mod members;
 mod openapi;
 mod registry;
 mod restart;
+#[expect(clippy::unwrap_used, reason = "a test that fails panics")]
+mod rollout;

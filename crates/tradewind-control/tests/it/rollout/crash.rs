@@ -1,0 +1,144 @@
+//! The control plane is stopped right after each of its commits, one after the other, and another one goes on: the
+//! world ends as if nothing had happened, and every effect happened once.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tradewind_api::deploy::DeployRequest;
+use tradewind_control::keys;
+use tradewind_core::{
+    assignment::Assignment,
+    deployment::{Deployment, MaxParallel},
+};
+use tradewind_testkit::fleet::{Behaviour, CrashingStore, Fleet, Traces, model, region};
+
+use super::{DEADLINE, deploy, finish, request, serving};
+
+const REGIONS: usize = 3;
+/// More commits than any of these needs.
+const COMMITS_LIMIT: u64 = 200;
+
+/// What the control plane is to carry out, after version 1 serves everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Story {
+    OneAfterTheOther,
+    AllAtOnce,
+    Fails,
+    Prunes,
+    Undeploys,
+}
+
+impl Story {
+    async fn begin(self, fleet: &Fleet) {
+        let next = request(fleet, 2);
+        match self {
+            Self::OneAfterTheOther => drop(deploy(fleet, next).await),
+            Self::AllAtOnce => {
+                drop(deploy(fleet, DeployRequest { max_parallel: Some(MaxParallel::All), ..next }).await);
+            }
+            Self::Fails => {
+                fleet.order(&region(1), Behaviour::AnswersWrongly);
+                drop(deploy(fleet, next).await);
+            }
+            Self::Prunes => {
+                let regions = Some(vec![region(0), region(2)]);
+                drop(deploy(fleet, DeployRequest { regions, prune: true, ..next }).await);
+            }
+            Self::Undeploys => fleet.undeploy().await.unwrap(),
+        }
+    }
+
+    /// Waits until there is nothing left to do.
+    async fn end(self, fleet: &Fleet) {
+        if self == Self::Undeploys {
+            return fleet.forgotten(DEADLINE).await.unwrap();
+        }
+        finish(fleet).await;
+        let swept = fleet.changes("", DEADLINE, async |repository| {
+            let Some(deployment) = repository.get::<Deployment>(keys::deployment(&model())).await? else {
+                return Ok(None);
+            };
+            for kept in repository.list::<Assignment>("assignments/").await?.values() {
+                if kept.slots.is_empty()
+                    || kept.slots.iter().any(|(slot, held)| deployment.value.slots[*slot] != Some(held.revision))
+                {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        });
+        swept.await.unwrap();
+    }
+}
+
+/// The traces of a life without a crash.
+async fn undisturbed(story: Story) -> Traces {
+    let (fleet, control) = serving(REGIONS).await;
+    control.stop().await;
+    story.begin(&fleet).await;
+    let control = fleet.control();
+    story.end(&fleet).await;
+    control.stop().await;
+    let traces = fleet.traces().await.unwrap();
+    fleet.stop().await;
+    traces
+}
+
+/// The traces of a life whose control plane was killed after so many commits; `None` if it needed fewer.
+async fn killed_after(story: Story, commits: u64) -> Option<Traces> {
+    let (fleet, control) = serving(REGIONS).await;
+    control.stop().await;
+    story.begin(&fleet).await;
+    let store = Arc::new(CrashingStore::new(fleet.store().clone(), commits));
+    let first = fleet.control_on(store.clone());
+    let died = tokio::select! {
+        () = store.died() => true,
+        () = story.end(&fleet) => false,
+    };
+    first.kill().await;
+    store.end_leases().await;
+    let second = fleet.control();
+    story.end(&fleet).await;
+    second.stop().await;
+    let traces = fleet.traces().await.unwrap();
+    fleet.stop().await;
+    died.then_some(traces)
+}
+
+async fn survives_a_crash_after_every_commit(story: Story) {
+    let expected = undisturbed(story).await;
+    for commits in 1..COMMITS_LIMIT {
+        let Some(traces) = timeout(DEADLINE, killed_after(story, commits)).await.unwrap() else {
+            assert!(commits > 1, "{story:?} needs no commits");
+            return;
+        };
+        let (more, less) = (traces.beyond(&expected), expected.beyond(&traces));
+        assert!(traces == expected, "{story:?}, killed after commit {commits}: {more:#?} instead of {less:#?}");
+    }
+    panic!("{story:?} needs more than {COMMITS_LIMIT} commits");
+}
+
+#[tokio::test]
+async fn one_region_after_the_other() {
+    survives_a_crash_after_every_commit(Story::OneAfterTheOther).await;
+}
+
+#[tokio::test]
+async fn all_regions_at_once() {
+    survives_a_crash_after_every_commit(Story::AllAtOnce).await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_must_fail() {
+    survives_a_crash_after_every_commit(Story::Fails).await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_leaves_a_region() {
+    survives_a_crash_after_every_commit(Story::Prunes).await;
+}
+
+#[tokio::test]
+async fn an_undeploy() {
+    survives_a_crash_after_every_commit(Story::Undeploys).await;
+}
