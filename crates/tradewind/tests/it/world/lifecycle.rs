@@ -144,6 +144,29 @@ async fn a_busy_port_is_named_and_nothing_is_left_running() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn ctrl_c_while_a_world_starts_leaves_nothing_behind() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("world").display().to_string();
+    let ports = Ports::claim(1)?;
+    let options = options(&["us-east1"]);
+    let running = up(&options, &data, ports.base);
+    let interrupting = eventually_ok("something was started", super::SOON, || async {
+        // The first process that is started is noted here.
+        ensure!(std::path::Path::new(&data).join("roster.json").exists(), "nothing yet");
+        let up = tradewind_process::find_by_argument(&data);
+        let up = up.first().context("up has ended")?;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(up.pid)?).context("a pid")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::INT)?)
+    });
+    let (output, interrupted) = tokio::join!(running, interrupting);
+    interrupted?;
+    let output = output?;
+    assert!(matches!(output.code, Some(0 | 1)), "{output:?}");
+    assert_eq!(tradewind_testkit::processes_below(&data), [], "something still runs");
+    Ok(())
+}
+
 /// A run of `up` that is expected to end by itself.
 async fn up(options: &Options, data_dir: &str, port_base: u16) -> Result<Output> {
     let output = tokio::process::Command::new(&options.program)

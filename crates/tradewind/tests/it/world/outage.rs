@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::net::TcpStream;
 use tradewind_testkit::{Load, Users, eventually_ok};
 
 use super::{INFER, SOON, ask, check_refusal, example, options, pid, refused, request, serving};
@@ -33,6 +34,12 @@ async fn regions_serve_without_control_across_restarts() -> Result<()> {
     let agent = world.fell_alone("us-east1", "agent").await?;
     let _agent = agent.start_again()?;
     let gateway = world.fell_alone("us-east1", "gateway").await?;
+    // `up` held its socket too, until it noticed.
+    eventually_ok("the gateway's port is free", SOON, || async {
+        ensure!(TcpStream::connect(east.trim_start_matches("http://")).await.is_err(), "somebody listens");
+        Ok(())
+    })
+    .await?;
     let _gateway = gateway.start_again()?;
     let caller = tradewind_testkit::Caller::new()?;
     let reply = eventually_ok("the region's gateway answers from its own region again", SOON, || async {
