@@ -1,6 +1,7 @@
 //! The project's own chores, the same for people and CI: `cargo xtask COMMAND`. One file per command.
 #![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
+mod bench;
 mod check;
 mod demo;
 mod dependencies;
@@ -32,6 +33,8 @@ enum Command {
     Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
+    /// Measure: `bench deploy`
+    Bench(bench::Options),
     /// Run every test
     Test(test::Options),
 }
@@ -55,6 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Check(options) => check::run(&workspace, &options),
         Command::Reference => reference::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Test(options) => test::run(&workspace, &options),
     }
 }

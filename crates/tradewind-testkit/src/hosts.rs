@@ -109,9 +109,7 @@ impl Network {
     }
 
     fn add_namespace(&mut self, name: &str) -> Result<()> {
-        ip(["netns", "add", name]).map_err(|error| {
-            error.context("a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN for this, such as with `--privileged`")
-        })?;
+        ip(["netns", "add", name])?;
         self.namespaces.push(name.to_owned());
         Ok(())
     }
@@ -235,7 +233,11 @@ fn ip<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
         _ => anyhow!(error).context("running `ip`"),
     })?;
     if !output.status.success() {
-        bail!("`ip {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        let (command, said) = (arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "`ip {command}` failed: {}; a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN for it (`--privileged`)",
+            said.trim()
+        );
     }
     Ok(())
 }

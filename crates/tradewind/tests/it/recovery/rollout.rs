@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, os::unix::process::ExitStatusExt};
 
 use anyhow::{Context, Result, ensure};
 use tradewind_api::{
+    Client,
     deploy::RolloutView,
-    status::{DeploymentProgress, DeploymentStatus, EventQuery, VerificationProgress},
+    status::{DeploymentProgress, DeploymentStatus, EventQuery, RegionStatus, VerificationProgress},
 };
 use tradewind_core::{
     Epoch, ModelName, RevisionNumber, VersionNumber,
+    assignment::ReplicaStatus,
     event::{Event, EventKind},
     rollout::{RegionPhase, RolloutState, Soak},
 };
@@ -120,15 +122,22 @@ impl Turn {
 
     /// Waits until the slot that is rolled out to is empty: each region has the live replica and no other.
     async fn wait_until_settled(self, roles: &Roles) -> Result<()> {
-        let what = format!("the old slot of {} is empty", self.model);
+        let (what, client) = (format!("the old slot of {} is empty", self.model), roles.client()?);
         eventually_ok(&what, DEADLINE, || async {
-            for region in roles.client()?.regions().await?.regions {
-                let replicas = region.replicas.iter().filter(|replica| replica.model == self.model()).count();
-                ensure!(replicas == 1, "{} has {replicas} replicas", region.name);
-            }
+            let each_has_one = self.each_region_has_one(&client, |_| true).await?;
+            ensure!(each_has_one, "more than the live replicas run");
             Ok(())
         })
         .await
+    }
+
+    async fn each_region_has_one(self, client: &Client, of: impl Fn(&ReplicaStatus) -> bool) -> Result<bool> {
+        let model = self.model();
+        let regions = client.regions().await?.regions;
+        let count = |region: &RegionStatus| {
+            region.replicas.iter().filter(|replica| replica.model == model && of(replica)).count()
+        };
+        Ok(regions.iter().all(|region| count(region) == 1))
     }
 
     async fn start_again(self, roles: &mut Roles) -> Result<()> {
@@ -141,7 +150,7 @@ impl Turn {
         roles.start(&Part::Control).await
     }
 
-    /// Waits until the rollout is over, or control is.
+    /// Waits until all of the rollout is written, or control is dead.
     async fn died(self, roles: &mut Roles) -> Result<bool> {
         let client = roles.client()?;
         let over = eventually("the rollout or control is over", DEADLINE, || {
@@ -150,8 +159,10 @@ impl Turn {
                 if !matches!(died, Ok(false)) {
                     return Some(died);
                 }
-                let status = client.deployment_status(&self.model()).await.ok()?;
-                self.is_over(&status).then_some(Ok(false))
+                let status = client.deployment_status(&self.model()).await.ok().filter(|status| self.is_over(status));
+                // The last thing that is written of a rollout takes the old replicas out of service.
+                let swept = self.each_region_has_one(&client, |replica| replica.ready).await;
+                (status.is_some() && matches!(swept, Ok(true))).then_some(Ok(false))
             }
         });
         over.await?
