@@ -224,8 +224,10 @@ fn own(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
     }
     let page = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
         "/v2" => metadata,
-        "/v2/health/live" | "/healthz" => alive,
-        "/v2/health/ready" | "/readyz" => ready,
+        "/v2/health/live" => live,
+        "/v2/health/ready" => ready_for_clients,
+        "/healthz" => alive,
+        "/readyz" => ready,
         "/metrics" => metrics,
         PEER_PATH => return peer_state(gateway, request),
         _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
@@ -239,6 +241,16 @@ fn own(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
 fn metadata(_: &Gateway) -> Reply {
     let version = env!("CARGO_PKG_VERSION");
     Reply::json(StatusCode::OK, &serde_json::json!({ "name": "tradewind", "version": version, "extensions": [] }))
+}
+
+/// Some clients of the protocol read the body.
+fn live(_: &Gateway) -> Reply {
+    Reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))
+}
+
+fn ready_for_clients(gateway: &Gateway) -> Reply {
+    let status = ready(gateway).status;
+    Reply::json(status, &serde_json::json!({ "ready": status == StatusCode::OK }))
 }
 
 fn alive(_: &Gateway) -> Reply {

@@ -70,6 +70,10 @@ async fn what_is_not_for_users_is_refused() {
     for path in ["/v2", "/v2/health/live", "/v2/health/ready", "/healthz", "/readyz", "/metrics", "/v2/models/digits"] {
         assert_eq!(world.get(US, path).await.status(), 200, "{path}");
     }
+    for (path, key) in [("/v2/health/live", "live"), ("/v2/health/ready", "ready")] {
+        let body = world.get(US, path).await.bytes().await.unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), serde_json::json!({ key: true }));
+    }
     assert_eq!(world.get(US, "/v2/models/digits/versions/1/ready").await.status(), 200);
     assert_eq!(world.get(US, "/v1/peer").await.status(), 401);
     let peer = world.http.get(world.gateways[US].url("/v1/peer")).bearer_auth(MESH).send().await.unwrap();
