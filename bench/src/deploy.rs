@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = ["1".to_owned(), "10".to_owned(), "all".to_owned()])]
     max_parallel: Vec<String>,
     /// Samples of each; the median is told, with the least and the greatest
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Where to put the table (between its markers) and, beside it, the plot
     #[arg(long, value_name = "FILE")]
