@@ -195,7 +195,7 @@ async fn what_cannot_be_deployed_is_told_with_a_hint() {
     assert_eq!(unknown.code, Code::NotFound);
     assert_eq!(unknown.detail, "no region is called `europe-wst1`");
     assert_eq!(unknown.hint.as_deref(), Some("did you mean `europe-west1`? regions here: europe-west1, us-east1"));
-    let unknown = problem(control.admin.deployment_status(&model("digts")).await);
+    let unknown = problem(control.admin.deployment_status(&model("digit")).await);
     assert_eq!(unknown.hint.as_deref(), Some("did you mean `digits`? models here: digits"));
     let dry = control.admin.deploy(&model("digits"), &DeployRequest { dry_run: true, ..request() }).await.unwrap();
     assert_eq!(dry.rollout, None);

@@ -1,5 +1,7 @@
 //! The control plane in this process, on a port and in a directory of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
 mod auth;
 mod control;
 mod deployments;
@@ -9,5 +11,4 @@ mod members;
 mod openapi;
 mod registry;
 mod restart;
-#[expect(clippy::unwrap_used, reason = "a test that fails panics")]
 mod rollout;
