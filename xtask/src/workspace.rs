@@ -30,9 +30,9 @@ impl Workspace {
         &self.root
     }
 
-    /// Where chores keep what they fetch and make. Git ignores it.
+    /// Where cargo builds, and where chores keep what they fetch and make. Git ignores it.
     pub(crate) fn target(&self) -> PathBuf {
-        self.root.join("target")
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |chosen| self.root.join(chosen))
     }
 
     /// A cargo command in the root, with the cargo that runs this program.

@@ -1,7 +1,7 @@
 //! The control plane: the API, the reconcilers and the only opener of the store.
 //!
-//! [`run`] is the whole of it. A request goes through [`api`]; what it changes is one transaction of the
-//! [`repository`]; what it shows is made by [`view`] of resources and of what agents and gateways last reported
+//! [`run`] is the whole of it. A request goes through `api`; what it changes is one transaction of the
+//! [`repository`]; what it shows is made by `view` of resources and of what agents and gateways last reported
 //! ([`hub`]). The reconcilers ([`reconcile`]) take no input from the API: they look at the store and the hub.
 
 pub mod admission;

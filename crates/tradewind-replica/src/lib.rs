@@ -4,7 +4,7 @@
 //! and one listening socket; it must not know regions, slots, routes or who started it. No other crate touches
 //! ONNX Runtime.
 //!
-//! A request: [`server`] admits it and reads its body, `request` parses and checks it against the signature,
+//! A request: `server` admits it and reads its body, `request` parses and checks it against the signature,
 //! `engine` runs it, `response` writes the answer.
 
 mod engine;

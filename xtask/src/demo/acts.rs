@@ -1,4 +1,4 @@
-//! The acts of the demo, in their order: deploy, ask, replace, refuse. What breaks is in [`failures`].
+//! The acts of the demo, in their order: deploy, ask, replace, refuse. What breaks is in `failures.rs`.
 
 use std::{
     collections::BTreeMap,
