@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tradewind_api::{Client, agent::Endpoints, ndjson};
+use tradewind_api::{Client, agent::Endpoints};
 use tradewind_core::backoff::Backoff;
 
 use crate::{control::pause, director::Change};
@@ -18,8 +18,7 @@ pub(crate) async fn follow(
     let mut failures = 0;
     loop {
         let session = async {
-            // An agent that accepts and says nothing is as dead as one that refuses.
-            let mut stream = tokio::time::timeout(ndjson::SILENCE_LIMIT, client.watch_endpoints()).await.ok()?.ok()?;
+            let mut stream = client.watch_endpoints().await.ok()?;
             while let Ok(endpoints) = stream.next().await {
                 failures = 0;
                 changes.send(told(&address, endpoints)).await.ok()?;

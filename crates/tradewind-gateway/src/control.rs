@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tradewind_api::{Client, ndjson};
+use tradewind_api::Client;
 use tradewind_core::backoff::Backoff;
 
 use crate::director::Change;
@@ -28,10 +28,9 @@ pub(crate) async fn follow(client: Client, changes: mpsc::Sender<Change>, shutdo
 
 /// One connection; returns why it ended.
 async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut u32) -> String {
-    let mut stream = match tokio::time::timeout(ndjson::SILENCE_LIMIT, client.watch_snapshot()).await {
-        Err(_) => return "it accepted and said nothing".to_owned(),
-        Ok(Err(error)) => return error.to_string(),
-        Ok(Ok(stream)) => stream,
+    let mut stream = match client.watch_snapshot().await {
+        Err(error) => return error.to_string(),
+        Ok(stream) => stream,
     };
     loop {
         match stream.next().await {
