@@ -190,6 +190,8 @@ impl Slots {
             // Also after a slot's task ended: it may have been wanted again at that very moment.
             self.apply();
             tokio::select! {
+                // First: a task that the shutdown ended must not be taken for one that is wanted again.
+                biased;
                 () = shutdown.cancelled() => break,
                 _ = desired.changed() => {}
                 Some(ended) = self.tasks.join_next() => {

@@ -20,7 +20,8 @@ async fn check_adopted(world: &World, pid: u32) {
     let report = world.ready().await;
     assert_eq!((report.replicas.len(), report.replicas[0].pid), (1, pid));
     let slot = blue_of(&report).unwrap();
-    assert!(slot.verification.as_ref().is_some_and(|verification| verification.succeeded()));
+    let verification = slot.verification.as_ref().expect("what was verified stays so");
+    assert!(verification.succeeded(), "{verification:?}");
     world.event(EventKind::ReplicaAdopted).await;
     assert_eq!(world.pid(), pid);
 }
