@@ -5,6 +5,7 @@
 
 pub mod assignment;
 pub mod backoff;
+pub mod balance;
 pub mod bundle;
 pub mod catalogue;
 pub mod deployment;
@@ -14,7 +15,9 @@ pub mod health;
 pub mod inference;
 pub mod locality;
 pub mod names;
+pub mod outlier;
 pub mod region;
+pub mod retry;
 pub mod rollout;
 pub mod route;
 pub mod stored;

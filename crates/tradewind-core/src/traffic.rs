@@ -26,6 +26,23 @@ impl Bucket {
     }
 }
 
+/// Numbers that look random, from a seed (SplitMix64): for spreading load, never for secrets.
+#[derive(Debug, Clone)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    #[expect(clippy::should_implement_trait, reason = "it never ends, so an Option would only be in the way")]
+    pub fn next(&mut self) -> u64 {
+        let value = mix(self.0);
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        value
+    }
+}
+
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): a
 /// bijection in which every input bit changes about half of the output bits.
 fn mix(value: u64) -> u64 {
