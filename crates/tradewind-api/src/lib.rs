@@ -7,6 +7,7 @@ pub mod auth;
 pub mod client;
 pub mod deploy;
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 pub mod models;
 pub mod ndjson;
