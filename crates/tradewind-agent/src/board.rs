@@ -10,7 +10,8 @@ use tradewind_api::agent::{Endpoint, Endpoints, ModelStatus, RegionAssignments};
 use tradewind_core::{
     Digest, Generation, ModelName, RegionName, Slot,
     assignment::{ReplicaStatus, SlotStatus},
-    deployment::HealthPolicy,
+    bundle::Runtime,
+    deployment::{HealthPolicy, Scale},
 };
 
 /// A slot of a model.
@@ -22,6 +23,7 @@ pub(crate) struct SlotView {
     pub(crate) status: SlotStatus,
     pub(crate) digest: Digest,
     pub(crate) health: HealthPolicy,
+    pub(crate) scale: Scale,
     pub(crate) replicas: Vec<ReplicaView>,
 }
 
@@ -121,15 +123,14 @@ impl Board {
 impl Inner {
     fn endpoints(&self) -> Vec<Endpoint> {
         let of = |view: &SlotView| {
-            let health = view.health;
             let announced = view.replicas.iter().filter(|replica| replica.announced);
-            announced.map(move |replica| endpoint(&replica.status, health)).collect::<Vec<_>>()
+            announced.map(|replica| endpoint(&replica.status, view)).collect::<Vec<_>>()
         };
         self.slots.values().flat_map(of).collect()
     }
 }
 
-fn endpoint(status: &ReplicaStatus, health: HealthPolicy) -> Endpoint {
+fn endpoint(status: &ReplicaStatus, view: &SlotView) -> Endpoint {
     Endpoint {
         id: status.id.clone(),
         model: status.model.clone(),
@@ -138,6 +139,9 @@ fn endpoint(status: &ReplicaStatus, health: HealthPolicy) -> Endpoint {
         version: status.version,
         address: status.address.clone(),
         ready: status.ready,
-        health,
+        health: view.health,
+        desired: view.scale.replicas,
+        concurrency: view.scale.concurrency,
+        runtime: Runtime::Onnx,
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, ReplicaStatus, SlotStatus},
+    bundle::Runtime,
     deployment::HealthPolicy,
     event::{EventKind, Severity},
 };
@@ -109,6 +110,14 @@ pub struct Endpoint {
     /// Loaded, verified, and answering its probes.
     pub ready: bool,
     pub health: HealthPolicy,
+    /// How many replicas its slot should have; 0: not told.
+    #[serde(default)]
+    pub desired: u32,
+    /// The most requests in flight that it should have; absent where the deployment does not say.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    #[serde(default)]
+    pub runtime: Runtime,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,10 +15,19 @@ pub const SNAPSHOT_PATH: &str = "/v1/gateway/snapshot";
 pub const REPORT_PATH: &str = "/v1/gateway/report";
 /// `GET` on a gateway: a [`PeerState`], for the holders of the mesh token.
 pub const PEER_PATH: &str = "/v1/peer";
+/// `GET` on a gateway with an [`ExplainQuery`]: an [`Explanation`], for the holders of the mesh token.
+pub const EXPLAIN_PATH: &str = "/v1/explain";
 /// Carries the mesh token on a request that another gateway passed on. Such a request goes no further.
 pub const PEER_HEADER: &str = "x-tradewind-peer";
 /// On a 503 between gateways: this region cannot serve the model now, ask another one.
 pub const UNAVAILABLE_HEADER: &str = "x-tradewind-unavailable";
+
+/// On a request between gateways: its own region has no room for it. It is taken only where there is room to spare.
+pub const SPILL_HEADER: &str = "x-tradewind-spill";
+/// Names the model of a gRPC request whose message does not, such as one for a model server of the user's own.
+pub const MODEL_HEADER: &str = "x-tradewind-model";
+/// How long the sender will wait for an answer, such as `500ms` or `2s`.
+pub const TIMEOUT_HEADER: &str = "x-request-timeout";
 
 pub const USER_HEADER: &str = "x-tradewind-user";
 pub const CLIENT_REGION_HEADER: &str = "x-tradewind-client-region";
@@ -126,4 +135,68 @@ pub struct PeerCapacity {
     pub slot: Slot,
     pub revision: RevisionNumber,
     pub replicas: u32,
+    /// How many more requests they could have in flight; absent where no limit is declared.
+    #[serde(default)]
+    pub headroom: Option<u32>,
+}
+
+/// Whose request is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    pub model: ModelName,
+    /// The user's key, if the request has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's region; absent: the gateway's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RegionName>,
+}
+
+/// Where a gateway would send a request now, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    pub model: ModelName,
+    /// The gateway that says so.
+    pub gateway: String,
+    /// Its region.
+    pub region: RegionName,
+    /// The user's region.
+    pub from: RegionName,
+    pub epoch: Epoch,
+    pub revision: RevisionNumber,
+    pub slot: Slot,
+    /// The region that would answer; absent when nobody can.
+    pub goes_to: Option<RegionName>,
+    /// In the order in which they are asked.
+    pub regions: Vec<RegionVerdict>,
+    /// Of the gateway's own region.
+    pub replicas: Vec<ReplicaVerdict>,
+}
+
+/// What speaks for or against a region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionVerdict {
+    pub region: RegionName,
+    pub eligible: bool,
+    /// For people.
+    pub reason: String,
+    pub ready: u32,
+    /// Measured from the gateway; absent for its own region and where nothing was measured.
+    pub round_trip_us: Option<u64>,
+}
+
+/// What speaks for or against a replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaVerdict {
+    pub id: String,
+    pub address: String,
+    pub ready: bool,
+    /// Left out because its answers fail.
+    pub ejected: bool,
+    pub in_flight: u32,
+    /// The most requests in flight that it gets.
+    pub limit: u32,
+    /// Until the head of its answers, smoothed; 0: it has answered nothing yet.
+    pub latency_us: u64,
 }

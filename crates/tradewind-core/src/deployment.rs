@@ -40,11 +40,14 @@ pub struct Scale {
     pub replicas: u32,
     /// Threads that one inference may use inside a replica.
     pub threads: u32,
+    /// The most requests that a replica should have in flight. With it, a region that is full sends what is beyond to
+    /// the nearest region with room; without it, gateways find out what a replica can do.
+    pub concurrency: Option<u32>,
 }
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { replicas: 1, threads: 1 }
+        Self { replicas: 1, threads: 1, concurrency: None }
     }
 }
 
@@ -217,6 +220,8 @@ impl DeploymentSpec {
         differs("version", before.version.to_string(), self.version.to_string());
         differs("replicas", before.scale.replicas.to_string(), self.scale.replicas.to_string());
         differs("threads", before.scale.threads.to_string(), self.scale.threads.to_string());
+        let concurrency = |scale: &Scale| scale.concurrency.map_or_else(|| "found out".to_owned(), |n| n.to_string());
+        differs("concurrency", concurrency(&before.scale), concurrency(&self.scale));
         differs("health interval", before.health.interval.to_string(), self.health.interval.to_string());
         differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
         differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());

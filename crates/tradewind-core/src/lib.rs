@@ -16,6 +16,7 @@ pub mod inference;
 pub mod locality;
 pub mod names;
 pub mod outlier;
+pub mod overload;
 pub mod region;
 pub mod retry;
 pub mod rollout;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -16,24 +17,30 @@ use tradewind_api::{
     agent::{Endpoint, Endpoints},
     gateway::{GatewaySnapshot, RegionMembers},
 };
-use tradewind_core::{RegionName, deployment::HealthPolicy};
+use tradewind_core::{ModelName, RegionName, deployment::HealthPolicy, outlier};
 
 use crate::{
     acceptance, agents,
+    clock::Millis,
     disk::{Disk, KnownEndpoints},
+    gate::Gate,
     gateway::Gateway,
+    lane::Lane,
+    link::Links,
     peer::Peer,
     probe::{Prober, Subject},
     replica::Replica,
     report::Acknowledged,
-    traffic::Returning,
+    target::eject,
     world::{Parts, World},
 };
 
 /// Changes that wait to be taken in; the streams wait when there are more.
 pub(crate) const CHANGES_LIMIT: usize = 64;
-/// Round trips and unused connections are looked at this often.
+/// Round trips, unused connections and what replicas can do are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
+/// The fastest answer counts for one to two of so many ticks.
+const FASTEST_TICKS: u64 = 30;
 
 #[derive(Debug)]
 pub(crate) enum Change {
@@ -55,6 +62,7 @@ pub(crate) struct Director {
     gateway: Arc<Gateway>,
     links: HashMap<RegionName, String>,
     disk: Disk,
+    connections: Rc<Links>,
     changes: mpsc::Receiver<Change>,
     tell: mpsc::Sender<Change>,
     news: Arc<Notify>,
@@ -69,7 +77,8 @@ pub(crate) struct Director {
     told: HashSet<String>,
     replicas: HashMap<String, Watched<Replica, HealthPolicy>>,
     peers: HashMap<(RegionName, String), Watched<Peer, (HealthPolicy, String)>>,
-    returning: HashMap<String, Arc<Returning>>,
+    lanes: HashMap<ModelName, Arc<Lane>>,
+    ticks: u64,
 }
 
 impl Director {
@@ -77,6 +86,7 @@ impl Director {
         gateway: Arc<Gateway>,
         links: HashMap<RegionName, String>,
         disk: Disk,
+        connections: Rc<Links>,
         shutdown: CancellationToken,
     ) -> (Self, mpsc::Sender<Change>) {
         let (tell, changes) = mpsc::channel(CHANGES_LIMIT);
@@ -84,6 +94,7 @@ impl Director {
             gateway,
             links,
             disk,
+            connections,
             changes,
             tell: tell.clone(),
             news: Arc::new(Notify::new()),
@@ -95,7 +106,8 @@ impl Director {
             told: HashSet::new(),
             replicas: HashMap::new(),
             peers: HashMap::new(),
-            returning: HashMap::new(),
+            lanes: HashMap::new(),
+            ticks: 0,
         };
         (director, tell)
     }
@@ -132,7 +144,9 @@ impl Director {
                 },
                 () = news.notified() => self.review(),
                 _ = tick.tick() => {
-                    self.gateway.upstream.sweep();
+                    self.connections.sweep();
+                    self.gateway.doomed.sweep();
+                    self.measure();
                     self.review();
                 }
             }
@@ -210,7 +224,7 @@ impl Director {
             }
             let stop = self.shutdown.child_token();
             let token = snapshot.mesh_token.clone();
-            self.tasks.spawn(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
+            self.tasks.spawn_local(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
             self.streams.insert(agent, (token, stop.drop_guard()));
         }
     }
@@ -241,10 +255,40 @@ impl Director {
                 continue;
             }
             let policy = endpoint.health;
-            let replica = Arc::new(Replica::new(endpoint));
+            let replica = self.join(endpoint);
             let stop = self.shutdown.child_token();
-            self.tasks.spawn(self.prober(policy).watch(Subject::Replica(Arc::clone(&replica)), stop.clone()));
+            self.tasks.spawn_local(self.prober(policy).watch(Subject::Replica(Arc::clone(&replica)), stop.clone()));
             self.replicas.insert(id, Watched { value: replica, with: policy, _watch: stop.drop_guard() });
+        }
+    }
+
+    /// A new replica, which begins at the median of its group.
+    fn join(&mut self, endpoint: Endpoint) -> Arc<Replica> {
+        let gate: Arc<Gate> = Arc::clone(&self.lane(&endpoint.model).gate);
+        let replica = Replica::new(endpoint, Some(gate));
+        let group = self.replicas.values().map(|known| &known.value).filter(|known| known.same_group(&replica));
+        let loads: Vec<_> = group.filter(|known| known.ready()).map(|known| known.target.load(Millis::now())).collect();
+        replica.target.join(&loads);
+        Arc::new(replica)
+    }
+
+    fn lane(&mut self, model: &ModelName) -> &Arc<Lane> {
+        self.lanes.entry(model.clone()).or_insert_with(|| Arc::new(Lane::new()))
+    }
+
+    /// What replicas have shown since the last tick: how much they can do, and whether their answers are bad.
+    fn measure(&mut self) {
+        self.ticks += 1;
+        let rotate = self.ticks.is_multiple_of(FASTEST_TICKS);
+        let window = self.ticks.is_multiple_of(outlier::WINDOW.as_secs().div_ceil(TICK.as_secs()));
+        let Some(world) = self.gateway.world.load_full() else { return };
+        self.replicas.values().for_each(|replica| replica.value.target.measure(rotate));
+        if window {
+            for serving in world.models.values().filter_map(|model| model.committed.as_ref()) {
+                for replica in serving.replicas.iter().filter(|replica| replica.target.failing()) {
+                    eject(&serving.replicas, &replica.target, &self.gateway.metrics);
+                }
+            }
         }
     }
 
@@ -270,22 +314,26 @@ impl Director {
             };
             let stop = self.shutdown.child_token();
             let subject = Subject::Peer { peer: Arc::clone(&peer), mesh_token: with.1.clone() };
-            self.tasks.spawn(self.prober(with.0).watch(subject, stop.clone()));
+            self.tasks.spawn_local(self.prober(with.0).watch(subject, stop.clone()));
             self.peers.insert(key, Watched { value: peer, with, _watch: stop.drop_guard() });
         }
     }
 
     fn prober(&self, policy: HealthPolicy) -> Prober {
-        Prober { upstream: Arc::clone(&self.gateway.upstream), news: Arc::clone(&self.news), policy }
+        Prober {
+            gateway: Arc::clone(&self.gateway),
+            links: Rc::clone(&self.connections),
+            news: Arc::clone(&self.news),
+            policy,
+        }
     }
 
     fn compose(&mut self) {
         let Some(snapshot) = self.snapshot.clone() else { return };
-        self.returning.retain(|model, _| snapshot.routes.iter().any(|route| route.model.as_str() == model));
-        for route in &snapshot.routes {
-            let model = route.model.to_string();
-            self.returning.entry(model).or_insert_with(|| Arc::new(Returning::new()));
-        }
+        let routed: HashSet<&ModelName> = snapshot.routes.iter().map(|route| &route.model).collect();
+        let running: HashSet<&ModelName> = self.replicas.values().map(|known| &known.value.endpoint.model).collect();
+        self.lanes.retain(|model, _| routed.contains(model) || running.contains(model));
+        snapshot.routes.iter().for_each(|route| drop(Arc::clone(self.lane(&route.model))));
         let previous = self.gateway.world.load();
         let peers = self.peers.iter().map(|(key, peer)| (key.clone(), Arc::clone(&peer.value))).collect();
         let mut replicas: Vec<_> = self.replicas.values().map(|replica| Arc::clone(&replica.value)).collect();
@@ -296,7 +344,7 @@ impl Director {
             peers: &peers,
             replicas,
             previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
-            returning: &self.returning,
+            lanes: &self.lanes,
         });
         self.gateway.world.store(Some(Arc::new(world)));
     }

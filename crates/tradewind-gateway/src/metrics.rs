@@ -45,6 +45,17 @@ impl Outcome {
         }
     }
 
+    /// Of gRPC's `grpc-status`.
+    pub(crate) fn of_grpc(code: &http::HeaderValue) -> Self {
+        match code.as_bytes() {
+            b"0" => Self::Ok,
+            // What the caller has done: cancelled, wrong arguments, not found, not allowed, too late and the like.
+            b"1" | b"3" | b"5" | b"6" | b"7" | b"9" | b"10" | b"11" | b"12" | b"16" => Self::ClientError,
+            b"14" => Self::Unavailable,
+            _ => Self::ServerError,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -74,6 +85,14 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    pub(crate) fn record(&self, outcome: Outcome, duration: Duration) {
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        if outcome != Outcome::Cancelled {
+            self.durations.record(duration);
+            self.window.record(duration);
+        }
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.outcomes.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
@@ -96,6 +115,13 @@ impl Series {
 pub(crate) struct Metrics {
     series: ArcSwap<HashMap<Key, Arc<Series>>>,
     pub(crate) retries: AtomicU64,
+    /// Not tried again because the budget was spent.
+    pub(crate) retries_refused: AtomicU64,
+    pub(crate) ejections: AtomicU64,
+    /// Sent to another region for want of room.
+    pub(crate) spilled: AtomicU64,
+    /// Refused because an equal one was in flight on replicas that died.
+    pub(crate) doomed: AtomicU64,
     /// Requests answered for gateways of other regions.
     pub(crate) for_peers: AtomicU64,
     /// Refused because too many were under way.
@@ -105,15 +131,6 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn record(&self, key: &Key, outcome: Outcome, duration: Duration) {
-        let series = self.series(key);
-        series.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        if outcome != Outcome::Cancelled {
-            series.durations.record(duration);
-            series.window.record(duration);
-        }
-    }
-
     pub(crate) fn all(&self) -> Arc<HashMap<Key, Arc<Series>>> {
         self.series.load_full()
     }
@@ -137,7 +154,7 @@ impl Metrics {
         });
     }
 
-    fn series(&self, key: &Key) -> Arc<Series> {
+    pub(crate) fn series(&self, key: &Key) -> Arc<Series> {
         if let Some(series) = self.series.load().get(key) {
             return Arc::clone(series);
         }
@@ -196,6 +213,10 @@ impl Metrics {
     fn render_gauges(&self, text: &mut String, world: Option<&World>) -> std::fmt::Result {
         for (name, help, count) in [
             ("retries_total", "Requests sent again to another replica or region.", &self.retries),
+            ("retries_refused_total", "Requests not sent again because the budget of retries was spent.", &self.retries_refused),
+            ("ejections_total", "Times that a replica was left out because its answers failed.", &self.ejections),
+            ("spilled_total", "Requests sent to another region because the own one was full.", &self.spilled),
+            ("doomed_total", "Requests refused because an equal one was in flight on replicas that died.", &self.doomed),
             ("peer_requests_total", "Requests taken for gateways of other regions.", &self.for_peers),
             ("overload_total", "Requests refused because too many were under way.", &self.overload),
         ] {
@@ -218,6 +239,13 @@ impl Metrics {
         models.sort_by_key(|(model, _)| *model);
         for (model, serving) in models.into_iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?))) {
             writeln!(text, "{name}{{model=\"{model}\"}} {}", serving.state.epoch)?;
+        }
+        let name = "tradewind_gateway_requests_waiting";
+        head(text, name, "gauge", "Requests that wait for a replica to have room.")?;
+        let mut models: Vec<_> = world.models.iter().collect();
+        models.sort_by_key(|(model, _)| *model);
+        for (model, lane) in models.into_iter().map(|(model, known)| (model, &known.lane)) {
+            writeln!(text, "{name}{{model=\"{model}\"}} {}", lane.gate.waiting())?;
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ pub struct GatewayOptions {
     pub advertise: Option<String>,
     /// Whether `x-tradewind-client-region` decides whose user a request is.
     pub trust_client_region: bool,
+    /// Threads that serve requests; default: one for each core that this process may use.
+    pub workers: Option<std::num::NonZeroU16>,
     /// host:port to dial instead of the gateways of a region.
     pub links: BTreeMap<RegionName, String>,
 }
@@ -38,6 +40,7 @@ impl fmt::Debug for GatewayOptions {
             .field("listen", &self.listen)
             .field("advertise", &self.advertise)
             .field("trust_client_region", &self.trust_client_region)
+            .field("workers", &self.workers)
             .field("links", &self.links)
             .finish_non_exhaustive()
     }

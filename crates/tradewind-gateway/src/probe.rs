@@ -1,6 +1,6 @@
 //! Probes: whether replicas of the own region and gateways of other regions answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -15,10 +15,11 @@ use tradewind_core::{
 
 use crate::{
     body::Outbound,
+    gateway::Gateway,
+    link::{Failure, Links, Protocol, Reuse},
     peer::Peer,
     replica::Replica,
     target::Target,
-    upstream::{Failure, Reuse, Upstream},
 };
 
 const READY_PATH: &str = "/v2/health/ready";
@@ -28,7 +29,8 @@ const ANSWER_LIMIT: usize = 4 << 20;
 /// What a probe needs beside its target.
 #[derive(Debug, Clone)]
 pub(crate) struct Prober {
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) links: Rc<Links>,
     /// Told when a verdict or a peer's capacity has changed.
     pub(crate) news: Arc<Notify>,
     pub(crate) policy: HealthPolicy,
@@ -42,7 +44,7 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    fn target(&self) -> &Target {
+    fn target(&self) -> &Arc<Target> {
         match self {
             Self::Replica(replica) => &replica.target,
             Self::Peer { peer, .. } => &peer.target,
@@ -81,17 +83,27 @@ impl Prober {
             let Some(ok) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
             if let Some(transition) = health.observe(ok) {
                 target.set_healthy(health.healthy());
+                self.tell_if_lost(target);
                 tracing::info!(address = target.address(), healthy = transition == Transition::BecameHealthy, "probed");
                 self.news.notify_one();
             } else if !health.healthy() && !ok {
                 // Those who were sent there before it was found down should not wait either.
                 target.set_healthy(false);
+                self.tell_if_lost(target);
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(self.policy.interval.duration()) => {}
                 () = target.probe_wanted() => {}
             }
+        }
+    }
+
+    /// Who waits for an answer of a dead target should look elsewhere.
+    fn tell_if_lost(&self, target: &Target) {
+        if !target.healthy() {
+            // Before the first thread serves, nobody listens.
+            let _ = self.gateway.lost.send(target.id);
         }
     }
 
@@ -116,30 +128,29 @@ impl Prober {
     }
 
     /// The body of a good answer, and how long it took on a connection that stood.
-    async fn get(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+    async fn get(&self, target: &Arc<Target>, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
         timeout(self.policy.timeout.duration(), self.ask(target, path, token)).await.ok()?
     }
 
-    async fn ask(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+    async fn ask(&self, target: &Arc<Target>, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
         let request = || {
             let mut request = Request::get(path).header(header::HOST, target.address());
             if let Some(token) = token {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            request.body(Outbound::empty())
+            request.body(Outbound::empty()).ok()
         };
-        let build = || request().expect("paths are constant, addresses and tokens come from headers and JSON of ours");
-        request().ok()?;
-        let exchange = match self.upstream.exchange(target.address(), Reuse::Allowed, build).await {
-            Err(Failure::Broken { reused: true, .. }) => {
-                self.upstream.exchange(target.address(), Reuse::Never, build).await
+        let (link, limit) = (self.links.to(target), self.policy.timeout.duration());
+        let exchange = match link.exchange(Protocol::Http1, Reuse::Allowed, request()?, limit).await {
+            Err(Failure::Broken { kept: true, .. }) => {
+                link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
             }
             other => other,
         };
         let exchange = exchange.ok()?;
         let good = exchange.response.status() == StatusCode::OK;
         let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-        self.upstream.give_back(exchange.connection);
+        exchange.lease.give_back();
         good.then_some((body, exchange.elapsed))
     }
 }

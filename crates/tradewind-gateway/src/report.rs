@@ -124,6 +124,7 @@ fn traffic(gateway: &Gateway, rates: &mut Rates) -> Vec<Traffic> {
     let now = Instant::now();
     let mut traffic: Vec<Traffic> = series
         .iter()
+        .filter(|(_, series)| series.requests() > 0)
         .map(|(key, series)| {
             let requests = series.requests();
             let [p50_us, p99_us] = series.quantiles();

@@ -65,7 +65,7 @@ impl SlotTask {
             verification: holding.verification.clone(),
         };
         let replicas = self.replicas.iter().map(replica_view).collect();
-        SlotView { status, digest: assignment.digest, health: assignment.health, replicas }
+        SlotView { status, digest: assignment.digest, health: assignment.health, scale: assignment.scale, replicas }
     }
 
     pub(super) fn record(&self) -> Option<SlotRecord> {

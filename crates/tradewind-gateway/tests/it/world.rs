@@ -174,6 +174,9 @@ impl Replica {
             address: self.address.to_string(),
             ready: true,
             health: policy(),
+            desired: 0,
+            concurrency: None,
+            runtime: Default::default(),
         }
     }
 
@@ -299,6 +302,7 @@ impl Gateway {
             listen: Listen::Inherited(listener),
             advertise: None,
             trust_client_region: true,
+            workers: None,
             links: BTreeMap::new(),
         };
         let runtime = runtime();
