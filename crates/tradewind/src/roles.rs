@@ -86,6 +86,9 @@ pub(crate) struct GatewayArgs {
     /// Honour the header x-tradewind-client-region of requests
     #[arg(long)]
     trust_client_region: bool,
+    /// Threads that serve requests [default: one for each core that the process may use]
+    #[arg(long, value_name = "N")]
+    workers: Option<std::num::NonZeroU16>,
     /// Reach the gateways of a region through another address
     #[arg(long, value_name = "REGION=HOST:PORT", value_parser = parse_link)]
     link: Vec<(RegionName, String)>,
@@ -167,6 +170,7 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
         listen: tradewind_gateway::Listen::Inherited(inherited_or_bound(args.listen)?),
         advertise: args.member.advertise,
         trust_client_region: args.trust_client_region,
+        workers: args.workers,
         links: args.link.into_iter().collect::<BTreeMap<_, _>>(),
     };
     serve("gateway", |shutdown| tradewind_gateway::run(options, shutdown))
