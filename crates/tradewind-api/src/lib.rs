@@ -13,6 +13,7 @@ pub mod models;
 pub mod ndjson;
 pub mod problem;
 pub mod replica;
+pub mod server;
 pub mod status;
 
 pub use client::Client;
