@@ -157,6 +157,7 @@ fn region_health(
         reason: verdict.reason(),
         users_go_to,
         requests_per_second: felt.per_second,
+        errors_per_second: felt.errors_per_second,
         requests: felt.requests,
         errors: felt.errors,
         p50_us: felt.p50_us,
