@@ -24,7 +24,7 @@ use tradewind_api::{
     gateway,
     models::{MissingBlobs, PublishRequest, Published},
     ndjson,
-    status::{EventQuery, RegionList},
+    status::{DeploymentStatus, EventQuery, RegionList},
 };
 use tradewind_core::{Digest, ModelName, VersionNumber, bundle::Manifest};
 
@@ -49,6 +49,8 @@ pub(crate) struct Script {
     /// Exactly what is asked for runs already.
     pub(crate) unchanged: bool,
     pub(crate) empty: bool,
+    /// Users ask for nothing, and the latest rollout has failed.
+    pub(crate) quiet: bool,
 }
 
 /// What was asked of it.
@@ -64,6 +66,12 @@ struct Shared {
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     address: SocketAddr,
+}
+
+impl Shared {
+    fn status(&self) -> DeploymentStatus {
+        if self.script.lock().unwrap().quiet { fixtures::quiet_status() } else { fixtures::status() }
+    }
 }
 
 pub(crate) struct Control {
@@ -201,9 +209,9 @@ async fn undeploy(State(shared): State<Shared>, Path(name): Path<ModelName>) -> 
     StatusCode::NO_CONTENT
 }
 
-async fn deployment_status(Path(name): Path<String>) -> Result<Response, Problem> {
+async fn deployment_status(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     known(&name)?;
-    Ok(Json(fixtures::status()).into_response())
+    Ok(Json(shared.status()).into_response())
 }
 
 async fn watch(State(shared): State<Shared>) -> Response {
@@ -218,8 +226,8 @@ async fn watch(State(shared): State<Shared>) -> Response {
 }
 
 async fn world(State(shared): State<Shared>) -> Response {
-    let empty = shared.script.lock().unwrap().empty;
-    Json(fixtures::world(&shared.address.to_string(), empty)).into_response()
+    let models = if shared.script.lock().unwrap().empty { Vec::new() } else { vec![shared.status()] };
+    Json(fixtures::world(&shared.address.to_string(), models)).into_response()
 }
 
 async fn regions(State(shared): State<Shared>) -> Json<RegionList> {
