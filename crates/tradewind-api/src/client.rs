@@ -143,7 +143,7 @@ impl Client {
 
     /// Opens a stream; the answer's head must come as soon as any line of it would have to.
     async fn stream<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<ndjson::Reader<T>, Error> {
-        match tokio::time::timeout(ndjson::SILENCE_LIMIT, self.send(request)).await {
+        match tokio::time::timeout(ndjson::DEAD_AFTER, self.send(request)).await {
             Ok(response) => Ok(ndjson::Reader::new(response?)),
             Err(_) => Err(Error::Silent { url: self.base.clone() }),
         }

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod replica;
 pub mod server;
 pub mod status;
+pub mod suggest;
 
 pub use client::Client;
 pub use problem::{Code, Problem};

@@ -5,13 +5,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tradewind_core::{
     Timestamp,
     assignment::{CheckName, Failure, SlotAssignment},
+    causes::chain,
     event::{EventKind, Severity},
 };
 use tradewind_process::Process;
 
 use super::{BundleState, Holding, Notice, Place, Replica, SlotTask};
 use crate::{
-    bundles::{Installed, chain},
+    bundles::Installed,
     decide::{Action, CheckState, EARLY_EXITS_LIMIT},
     launch::{self, Launch},
     record::{ReplicaRecord, remove, to_json},

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use tradewind_api::replica::{LoadedModel, loaded_path};
 use tradewind_core::{
     ModelName,
+    causes::causes,
     inference::{InferRequest, InferResponse},
 };
 
@@ -104,9 +105,5 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

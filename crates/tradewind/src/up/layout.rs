@@ -145,8 +145,8 @@ impl Layout {
 
 pub(super) fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::failed(format!("cannot {what} {}", path.display())).cause(error.to_string());
-    match error.kind() {
-        io::ErrorKind::StorageFull => failure.hint("make room on the disk, or choose another one with --data-dir"),
-        _ => failure,
+    if tradewind_artifacts::is_full(error) {
+        return failure.hint("make room on the disk, or choose another one with --data-dir");
     }
+    failure
 }
