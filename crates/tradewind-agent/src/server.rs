@@ -30,7 +30,7 @@ use crate::{Error, agent::Context, logs::Selection};
 
 /// The most connections at once: the gateways of one region, those who read logs, monitoring.
 const CONNECTIONS_LIMIT: usize = 1024;
-/// Answers that were begun before the shutdown are finished within this time.
+/// Answers that were begun before the shutdown are finished within this time. All of them are short, or end with it.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::{
     Timestamp,
     assignment::{CheckName, Failure, SlotAssignment},
@@ -19,8 +20,8 @@ use crate::{
     verify::Subject,
 };
 
-/// A replica that was told to end finishes its requests within this time.
-const TERMINATE_GRACE: Duration = Duration::from_secs(30);
+/// A replica that was told to end answers what it has taken, and then has a moment to go; one that does not is killed.
+const TERMINATE_GRACE: Duration = INFERENCE_LIMIT.saturating_add(Duration::from_secs(5));
 /// A copy that no bundle ever has: whoever loaded it has to be replaced.
 const WRONG_COPY: u64 = u64::MAX;
 /// Progress of an installation is told at steps of this many bytes.
