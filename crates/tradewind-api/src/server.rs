@@ -1,19 +1,17 @@
-//! The HTTP/1.1 server under every role's routes. It is bounded in connections, in the heads of requests and the time
-//! they may take to come, and in how long it takes to stop. It knows no route, and nothing of what is answered.
+//! The HTTP server under every role's routes. It is bounded in connections, in the heads of requests and the time they
+//! may take to come, and in how long it takes to stop. It knows no route, and nothing of what is answered.
 
-use std::{error::Error as StdError, io, pin::pin, sync::Arc, time::Duration};
+mod connection;
+
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{
     Request, Response,
     body::{Body, Incoming},
-    server::conn::http1,
     service::Service,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -34,21 +32,30 @@ pub struct Limits {
     /// The most header fields of a request.
     pub headers: usize,
     /// What is read of a connection at once, in bytes, and so the most of a head; at least 8 KiB.
-    pub head_bytes: usize,
+    pub head_bytes: u32,
     /// What is in flight when the server is told to stop has this long to end.
     pub drain: Duration,
+    /// Whether HTTP/2 is spoken too, to those who begin with it (prior knowledge), and with which windows.
+    pub http2: Option<Windows>,
+}
+
+/// What may be under way to an HTTP/2 server, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    pub stream: u32,
+    pub connection: u32,
 }
 
 impl Limits {
     /// More than a minute: who asks once a minute, as monitoring does, must not meet the end of his connection.
     pub const HEAD_TIME: Duration = Duration::from_secs(75);
     pub const HEADERS: usize = 128;
-    pub const HEAD_BYTES: usize = 128 << 10;
+    pub const HEAD_BYTES: u32 = 128 << 10;
 
-    /// With the heads that all roles take.
+    /// HTTP/1.1 alone, with the heads that all roles take.
     pub fn new(connections: usize, drain: Duration) -> Self {
         let (head_time, headers, head_bytes) = (Self::HEAD_TIME, Self::HEADERS, Self::HEAD_BYTES);
-        Self { connections, head_time, headers, head_bytes, drain }
+        Self { connections, head_time, headers, head_bytes, drain, http2: None }
     }
 }
 
@@ -68,12 +75,13 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     let stop = shutdown.clone();
-    accept(listener, limits, shutdown, move |stream| serve(stream, service.clone(), limits, stop.clone())).await;
+    accept(listener, limits, shutdown, move |stream| connection::serve(stream, service.clone(), limits, stop.clone()))
+        .await;
 }
 
-/// Accepts until `shutdown`, then gives the connections [`Limits::drain`] to end and cuts off the others. Each
-/// connection has to watch `shutdown` itself. Dropping the future cuts off all of them.
-pub async fn accept<F>(
+/// Accepts until `shutdown`, then gives the connections [`Limits::drain`] to end and cuts off the others. Dropping the
+/// future cuts off all of them.
+async fn accept<F>(
     listener: TcpListener,
     limits: Limits,
     shutdown: CancellationToken,
@@ -120,32 +128,4 @@ async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStrea
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-/// One connection, until it ends by itself or, after `shutdown`, with the request that it is at.
-pub async fn serve<S, B>(stream: TcpStream, service: S, limits: Limits, shutdown: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<B>>,
-    S::Error: Into<Box<dyn StdError + Send + Sync>>,
-    B: Body<Error: Into<Box<dyn StdError + Send + Sync>>> + 'static,
-{
-    if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%error, "a connection broke off before it was served");
-    }
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time);
-    builder.max_headers(limits.headers).max_buf_size(limits.head_bytes);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        // What has already come is answered, also when the shutdown comes at that moment.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke off");
-    }
 }

@@ -1,9 +1,11 @@
 //! The server against clients that speak to the socket themselves.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, routing::get};
 use futures_util::StreamExt;
+use hyper::{Request, Response, body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -14,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     ndjson,
-    server::{self, Limits},
+    server::{self, Limits, Windows},
 };
 
 /// What is expected comes at once, or after the short limits of a test.
@@ -184,4 +186,31 @@ async fn nothing_outlives_a_server_that_is_dropped() {
     assert!(gated.is_silent().await);
     world.served.abort();
     assert_eq!(gated.rest().await, "");
+}
+
+#[tokio::test]
+async fn http2_is_for_those_who_begin_with_it() {
+    let http2 = Some(Windows { stream: 1 << 20, connection: 1 << 22 });
+    let limits = Limits { http2, head_time: Duration::from_millis(500), ..Limits::new(8, FAR) };
+    let world = World::start(limits).await;
+    assert!(world.asked("/").await.hear("here").await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(world.connect().await.rest().await, "", "who says nothing is not waited for");
+
+    let io = TokioIo::new(TcpStream::connect(world.address).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut get = |path: &str| client.send_request(Request::get(path).body(Body::empty()).unwrap());
+    assert_eq!(text(get("/").await.unwrap()).await, "here");
+    let mut gated = pin!(get("/gated"));
+    assert!(timeout(LOOK, gated.as_mut()).await.is_err());
+    world.shutdown.cancel();
+    world.gate.add_permits(1);
+    assert_eq!(text(gated.await.unwrap()).await, "let through");
+    timeout(DEADLINE, connection).await.expect("the server closes it").unwrap().unwrap();
+    world.stopped().await;
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    let body = axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    String::from_utf8(body.into()).unwrap()
 }
