@@ -2,6 +2,8 @@
 
 mod crash;
 mod failure;
+mod intercepted;
+mod leadership;
 mod removal;
 
 use std::time::Duration;
