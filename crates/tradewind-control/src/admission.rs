@@ -128,7 +128,7 @@ async fn admit(
             .hint(format!("wait until `tradewind status {model}` no longer knows it")));
     }
     let version = find_version(repository, model, request.version).await?;
-    let spec = specify(repository, &version, existing, request).await?;
+    let spec = specify(repository, &version.value, existing, request).await?;
     let before = existing.map(|existing| &existing.revision);
     let deployment = base(repository, model, existing).await?;
     let mut plan = plan_document(&spec, &deployment, existing);

@@ -1,5 +1,6 @@
 //! Rollouts by real reconcilers on a real store, with agents and gateways that answer at once.
 
+mod changes;
 mod crash;
 mod failure;
 mod intercepted;

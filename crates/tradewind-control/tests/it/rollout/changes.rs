@@ -1,0 +1,51 @@
+//! What a deploy asks for, on top of what there is.
+
+use tradewind_api::deploy::{DeployRequest, HealthChange, ScaleChange};
+use tradewind_control::keys;
+use tradewind_core::{
+    deployment::{DeploymentSpec, HealthPolicy, Revision, Scale},
+    duration::Span,
+};
+use tradewind_testkit::fleet::{Fleet, model, region};
+
+use super::{deploy, finish, request, serving};
+
+/// Deploys, and returns what the revision says.
+async fn deployed(fleet: &Fleet, change: DeployRequest) -> DeploymentSpec {
+    let answer = deploy(fleet, DeployRequest { regions: None, ..change }).await;
+    assert_eq!(finish(fleet).await.revision, answer.plan.revision);
+    let key = keys::revision(&model(), answer.plan.revision);
+    fleet.repository().get::<Revision>(key).await.unwrap().unwrap().value.spec
+}
+
+#[tokio::test]
+async fn what_is_not_named_stays_as_it_is() {
+    let (fleet, control) = serving(2).await;
+    let (us, eu) = (region(0), region(1));
+    let scale = |replicas, threads| Some(ScaleChange { replicas, threads });
+    let every = |secs| HealthChange { interval: Some(Span::from_secs(secs)), ..HealthChange::default() };
+    let after = |failures| HealthChange { unhealthy_after: Some(failures), ..HealthChange::default() };
+    let own = |region, change| Some([(region, change)].into());
+
+    let first = DeployRequest { scale: scale(None, Some(4)), health: Some(every(2)), ..request(&fleet, 1) };
+    let spec = deployed(&fleet, DeployRequest { region_health: own(us.clone(), after(5)), ..first }).await;
+    assert_eq!(spec.scale, Scale { replicas: 1, threads: 4 });
+    let us_health = HealthPolicy { unhealthy_after: 5, ..spec.health };
+    assert_eq!((spec.health.interval, spec.health_of(&us)), (Span::from_secs(2), us_health));
+
+    let second = DeployRequest { scale: scale(Some(3), None), health: Some(after(7)), ..request(&fleet, 1) };
+    let spec = deployed(&fleet, DeployRequest { region_health: own(eu.clone(), every(9)), ..second }).await;
+    assert_eq!(spec.scale, Scale { replicas: 3, threads: 4 });
+    assert_eq!((spec.health.interval, spec.health.unhealthy_after), (Span::from_secs(2), 7));
+    assert_eq!(spec.health_of(&us), us_health, "its own policy stays");
+    assert_eq!(spec.health_of(&eu), HealthPolicy { interval: Span::from_secs(9), ..spec.health });
+
+    // A region that is named with nothing is probed like the others again.
+    let third = DeployRequest { region_health: own(us.clone(), HealthChange::default()), ..request(&fleet, 1) };
+    let answer = fleet.deploy(DeployRequest { dry_run: true, ..third.clone() }).await.unwrap();
+    assert_eq!(answer.plan.changes, ["health of r0000"]);
+    let spec = deployed(&fleet, third).await;
+    assert_eq!(spec.region_health.keys().collect::<Vec<_>>(), [&eu]);
+    control.stop().await;
+    fleet.stop().await;
+}
