@@ -133,20 +133,18 @@ async fn admit(
     let deployment = base(repository, model, existing).await?;
     let mut plan = plan_document(&spec, &deployment, existing);
 
-    let under_way = existing.filter(|existing| !existing.rollout.value.state.is_final());
-    if let Some(same) = under_way.filter(|_| before.is_some()) {
-        let newest = repository
-            .get::<Revision>(keys::revision(model, same.rollout.value.revision))
-            .await?
-            .map(|kept| kept.value);
-        if newest.is_some_and(|newest| newest.spec.runs_the_same(&spec)) {
+    // Until its monitoring is active a rollout is joined; from then on, its revision is what runs.
+    let on_its_way = existing.filter(|existing| existing.rollout.value.state < RolloutState::Soaking);
+    if let Some(same) = on_its_way {
+        let newest = repository.get::<Revision>(keys::revision(model, same.rollout.value.revision)).await?;
+        if newest.is_some_and(|newest| newest.value.spec.runs_the_same(&spec)) {
             plan.unchanged = true;
             plan.revision = same.rollout.value.revision;
             plan.slot = same.rollout.value.slot;
             return Ok(answered(plan, Some(same.rollout.value.number), None));
         }
-    }
-    if let Some(live) = deployment.live.filter(|_| under_way.is_none()) {
+        check_supersedable(model, &same.rollout.value, request.replace)?;
+    } else if let Some(live) = deployment.live {
         let same = before.is_some_and(|revision| revision.spec.runs_the_same(&spec));
         if same && !has_failed_region(repository, &deployment, &spec).await? {
             plan.unchanged = true;
@@ -154,9 +152,6 @@ async fn admit(
             plan.slot = deployment.live_slot().unwrap_or(plan.slot);
             return Ok(answered(plan, None, None));
         }
-    }
-    if let Some(existing) = under_way {
-        check_supersedable(model, &existing.rollout.value, request.replace)?;
     }
     let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))

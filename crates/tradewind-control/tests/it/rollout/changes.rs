@@ -3,12 +3,13 @@
 use tradewind_api::deploy::{DeployRequest, HealthChange, ScaleChange};
 use tradewind_control::keys;
 use tradewind_core::{
-    deployment::{DeploymentSpec, HealthPolicy, Revision, Scale},
+    deployment::{DeploymentSpec, HealthPolicy, OnFailure, Revision, Scale},
     duration::Span,
+    rollout::{RegionPhase, RolloutState},
 };
-use tradewind_testkit::fleet::{Fleet, model, region};
+use tradewind_testkit::fleet::{Behaviour, Fleet, model, region};
 
-use super::{deploy, finish, request, serving};
+use super::{DEADLINE, deploy, finish, record, request, serving};
 
 /// Deploys, and returns what the revision says.
 async fn deployed(fleet: &Fleet, change: DeployRequest) -> DeploymentSpec {
@@ -46,6 +47,54 @@ async fn what_is_not_named_stays_as_it_is() {
     assert_eq!(answer.plan.changes, ["health of r0000"]);
     let spec = deployed(&fleet, third).await;
     assert_eq!(spec.region_health.keys().collect::<Vec<_>>(), [&eu]);
+    control.stop().await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn deploying_what_soaks_changes_nothing() {
+    let fleet = Fleet::start(2, 1).await.unwrap();
+    let control = fleet.control();
+    let soaking = DeployRequest { soak: Some(Span::from_secs(600)), ..request(&fleet, 1) };
+    deploy(&fleet, soaking.clone()).await;
+    let rollout = fleet.rollout(DEADLINE, |rollout| rollout.state == RolloutState::Soaking).await.unwrap();
+
+    let answer = deploy(&fleet, soaking).await;
+    assert!(answer.plan.unchanged);
+    assert_eq!((answer.plan.revision, answer.rollout), (rollout.revision, None));
+    let newest = fleet.rollout(DEADLINE, |_| true).await.unwrap();
+    assert_eq!((newest.number, newest.state), (rollout.number, RolloutState::Soaking));
+    control.stop().await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn deploying_what_is_on_its_way_joins_it() {
+    let fleet = Fleet::start(2, 1).await.unwrap();
+    let control = fleet.control();
+    fleet.order(&region(1), Behaviour::Hangs);
+    let begun = deploy(&fleet, request(&fleet, 1)).await;
+    let joined = deploy(&fleet, request(&fleet, 1)).await;
+    assert!(joined.plan.unchanged && begun.rollout.is_some());
+    assert_eq!(joined.rollout, begun.rollout);
+    control.stop().await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_region_that_was_given_up_is_tried_again_also_during_the_soak() {
+    let fleet = Fleet::start(2, 1).await.unwrap();
+    let control = fleet.control();
+    fleet.order(&region(1), Behaviour::AnswersWrongly);
+    let soaking = DeployRequest { on_failure: Some(OnFailure::Continue), ..request(&fleet, 2) };
+    let soaking = DeployRequest { soak: Some(Span::from_secs(600)), ..soaking };
+    deploy(&fleet, soaking.clone()).await;
+    let first = fleet.rollout(DEADLINE, |rollout| rollout.state == RolloutState::Soaking).await.unwrap();
+    assert_eq!(record(&fleet, &first, &region(1)).await.phase, RegionPhase::Failed);
+
+    fleet.order(&region(1), Behaviour::Good);
+    let answer = deploy(&fleet, soaking).await;
+    assert_eq!((answer.plan.unchanged, answer.rollout), (false, Some(first.number.next())));
     control.stop().await;
     fleet.stop().await;
 }
