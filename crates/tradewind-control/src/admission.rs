@@ -154,6 +154,8 @@ async fn admit(
         }
     }
     let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
+    // Somebody may remove the version meanwhile.
+    let txn = txn.when(version.unchanged());
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
 }
 

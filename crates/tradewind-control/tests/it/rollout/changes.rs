@@ -1,15 +1,33 @@
 //! What a deploy asks for, on top of what there is.
 
-use tradewind_api::deploy::{DeployRequest, HealthChange, ScaleChange};
-use tradewind_control::keys;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use tradewind_api::{
+    Code,
+    deploy::{DeployRequest, HealthChange, ScaleChange},
+};
+use tradewind_control::{
+    admission,
+    hub::Hub,
+    keys,
+    repository::{Repository, put},
+};
 use tradewind_core::{
+    Timestamp, VersionNumber,
+    bundle::ModelVersion,
     deployment::{DeploymentSpec, HealthPolicy, OnFailure, Revision, Scale},
     duration::Span,
     rollout::{RegionPhase, RolloutState},
 };
+use tradewind_store::{Op, Store, Txn};
 use tradewind_testkit::fleet::{Behaviour, Fleet, model, region};
 
-use super::{DEADLINE, deploy, finish, record, request, serving};
+use super::{
+    DEADLINE, deploy, finish,
+    intercepted::{Intercepted, Meanwhile},
+    record, request, serving,
+};
 
 /// Deploys, and returns what the revision says.
 async fn deployed(fleet: &Fleet, change: DeployRequest) -> DeploymentSpec {
@@ -96,5 +114,40 @@ async fn a_region_that_was_given_up_is_tried_again_also_during_the_soak() {
     let answer = deploy(&fleet, soaking).await;
     assert_eq!((answer.plan.unchanged, answer.rollout), (false, Some(first.number.next())));
     control.stop().await;
+    fleet.stop().await;
+}
+
+/// Removes version 1 after somebody has read it, and before anything is written.
+#[derive(Debug)]
+struct RemoveVersion(Mutex<Option<Repository>>);
+
+impl Meanwhile for RemoveVersion {
+    fn before_txn(&self) -> BoxFuture<'_, ()> {
+        let repository = self.0.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(repository) = repository {
+                let removal = Txn::new().then(Op::delete(keys::version(&model(), VersionNumber(1))));
+                repository.commit(removal).await.unwrap();
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_removed_meanwhile_is_not_deployed() {
+    let fleet = Fleet::start(1, 1).await.unwrap();
+    let key = keys::version(&model(), VersionNumber(1));
+    let version = fleet.repository().get::<ModelVersion>(key.clone()).await.unwrap().unwrap().value;
+    let meanwhile = Arc::new(RemoveVersion(Mutex::new(Some(fleet.repository().clone()))));
+    let repository = Repository::new(Arc::new(Intercepted { store: fleet.store().clone(), meanwhile }), None);
+    let (hub, now) = (Arc::new(Hub::new(Timestamp::now())), Timestamp::now());
+    let refused = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), now).await;
+    let refused = refused.expect_err("the version is gone");
+    assert_eq!((refused.code, refused.detail.as_str()), (Code::NotFound, "digits has no version 1"));
+    assert_eq!(fleet.store().list(keys::DEPLOYMENTS).await.unwrap().kvs, []);
+
+    fleet.repository().commit(Txn::new().then(put(key, &version))).await.unwrap();
+    let admitted = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), now).await;
+    assert!(admitted.is_ok_and(|answer| answer.rollout.is_some()));
     fleet.stop().await;
 }
