@@ -48,6 +48,8 @@ pub(crate) struct Script {
     pub(crate) deploy_problem: Option<Problem>,
     /// Exactly what is asked for runs already.
     pub(crate) unchanged: bool,
+    /// The newest rollout; without one, it has failed.
+    pub(crate) newest: Option<RolloutView>,
     pub(crate) empty: bool,
     /// Users ask for nothing, and the latest rollout has failed.
     pub(crate) quiet: bool,
@@ -112,7 +114,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/deployments/{model}/status", get(deployment_status))
         .route("/v1/deployments/{model}/history", get(async || Json(fixtures::history())))
         .route("/v1/deployments/{model}/rollouts", get(async || Json(fixtures::rollouts())))
-        .route("/v1/deployments/{model}/rollouts/{number}", get(async || Json(fixtures::verification_failed())))
+        .route("/v1/deployments/{model}/rollouts/{number}", get(rollout))
         .route("/v1/deployments/{model}/rollouts/{number}/watch", get(watch))
         .route("/v1/deployments/{model}/rollouts/{number}/abort", post(async || Json(fixtures::aborted())))
         .route("/v1/status", get(world))
@@ -212,6 +214,10 @@ async fn undeploy(State(shared): State<Shared>, Path(name): Path<ModelName>) -> 
 async fn deployment_status(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     known(&name)?;
     Ok(Json(shared.status()).into_response())
+}
+
+async fn rollout(State(shared): State<Shared>) -> Json<RolloutView> {
+    Json(shared.script.lock().unwrap().newest.clone().unwrap_or_else(fixtures::verification_failed))
 }
 
 async fn watch(State(shared): State<Shared>) -> Response {
