@@ -5,7 +5,6 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -14,7 +13,13 @@ use tradewind_api::{Client, auth::write_private, client};
 use tradewind_artifacts::{
     ByteStream, Check, Drift, Fetch, FetchError, Installer, Progress, bundle_digest, install::Error as InstallError,
 };
-use tradewind_core::{Digest, ModelName, VersionNumber, assignment::Failure, backoff::Backoff, bundle::ModelVersion};
+use tradewind_core::{
+    Digest, ModelName, VersionNumber,
+    assignment::Failure,
+    backoff::Backoff,
+    bundle::ModelVersion,
+    causes::{causes, chain},
+};
 
 use crate::{
     home::Home,
@@ -79,7 +84,7 @@ impl Bundles {
                 Err(Problem { failure, passing: true }) => {
                     failures += 1;
                     tracing::warn!(%model, %version, failures, causes = ?failure.causes, "{}", failure.message);
-                    tokio::time::sleep(pause(failures)).await;
+                    tokio::time::sleep(Backoff::RECONNECT.spread(failures, rand::random())).await;
                 }
             }
         }
@@ -152,7 +157,7 @@ impl Bundles {
                     failures += 1;
                     let digest = installed.version.digest;
                     tracing::warn!(?digest, failures, error = %chain(&error), "cannot put a bundle right");
-                    tokio::time::sleep(pause(failures)).await;
+                    tokio::time::sleep(Backoff::RECONNECT.spread(failures, rand::random())).await;
                 }
             }
         }
@@ -223,28 +228,12 @@ impl Problem {
 }
 
 fn failure(message: &str, error: &(dyn std::error::Error + 'static), retryable: bool) -> Failure {
-    Failure { message: message.to_owned(), causes: causes(error), hint: None, retryable }
-}
-
-/// An error and its sources, outermost first.
-fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
-    let mut causes = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(error) = source {
-        causes.push(error.to_string());
-        source = error.source();
+    Failure {
+        message: message.to_owned(),
+        causes: causes(error).map(ToString::to_string).collect(),
+        hint: None,
+        retryable,
     }
-    causes
-}
-
-/// An error with its sources, in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    causes(error).join(": ")
-}
-
-/// With jitter, so that the agents of many regions do not come back at once.
-pub(crate) fn pause(failures: u32) -> Duration {
-    Backoff::RECONNECT.after(failures).mul_f64(rand::random_range(0.5..=1.0))
 }
 
 /// Blobs of control's store.

@@ -8,7 +8,8 @@ use tradewind_core::RevisionNumber;
 
 /// An attempt has failed when replicas ended this many times before the slot was ready.
 pub(crate) const EARLY_EXITS_LIMIT: u32 = 3;
-/// A replica goes on serving for this long after it was taken out of the announcements.
+/// A replica goes on serving for this long after it was taken out of the announcements. Gateways hear of that within
+/// milliseconds; one that did not is refused, and asks another replica.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// A replica that has answered nothing for this long hangs. Far above a probe's timeout: a machine under load must not
 /// kill its own replicas.

@@ -79,7 +79,7 @@ pub enum Error {
     Adopt { id: String, source: io::Error },
     #[error("cannot stop the replica {id}")]
     Stop { id: String, source: io::Error },
-    #[error("the server stopped")]
+    #[error("cannot serve on the listening socket")]
     Serve { source: io::Error },
     #[error("the agent's {task} task ended unexpectedly")]
     Task { task: &'static str, source: tokio::task::JoinError },

@@ -7,11 +7,9 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use tradewind_api::agent::{AgentReport, HEARTBEAT};
+use tradewind_core::{backoff::Backoff, causes::chain};
 
-use crate::{
-    agent::Context,
-    bundles::{chain, pause},
-};
+use crate::agent::Context;
 
 /// Changes that come together go in one report.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -38,7 +36,7 @@ async fn report_for_ever(context: &Context) {
                 failures += 1;
                 context.metrics.reports_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(failures, error = %chain(&error), "control took no report");
-                tokio::time::sleep(pause(failures).min(HEARTBEAT)).await;
+                tokio::time::sleep(Backoff::RECONNECT.spread(failures, rand::random()).min(HEARTBEAT)).await;
             }
         }
     }

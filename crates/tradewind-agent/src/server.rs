@@ -23,12 +23,15 @@ use tradewind_api::{
     agent::{ENDPOINTS_PATH, LOGS_PATH, LogQuery},
     http::bearer,
     ndjson,
+    server::{self, Limits},
 };
 
 use crate::{Error, agent::Context, logs::Selection};
 
-/// Answers that were begun before the shutdown are finished within this time.
-const FINISH_LIMIT: Duration = Duration::from_secs(2);
+/// The most connections at once: the gateways of one region, those who read logs, monitoring.
+const CONNECTIONS_LIMIT: usize = 1024;
+/// Answers that were begun before the shutdown are finished within this time. All of them are short, or end with it.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 struct Server {
@@ -43,12 +46,8 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let listener = TcpListener::from_std(listener).map_err(|source| Error::Serve { source })?;
     let router = router(Server { context, shutdown: shutdown.clone() });
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    tokio::select! {
-        served = served => served.map_err(|source| Error::Serve { source }),
-        // Somebody who does not read his answer does not keep the agent.
-        () = async { shutdown.cancelled().await; tokio::time::sleep(FINISH_LIMIT).await } => Ok(()),
-    }
+    server::run(listener, server::routes(router), Limits::new(CONNECTIONS_LIMIT, DRAIN_LIMIT), shutdown).await;
+    Ok(())
 }
 
 fn router(server: Server) -> Router {

@@ -4,11 +4,9 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio_util::sync::CancellationToken;
 use tradewind_api::agent::RegionAssignments;
+use tradewind_core::{backoff::Backoff, causes::chain};
 
-use crate::{
-    agent::Context,
-    bundles::{chain, pause},
-};
+use crate::agent::Context;
 
 /// Reads the stream of assignments, and opens it again whenever it ends.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
@@ -17,7 +15,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         let Some(()) = shutdown.run_until_cancelled(listen(&context, &mut failures)).await else { return };
         context.metrics.connected.store(false, Ordering::Relaxed);
         failures += 1;
-        shutdown.run_until_cancelled(tokio::time::sleep(pause(failures))).await;
+        shutdown.run_until_cancelled(tokio::time::sleep(Backoff::RECONNECT.spread(failures, rand::random()))).await;
     }
 }
 

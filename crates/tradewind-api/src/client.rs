@@ -27,6 +27,9 @@ use crate::{
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A short request is answered within this time. Publishing a version, which loads the model, has no such bound.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection without a request is kept this long: less than a server keeps it, which might close it just as the
+/// next request is sent.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// The largest answer that is read whole.
 pub const ANSWER_LIMIT: usize = 256 << 20;
 
@@ -62,7 +65,11 @@ pub fn http_client() -> reqwest::ClientBuilder {
         // An error means that a provider is there already, which is what is wanted.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().tcp_nodelay(true)
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .no_proxy()
+        .tcp_nodelay(true)
 }
 
 /// A handle to one control plane. Cheap to clone.
@@ -136,7 +143,7 @@ impl Client {
 
     /// Opens a stream; the answer's head must come as soon as any line of it would have to.
     async fn stream<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<ndjson::Reader<T>, Error> {
-        match tokio::time::timeout(ndjson::SILENCE_LIMIT, self.send(request)).await {
+        match tokio::time::timeout(ndjson::DEAD_AFTER, self.send(request)).await {
             Ok(response) => Ok(ndjson::Reader::new(response?)),
             Err(_) => Err(Error::Silent { url: self.base.clone() }),
         }

@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
     assignment::{SlotStatus, Verification},
-    deployment::{HealthPolicy, MaxParallel, OnFailure, Scale},
+    deployment::{MaxParallel, OnFailure},
     duration::Span,
     rollout::{Action, RegionPhase, RolloutFailure, RolloutState, Soak, StepResult},
 };
 use utoipa::ToSchema;
+
+pub use self::changes::{HealthChange, ScaleChange};
+
+mod changes;
 
 /// `POST /v1/deployments/{model}`. What is absent stays as the last revision has it, or takes its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -19,10 +23,11 @@ pub struct DeployRequest {
     /// Absent: the newest.
     pub version: Option<VersionNumber>,
     pub regions: Option<Vec<RegionName>>,
-    pub scale: Option<Scale>,
-    pub health: Option<HealthPolicy>,
-    /// Regions that are probed in a way of their own.
-    pub region_health: Option<BTreeMap<RegionName, HealthPolicy>>,
+    pub scale: Option<ScaleChange>,
+    pub health: Option<HealthChange>,
+    /// Regions that are probed in a way of their own; those that are not named stay as they are. One that is named with
+    /// nothing in it is probed like the others again.
+    pub region_health: Option<BTreeMap<RegionName, HealthChange>>,
     pub max_parallel: Option<MaxParallel>,
     pub retries: Option<u32>,
     pub progress_deadline: Option<Span>,

@@ -86,6 +86,11 @@ pub struct GatewayReport {
     pub peers: Vec<PeerHealth>,
     /// Where requests that entered here went, since this gateway started.
     pub traffic: Vec<Traffic>,
+    /// For each routed model, the region that this gateway sends users of its own region to now; null when no region
+    /// can serve them. Gateways of earlier versions say nothing.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<ModelName, String>)]
+    pub users_go_to: BTreeMap<ModelName, Option<RegionName>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -114,11 +119,14 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers with a status of 500 or more.
     pub errors: u64,
-    /// Over the last minute or so.
+    /// Over the last minute or so; 0 when there was no answer in that time.
     pub p50_us: u64,
     pub p99_us: u64,
     /// Answers per second over the last seconds.
     pub per_second: f64,
+    /// Those of them with a status of 500 or more. Gateways of earlier versions say nothing.
+    #[serde(default)]
+    pub errors_per_second: f64,
 }
 
 /// What a gateway answers to another region's probe.
@@ -199,4 +207,22 @@ pub struct ReplicaVerdict {
     pub limit: u32,
     /// Until the head of its answers, smoothed; 0: it has answered nothing yet.
     pub latency_us: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_gateways_of_earlier_versions_are_read() {
+        let report: GatewayReport = serde_json::from_str(
+            r#"{"region": "us-east1", "pid": 7, "started_at": "2026-11-03T14:32:07Z", "address": "127.0.0.1:7410",
+                "prepared": {}, "committed": {}, "refused": null, "peers": [],
+                "traffic": [{"model": "digits", "revision": 1, "region": "us-east1", "requests": 9, "errors": 1,
+                             "p50_us": 600, "p99_us": 1800, "per_second": 1.5}]}"#,
+        )
+        .unwrap();
+        assert!(report.users_go_to.is_empty());
+        assert_eq!((report.traffic[0].errors, report.traffic[0].errors_per_second), (1, 0.0));
+    }
 }

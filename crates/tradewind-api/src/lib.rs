@@ -13,7 +13,9 @@ pub mod models;
 pub mod ndjson;
 pub mod problem;
 pub mod replica;
+pub mod server;
 pub mod status;
+pub mod suggest;
 
 pub use client::Client;
 pub use problem::{Code, Problem};

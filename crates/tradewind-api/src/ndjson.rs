@@ -14,7 +14,7 @@ pub const CONTENT_TYPE: &str = "application/x-ndjson";
 /// A stream without news says so this often.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// A stream that is silent for this long is dead.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+pub const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// The longest line that a reader takes.
 pub const LINE_LIMIT: usize = 64 << 20;
 
@@ -45,7 +45,7 @@ where
 pub enum Error {
     #[error("the stream broke off")]
     Broken { source: reqwest::Error },
-    #[error("the stream was silent for {} s", SILENCE_LIMIT.as_secs())]
+    #[error("the stream was silent for {} s", DEAD_AFTER.as_secs())]
     Silent,
     #[error("the stream ended")]
     Ended,
@@ -80,7 +80,7 @@ impl<T: DeserializeOwned> Reader<T> {
             if self.buffer.len() > LINE_LIMIT {
                 return Err(Error::TooLong);
             }
-            match tokio::time::timeout(SILENCE_LIMIT, self.response.chunk()).await {
+            match tokio::time::timeout(DEAD_AFTER, self.response.chunk()).await {
                 Err(_) => return Err(Error::Silent),
                 Ok(Err(source)) => return Err(Error::Broken { source }),
                 Ok(Ok(None)) => return Err(Error::Ended),

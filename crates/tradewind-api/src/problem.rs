@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use tradewind_core::causes::causes;
 use utoipa::ToSchema;
 
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -99,7 +100,7 @@ impl Problem {
 
     /// An error with its chain of sources as causes.
     pub fn from_error(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
-        let causes = std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string);
+        let causes = causes(error).skip(1).map(ToString::to_string);
         Self { causes: causes.collect(), ..Self::new(code, error.to_string()) }
     }
 }

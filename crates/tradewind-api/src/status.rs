@@ -97,9 +97,15 @@ pub struct RegionHealth {
     pub reason: Option<String>,
     /// Where this region's users go now, nearest first; the region itself when it is healthy.
     pub users_go_to: Option<RegionName>,
+    /// Over the last seconds.
     pub requests_per_second: f64,
+    /// Over the same seconds.
+    #[serde(default)]
+    pub errors_per_second: f64,
+    /// Since the gateways started.
     pub requests: u64,
     pub errors: u64,
+    /// Over the last minute or so; absent (null) when nothing was answered in that time.
     pub p50_us: Option<u64>,
     pub p99_us: Option<u64>,
 }

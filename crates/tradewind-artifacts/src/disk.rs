@@ -52,7 +52,8 @@ pub(crate) fn empty_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Whether an error of a write says that there is no room, on the disk or in what its owner is allowed of it.
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

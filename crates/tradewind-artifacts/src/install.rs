@@ -96,15 +96,7 @@ impl Installer {
         fetch: &impl Fetch,
         on_progress: OnProgress<'_>,
     ) -> Result<PathBuf, Error> {
-        check_index(index)?;
-        let bundle = bundle_digest(index);
-        let held = self.hold(bundle).await;
-        if self.check_held(index, Check::Quick, &held).await?.is_empty() {
-            let total = index.bytes();
-            on_progress(Progress { done: total, total });
-            return Ok(self.path_of(&bundle));
-        }
-        self.bring(index, bundle, held, fetch, on_progress).await
+        self.put_right(index, Check::Quick, fetch, on_progress).await
     }
 
     /// Puts an altered bundle right: every file is read and checked, those that are as they should be are kept, the
@@ -115,13 +107,7 @@ impl Installer {
         fetch: &impl Fetch,
         on_progress: OnProgress<'_>,
     ) -> Result<PathBuf, Error> {
-        check_index(index)?;
-        let bundle = bundle_digest(index);
-        let held = self.hold(bundle).await;
-        if self.check_held(index, Check::Full, &held).await?.is_empty() {
-            return Ok(self.path_of(&bundle));
-        }
-        self.bring(index, bundle, held, fetch, on_progress).await
+        self.put_right(index, Check::Full, fetch, on_progress).await
     }
 
     /// What differs from the index: nothing, if it is installed as it should be. All files are missing if it is not
@@ -168,14 +154,22 @@ impl Installer {
         checked.await.map_err(|source| self.failed("check a bundle in", source))
     }
 
-    async fn bring(
+    /// Fetches and places the bundle unless a check of this kind finds nothing to do.
+    async fn put_right(
         &self,
         index: &BundleIndex,
-        bundle: Digest,
-        held: Held,
+        how: Check,
         fetch: &impl Fetch,
         on_progress: OnProgress<'_>,
     ) -> Result<PathBuf, Error> {
+        check_index(index)?;
+        let bundle = bundle_digest(index);
+        let held = self.hold(bundle).await;
+        if self.check_held(index, how, &held).await?.is_empty() {
+            let total = index.bytes();
+            on_progress(Progress { done: total, total });
+            return Ok(self.path_of(&bundle));
+        }
         let download = download::Download::new(&self.root, index, bundle, held.clone());
         download.run(fetch, on_progress).await?;
         let (root, index) = (self.root.clone(), index.clone());

@@ -128,25 +128,23 @@ async fn admit(
             .hint(format!("wait until `tradewind status {model}` no longer knows it")));
     }
     let version = find_version(repository, model, request.version).await?;
-    let spec = specify(repository, &version, existing, request).await?;
+    let spec = specify(repository, &version.value, existing, request).await?;
     let before = existing.map(|existing| &existing.revision);
     let deployment = base(repository, model, existing).await?;
     let mut plan = plan_document(&spec, &deployment, existing);
 
-    let under_way = existing.filter(|existing| !existing.rollout.value.state.is_final());
-    if let Some(same) = under_way.filter(|_| before.is_some()) {
-        let newest = repository
-            .get::<Revision>(keys::revision(model, same.rollout.value.revision))
-            .await?
-            .map(|kept| kept.value);
-        if newest.is_some_and(|newest| newest.spec.runs_the_same(&spec)) {
+    // Until its monitoring is active a rollout is joined; from then on, its revision is what runs.
+    let on_its_way = existing.filter(|existing| existing.rollout.value.state < RolloutState::Soaking);
+    if let Some(same) = on_its_way {
+        let newest = repository.get::<Revision>(keys::revision(model, same.rollout.value.revision)).await?;
+        if newest.is_some_and(|newest| newest.value.spec.runs_the_same(&spec)) {
             plan.unchanged = true;
             plan.revision = same.rollout.value.revision;
             plan.slot = same.rollout.value.slot;
             return Ok(answered(plan, Some(same.rollout.value.number), None));
         }
-    }
-    if let Some(live) = deployment.live.filter(|_| under_way.is_none()) {
+        check_supersedable(model, &same.rollout.value, request.replace)?;
+    } else if let Some(live) = deployment.live {
         let same = before.is_some_and(|revision| revision.spec.runs_the_same(&spec));
         if same && !has_failed_region(repository, &deployment, &spec).await? {
             plan.unchanged = true;
@@ -155,10 +153,9 @@ async fn admit(
             return Ok(answered(plan, None, None));
         }
     }
-    if let Some(existing) = under_way {
-        check_supersedable(model, &existing.rollout.value, request.replace)?;
-    }
     let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
+    // Somebody may remove the version meanwhile.
+    let txn = txn.when(version.unchanged());
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
 }
 

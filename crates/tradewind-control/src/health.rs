@@ -35,7 +35,7 @@ pub(crate) struct HealthWatcher {
     routes: Vec<Route>,
     regions: Regions,
     known: Known,
-    /// Agents and gateways whose start was announced.
+    /// Gateways whose start was announced.
     announced: BTreeSet<String>,
 }
 
@@ -100,7 +100,7 @@ impl HealthWatcher {
     async fn announce(&mut self, start: Start, now: Timestamp) -> Result<()> {
         let record = EventRecord {
             region: Some(start.region),
-            ..events::of(start.kind, Severity::Info, start.at.min(now), start.message)
+            ..events::of(EventKind::GatewayStarted, Severity::Info, start.at.min(now), start.message)
         };
         let key = keys::event(record.at, &start.unique);
         let op = events::record(record.at, &start.unique, &record);
@@ -110,34 +110,24 @@ impl HealthWatcher {
     }
 }
 
-/// A process that reports.
+/// A gateway that reports. Agents tell of their starts themselves.
 struct Start {
     unique: String,
-    kind: EventKind,
     region: RegionName,
     at: Timestamp,
     message: String,
 }
 
 fn starts(seen: &Seen) -> Vec<Start> {
-    let agents = seen.agents.values().map(|agent| {
-        let report = &agent.report;
-        Start {
-            unique: format!("agent/{}/{}/started", report.region, report.instance),
-            kind: EventKind::AgentStarted,
+    let reports = seen.gateways.values().filter_map(|gateway| gateway.report.as_ref());
+    reports
+        .map(|report| Start {
+            unique: format!("gateway/{}/{}/started", report.address, report.started_at.as_millisecond()),
             region: report.region.clone(),
             at: report.started_at,
-            message: format!("an agent of {} started with pid {}", report.region, report.pid),
-        }
-    });
-    let gateways = seen.gateways.values().filter_map(|gateway| gateway.report.as_ref()).map(|report| Start {
-        unique: format!("gateway/{}/{}/started", report.address, report.started_at.as_millisecond()),
-        kind: EventKind::GatewayStarted,
-        region: report.region.clone(),
-        at: report.started_at,
-        message: format!("a gateway of {} started with pid {}", report.region, report.pid),
-    });
-    agents.chain(gateways).collect()
+            message: format!("a gateway of {} started with pid {}", report.region, report.pid),
+        })
+        .collect()
 }
 
 /// What is the case now.

@@ -20,8 +20,9 @@ mod publish;
 pub mod reconcile;
 pub mod repository;
 mod server;
-mod suggest;
 mod view;
+
+use tradewind_api::suggest;
 
 pub use api::{openapi, routes};
 pub use server::{ADMIN_TOKEN_FILE, ControlOptions, Error, run, run_on};

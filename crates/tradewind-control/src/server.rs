@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tradewind_api::{
     auth::{self, Authority, Scope, write_private},
     client::http_client,
+    server::{self, Limits},
 };
 use tradewind_artifacts::{BlobStore, Installer, blobs, install};
 use tradewind_core::{
@@ -42,8 +43,10 @@ use crate::{
 
 /// The admin token's file in the data directory.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The most connections at once: who holds a stream open asks on a second connection.
+const CONNECTIONS_LIMIT: usize = 2 * STREAMS_LIMIT;
 /// Requests that are being answered have so long to end when the control plane stops.
-const GRACE: Duration = Duration::from_secs(5);
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct ControlOptions {
@@ -75,8 +78,6 @@ pub enum Error {
     Blobs(#[from] blobs::Error),
     #[error("cannot prepare the directory in which bundles are inspected")]
     Workbench(#[from] install::Error),
-    #[error("the server failed")]
-    Serve { source: io::Error },
 }
 
 impl Error {
@@ -141,11 +142,15 @@ async fn run_with(
     let app = assemble(options, repository.clone(), &parts, stop.clone()).await?;
     announce_start(&repository).await?;
     parts.spawn(reconcile(app.clone(), stop.clone()));
-    let served = serve(listener, app, &stop).await;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "the control plane serves");
+    }
+    let limits = Limits::new(CONNECTIONS_LIMIT, DRAIN_LIMIT);
+    server::run(listener, server::routes(api::router(app)), limits, stop.clone()).await;
     stop.cancel();
     parts.close();
     parts.wait().await;
-    served
+    Ok(())
 }
 
 /// Opens everything and starts what runs beside the API.
@@ -222,23 +227,4 @@ async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     app.reconciling.store(true, Ordering::Relaxed);
     Reconcilers::new(app.repository.clone(), app.hub.clone()).run(stop).await;
     app.reconciling.store(false, Ordering::Relaxed);
-}
-
-/// Serves until told to stop; what is being answered then has [`GRACE`] to end.
-async fn serve(listener: TcpListener, app: Arc<App>, stop: &CancellationToken) -> Result<(), Error> {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "the control plane serves");
-    }
-    let server = axum::serve(listener, api::router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        served = server.into_future() => served.map_err(|source| Error::Serve { source }),
-        () = overdue => {
-            tracing::warn!("requests did not end within {} s, and are dropped", GRACE.as_secs());
-            Ok(())
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Deployments and revisions: what people ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -227,7 +227,9 @@ impl DeploymentSpec {
         differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());
         differs("healthy after", before.health.healthy_after.to_string(), self.health.healthy_after.to_string());
         let differently = |region: &&RegionName| self.health_of(region) != before.health_of(region);
-        let probed: Vec<&str> = self.region_health.keys().filter(differently).map(AsRef::as_ref).collect();
+        let own = self.region_health.keys().chain(before.region_health.keys()).collect::<BTreeSet<_>>();
+        let own = own.into_iter().filter(|region| self.regions.contains(region));
+        let probed: Vec<&str> = own.filter(differently).map(AsRef::as_ref).collect();
         changes.extend((!probed.is_empty()).then(|| format!("health of {}", probed.join(", "))));
         let missing_from = |regions: &[RegionName], all: &[RegionName]| {
             let missing = regions.iter().filter(|region| !all.contains(region));

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod balance;
 pub mod bundle;
 pub mod catalogue;
+pub mod causes;
 pub mod deployment;
 pub mod duration;
 pub mod event;
@@ -22,6 +23,7 @@ pub mod retry;
 pub mod rollout;
 pub mod route;
 pub mod stored;
+pub mod suggest;
 pub mod traffic;
 pub mod verify;
 

@@ -85,6 +85,25 @@ pub enum Soak {
     Passed,
     /// The evidence neither clears nor condemns the revision.
     Inconclusive,
+    /// The rollout failed or was superseded before there was a verdict.
+    Skipped,
+}
+
+impl Soak {
+    /// What a rollout that has ended left open is not decided any more.
+    fn under(self, state: RolloutState) -> Self {
+        match (state, self) {
+            (RolloutState::Failed | RolloutState::Superseded, Self::Pending | Self::Running) => Self::Skipped,
+            (_, soak) => soak,
+        }
+    }
+}
+
+impl Rollout {
+    /// How the soak stands, to be shown.
+    pub fn soak(&self) -> Soak {
+        self.soak.under(self.state)
+    }
 }
 
 /// Why a rollout failed.
@@ -190,4 +209,18 @@ pub enum RegionPhase {
     Failed,
     /// Unreachable; brought up and verified when it returns.
     Deferred,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soak_that_was_cut_short_is_not_pending_or_running() {
+        let check = |state, soak: Soak, expected| assert_eq!(soak.under(state), expected, "{state:?} {soak:?}");
+        check(RolloutState::Failed, Soak::Pending, Soak::Skipped);
+        check(RolloutState::Superseded, Soak::Running, Soak::Skipped);
+        check(RolloutState::Superseded, Soak::Passed, Soak::Passed);
+        check(RolloutState::Soaking, Soak::Running, Soak::Running);
+    }
 }

@@ -1,7 +1,5 @@
 //! The stream of snapshots from control.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tradewind_api::Client;
@@ -47,6 +45,6 @@ async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut
 
 /// Waits before the next connection, with jitter so that a fleet does not come back at once; `false` to stop.
 pub(crate) async fn pause(backoff: Backoff, failures: u32, shutdown: &CancellationToken) -> bool {
-    let wait: Duration = backoff.after(failures).mul_f64(rand::random_range(0.5..1.0));
+    let wait = backoff.spread(failures, rand::random());
     shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
 }

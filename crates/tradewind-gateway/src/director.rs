@@ -17,7 +17,7 @@ use tradewind_api::{
     agent::{Endpoint, Endpoints},
     gateway::{GatewaySnapshot, RegionMembers},
 };
-use tradewind_core::{ModelName, RegionName, deployment::HealthPolicy, outlier};
+use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier};
 
 use crate::{
     acceptance, agents,
@@ -377,12 +377,6 @@ impl Director {
             changed
         });
     }
-}
-
-/// An error and its causes on one line, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// How a region is probed: as the most watchful of the models that are routed there asks for.

@@ -11,9 +11,13 @@ use tradewind_api::{
     Client,
     gateway::{Committed, GatewayReport, HEARTBEAT, PeerHealth, Traffic},
 };
-use tradewind_core::{Epoch, ModelName, Timestamp};
+use tradewind_core::{Epoch, ModelName, RegionName, Timestamp};
 
-use crate::{gateway::Gateway, metrics::Key, world::World};
+use crate::{
+    gateway::Gateway,
+    metrics::{Key, Series},
+    world::World,
+};
 
 /// Rates are over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -28,6 +32,8 @@ pub(crate) struct Acknowledged {
     pub(crate) snapshot_refused: Option<String>,
     /// Why a prepared route is not acknowledged yet.
     pub(crate) route_refused: Option<String>,
+    /// Where users of the own region are sent, by routed model.
+    pub(crate) users_go_to: BTreeMap<ModelName, Option<RegionName>>,
 }
 
 impl Acknowledged {
@@ -35,6 +41,7 @@ impl Acknowledged {
     pub(crate) fn observe(&mut self, world: &World) -> bool {
         let mut prepared = BTreeMap::new();
         let mut committed = BTreeMap::new();
+        self.users_go_to.clear();
         self.route_refused = None;
         for route in &world.snapshot.routes {
             let Some(model) = world.models.get(route.model.as_str()) else { continue };
@@ -43,6 +50,8 @@ impl Acknowledged {
                 let known = self.committed.get(&route.model).filter(|known| known.epoch == epoch);
                 let entry = known.cloned().unwrap_or_else(|| Committed { epoch, at: Timestamp::now() });
                 committed.insert(route.model.clone(), entry);
+                let goes_to = world.users_go_to(route.model.as_str(), serving).cloned();
+                self.users_go_to.insert(route.model.clone(), goes_to);
             }
             if let Some(serving) = &model.prepared {
                 let epoch = serving.state.epoch;
@@ -103,6 +112,7 @@ fn compose(gateway: &Gateway, rates: &mut Rates) -> GatewayReport {
         refused: acknowledged.snapshot_refused.or(acknowledged.route_refused),
         peers: gateway.world.load().as_ref().map(|world| peers(world)).unwrap_or_default(),
         traffic: traffic(gateway, rates),
+        users_go_to: acknowledged.users_go_to,
     }
 }
 
@@ -126,17 +136,19 @@ fn traffic(gateway: &Gateway, rates: &mut Rates) -> Vec<Traffic> {
         .iter()
         .filter(|(_, series)| series.requests() > 0)
         .map(|(key, series)| {
-            let requests = series.requests();
+            let counts = Counts::of(series);
             let [p50_us, p99_us] = series.quantiles();
+            let [per_second, errors_per_second] = rates.observe(key, counts, now);
             Traffic {
                 model: key.model.clone(),
                 revision: key.revision,
                 region: key.region.clone(),
-                requests,
-                errors: series.errors(),
+                requests: counts.requests,
+                errors: counts.errors,
                 p50_us,
                 p99_us,
-                per_second: rates.observe(key, requests, now),
+                per_second,
+                errors_per_second,
             }
         })
         .collect();
@@ -144,24 +156,39 @@ fn traffic(gateway: &Gateway, rates: &mut Rates) -> Vec<Traffic> {
     traffic
 }
 
-/// Requests per second over the last [`RATE_WINDOW`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    requests: u64,
+    errors: u64,
+}
+
+impl Counts {
+    fn of(series: &Series) -> Self {
+        // Errors first: a request that ends meanwhile must not make them more than the requests.
+        let errors = series.errors();
+        Self { requests: series.requests(), errors }
+    }
+}
+
+/// Requests and errors per second, both over the last [`RATE_WINDOW`].
 #[derive(Debug, Default)]
 struct Rates {
-    known: HashMap<Key, VecDeque<(Instant, u64)>>,
+    known: HashMap<Key, VecDeque<(Instant, Counts)>>,
 }
 
 impl Rates {
-    fn observe(&mut self, key: &Key, requests: u64, now: Instant) -> f64 {
-        let samples = self.known.entry(key.clone()).or_insert_with(|| VecDeque::from([(now, 0)]));
+    fn observe(&mut self, key: &Key, counts: Counts, now: Instant) -> [f64; 2] {
+        let samples = self.known.entry(key.clone()).or_insert_with(|| VecDeque::from([(now, Counts::default())]));
         while samples.len() > 1 && samples.get(1).is_some_and(|(at, _)| now - *at >= RATE_WINDOW) {
             samples.pop_front();
         }
-        let (since, before) = samples.front().copied().unwrap_or((now, requests));
+        let (since, before) = samples.front().copied().unwrap_or((now, counts));
         // Reports may follow each other closely; one sample in a while is enough.
         if samples.back().is_none_or(|(at, _)| now - *at >= HEARTBEAT / 2) {
-            samples.push_back((now, requests));
+            samples.push_back((now, counts));
         }
-        (requests - before) as f64 / (now - since).max(HEARTBEAT).as_secs_f64()
+        let seconds = (now - since).max(HEARTBEAT).as_secs_f64();
+        [counts.requests - before.requests, counts.errors - before.errors].map(|count| count as f64 / seconds)
     }
 }
 
@@ -170,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_follows_the_last_seconds() {
+    fn rates_follow_the_last_seconds() {
         let key = Key {
             model: "digits".parse().unwrap(),
             revision: tradewind_core::RevisionNumber(1),
@@ -180,13 +207,19 @@ mod tests {
         let start = Instant::now();
         let mut rates = Rates::default();
         let at = |seconds| start + Duration::from_secs(seconds);
-        for second in 0..=10 {
-            rates.observe(&key, second * 100, at(second));
+        // Something was wrong before, and is not any more.
+        let mut check = |seconds, requests, expected: [f64; 2]| {
+            let rates = rates.observe(&key, Counts { requests, errors: requests.min(200) / 2 }, at(seconds));
+            let close = rates.iter().zip(expected).all(|(rate, expected)| (rate - expected).abs() < 1.0);
+            assert!(close, "after {seconds} s: {rates:?}, not {expected:?}");
+        };
+        check(0, 0, [0.0, 0.0]);
+        for (second, errors) in (1..).zip([50.0, 50.0, 33.3, 25.0, 20.0, 10.0, 0.0, 0.0, 0.0, 0.0]) {
+            check(second, second * 100, [100.0, errors]);
         }
-        assert!((rates.observe(&key, 1100, at(11)) - 100.0).abs() < 1.0);
-        for second in 12..20 {
-            rates.observe(&key, 1100, at(second));
+        for second in 11..20 {
+            rates.observe(&key, Counts { requests: 1000, errors: 100 }, at(second));
         }
-        assert!(rates.observe(&key, 1100, at(20)).abs() < 1e-9);
+        assert_eq!(rates.observe(&key, Counts { requests: 1000, errors: 100 }, at(20)), [0.0, 0.0]);
     }
 }

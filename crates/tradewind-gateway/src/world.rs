@@ -148,8 +148,13 @@ impl World {
         Condition { routed: serving.routed(name), drained: region.drained, reachable: own || region.reachable(), ready }
     }
 
+    /// Where users of the own region are sent.
+    pub(crate) fn users_go_to(&self, model: &str, serving: &Serving) -> Option<&RegionName> {
+        locality::users_go_to(&self.order, |name| self.condition(model, serving, name))
+    }
+
     pub(crate) fn eligible(&self, model: &str, serving: &Serving) -> bool {
-        locality::users_go_to(&self.order, |name| self.condition(model, serving, name)).is_some()
+        self.users_go_to(model, serving).is_some()
     }
 
     /// The routed models that no region can serve, and why.

@@ -7,6 +7,7 @@ use tradewind_api::{
     client,
     problem::{Code, Problem},
 };
+use tradewind_core::causes::causes;
 
 use crate::terminal::{self, Format, Paint, Tone};
 
@@ -218,11 +219,7 @@ pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".to_owned();
     }
-    let mut innermost: &(dyn StdError + 'static) = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let root = innermost.to_string();
+    let root = causes(error).last().map(ToString::to_string).unwrap_or_default();
     let words = root.split(" (os error").next().unwrap_or_default();
     let mut letters = words.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()

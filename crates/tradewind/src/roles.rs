@@ -12,7 +12,10 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use tradewind_core::{ModelName, RegionName, VersionNumber};
+use tradewind_core::{
+    ModelName, RegionName, VersionNumber,
+    causes::{causes, chain},
+};
 
 use crate::failure::Failure;
 
@@ -199,7 +202,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
     match tradewind_replica::inspect(&args.dir, &args.model, &args.file) {
         Ok(inspection) => crate::terminal::print_json(&inspection),
         Err(error) => {
-            let message = chain(&error).collect::<Vec<_>>().join(": ");
+            let message = chain(&error);
             crate::terminal::print_json(&serde_json::json!({ "error": message, "hint": error.hint() }))?;
             Err(Failure::failed(message))
         }
@@ -228,7 +231,7 @@ where
             }
         };
         result.map_err(|error| {
-            let mut words = chain(&error);
+            let mut words = causes(&error).map(ToString::to_string);
             let failure = Failure::failed(words.next().unwrap_or_default());
             words.fold(failure, Failure::cause)
         })
@@ -268,10 +271,6 @@ fn log_events() {
     } else {
         builder.with_ansi(std::io::stderr().is_terminal()).init();
     }
-}
-
-fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'a {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
 pub(crate) fn this_program() -> Result<PathBuf, Failure> {

@@ -1,6 +1,6 @@
 //! A verb's conversation with one control plane.
 
-use tradewind_api::Client;
+use tradewind_api::{Client, suggest};
 use tradewind_core::{RegionName, VersionNumber};
 
 use crate::{
@@ -42,17 +42,9 @@ fn no_gateway(detail: &str) -> Failure {
 
 /// The error for a region that is not there, with the nearest name that is.
 pub(crate) fn unknown_region<'a>(name: &RegionName, known: impl Iterator<Item = &'a RegionName>) -> Failure {
-    let mut known: Vec<&str> = known.map(RegionName::as_str).collect();
-    known.sort_unstable();
-    let nearest = known.iter().max_by(|left, right| {
-        let similarity = |region: &str| strsim::jaro_winkler(region, name.as_str());
-        similarity(left).total_cmp(&similarity(right))
-    });
-    let failure = Failure::new(tradewind_api::Code::NotFound, format!("no region is called `{name}`"));
-    match nearest {
-        Some(nearest) => failure.hint(format!("did you mean `{nearest}`? regions here: {}", known.join(", "))),
-        None => failure.hint("there are no regions yet: `tradewind regions add NAME`"),
-    }
+    let known: Vec<&str> = known.map(RegionName::as_str).collect();
+    let failure = Failure::from(suggest::unknown("region", name.as_str(), &known));
+    if known.is_empty() { failure.hint("make one with `tradewind regions add NAME`") } else { failure }
 }
 
 /// `digits` or `digits:2`

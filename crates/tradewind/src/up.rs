@@ -90,7 +90,8 @@ async fn world(args: Args) -> Result<(), Failure> {
     let began = Instant::now();
     // Caught from here on: what has been started by the time of a Ctrl-C is stopped.
     let mut signals = roles::StopSignals::catch();
-    let layout = Layout::prepare(&args.data_dir, &args.regions, args.port_base)?;
+    let layout = Layout::plan(&args.data_dir, &args.regions, args.port_base)?;
+    let lock = layout.lock()?;
     tradewind_process::become_subreaper()
         .map_err(|error| Failure::failed("cannot become the parent of orphans").cause(error.to_string()))?;
     let stop = CancellationToken::new();
@@ -107,6 +108,8 @@ async fn world(args: Args) -> Result<(), Failure> {
     };
     let roster = Roster::open(&layout);
     let members = Member::all(&layout, &links, &roster, args.restart)?;
+    // Only now that the ports are known to be free: what fails before this leaves everything as it was.
+    let _lock = layout.establish(lock)?;
     let started = tokio::select! {
         started = start(&members, &layout) => started,
         () = signals.any() => Err(Failure::failed("stopped before the world was ready")),

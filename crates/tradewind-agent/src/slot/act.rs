@@ -2,24 +2,26 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::{
     Timestamp,
     assignment::{CheckName, Failure, SlotAssignment},
+    causes::chain,
     event::{EventKind, Severity},
 };
 use tradewind_process::Process;
 
 use super::{BundleState, Holding, Notice, Place, Replica, SlotTask};
 use crate::{
-    bundles::{Installed, chain},
+    bundles::Installed,
     decide::{Action, CheckState, EARLY_EXITS_LIMIT},
     launch::{self, Launch},
     record::{ReplicaRecord, remove, to_json},
     verify::Subject,
 };
 
-/// A replica that was told to end finishes its requests within this time.
-const TERMINATE_GRACE: Duration = Duration::from_secs(30);
+/// A replica that was told to end answers what it has taken, and then has a moment to go; one that does not is killed.
+const TERMINATE_GRACE: Duration = INFERENCE_LIMIT.saturating_add(Duration::from_secs(5));
 /// A copy that no bundle ever has: whoever loaded it has to be replaced.
 const WRONG_COPY: u64 = u64::MAX;
 /// Progress of an installation is told at steps of this many bytes.

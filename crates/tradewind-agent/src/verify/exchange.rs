@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use tradewind_api::replica::{LoadedModel, loaded_path};
+use tradewind_api::replica::{INFERENCE_LIMIT, LoadedModel, loaded_path};
 use tradewind_core::{
     ModelName,
+    causes::causes,
     inference::{InferRequest, InferResponse},
 };
 
@@ -13,8 +14,6 @@ use crate::probe::{self, Answer};
 
 /// Marks a request that is not a user's, so that it stays out of metrics, scaling and drift.
 const PROBE_HEADER: &str = "x-tradewind-probe";
-/// One request of a verification is answered within this time.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest answer that is read.
 const ANSWER_LIMIT: usize = 64 << 20;
 /// Of an error's body, so much is shown, in characters.
@@ -39,7 +38,7 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) async fn is_ready(&self) -> bool {
-        probe::ask(self.http, self.address, REQUEST_TIMEOUT).await == Answer::Ready
+        probe::ask(self.http, self.address, INFERENCE_LIMIT).await == Answer::Ready
     }
 
     /// The model's metadata; what is not the signature is ignored.
@@ -66,10 +65,10 @@ impl<'a> Exchange<'a> {
 
     async fn body(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, String> {
         let silent = |error: reqwest::Error| match error.is_timeout() {
-            true => format!("{} did not answer within {} s", self.id, REQUEST_TIMEOUT.as_secs()),
+            true => format!("{} did not answer within {} s", self.id, INFERENCE_LIMIT.as_secs()),
             false => format!("{} did not answer: {}", self.id, root_cause(&error)),
         };
-        let request = request.header(PROBE_HEADER, "1").timeout(REQUEST_TIMEOUT);
+        let request = request.header(PROBE_HEADER, "1").timeout(INFERENCE_LIMIT);
         let mut response = request.send().await.map_err(silent)?;
         let status = response.status();
         let mut body = Vec::new();
@@ -104,9 +103,5 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

@@ -86,7 +86,18 @@ impl World {
         };
         world.send();
         world.start_agent();
+        world.settled().await;
         world
+    }
+
+    /// The agent has taken up what control says.
+    async fn settled(&self) {
+        let asking = async {
+            while !self.get("/readyz", None).await.status().is_success() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, asking).await.expect("the agent takes up what control says");
     }
 
     pub(crate) fn data_dir(&self) -> std::path::PathBuf {
@@ -163,7 +174,7 @@ impl World {
             revision: RevisionNumber(version),
             version: VersionNumber(version),
             digest,
-            scale: Scale { replicas, threads: 1 },
+            scale: Scale { replicas, threads: 1, concurrency: None },
             health: HealthPolicy {
                 interval: Span::from_millis(100),
                 timeout: Span::from_secs(2),

@@ -3,9 +3,9 @@ use std::io;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tradewind_artifacts::{BlobStore, Bundle, FetchError, Installer, blobs::Error};
-use tradewind_core::Digest;
+use tradewind_core::{Digest, causes::chain};
 
-use crate::{ONNX_START, chain, directory, files_below, source::digest_of, until};
+use crate::{ONNX_START, directory, files_below, source::digest_of, until};
 
 fn chunks(content: &[u8]) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
     let chunks: Vec<_> = content.chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();

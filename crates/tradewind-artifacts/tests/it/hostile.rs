@@ -7,6 +7,7 @@ use tradewind_artifacts::bundle::{check_index, check_path};
 use tradewind_core::{
     Digest,
     bundle::{BundleFile, BundleIndex},
+    causes::chain,
 };
 
 use crate::{directory, files_below, source::Source};
@@ -81,7 +82,7 @@ async fn a_hostile_index_touches_nothing() {
     let (source, index) = Source::new(&[("../../evil", b"x")]);
     let error = installer.install(&index, &source, &|_| {}).await.unwrap_err();
     assert!(!error.is_retryable());
-    assert!(crate::chain(&error).contains("the bundle may not contain `../../evil`"), "{}", crate::chain(&error));
+    assert!(chain(&error).contains("the bundle may not contain `../../evil`"), "{}", chain(&error));
     assert!(source.offsets().is_empty());
     assert_eq!(files_below(place.path()), [""; 0]);
 }

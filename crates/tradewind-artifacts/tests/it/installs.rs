@@ -4,8 +4,9 @@ use std::{
 };
 
 use tradewind_artifacts::{Bundle, Check, Drift, Installer, Progress, bundle_digest, install::Error};
+use tradewind_core::causes::chain;
 
-use crate::{ONNX_START, chain, directory, files_below, source::Source, write};
+use crate::{ONNX_START, directory, files_below, source::Source, write};
 
 #[tokio::test]
 async fn a_bundle_is_installed_whole_once() {

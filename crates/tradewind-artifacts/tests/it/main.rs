@@ -58,9 +58,3 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(30), poll).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
-
-/// An error with its causes, as the edge prints it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}

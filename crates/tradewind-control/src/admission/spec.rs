@@ -1,21 +1,30 @@
 //! The spec that a request asks for: its version found, its regions and limits checked.
 
+use std::collections::BTreeMap;
+
 use tradewind_api::{Code, Problem, deploy::DeployRequest};
 use tradewind_core::{
     ModelName, RegionName, VersionNumber,
     bundle::{ModelHead, ModelVersion},
-    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
+    deployment::{DeploymentSpec, HealthPolicy, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
     region::Region,
 };
 
 use super::Existing;
-use crate::{keys, repository::Repository, suggest};
+use crate::{
+    keys,
+    repository::{Kept, Repository},
+    suggest,
+};
+
+/// The most requests in flight that a replica may be said to take.
+const CONCURRENCY_LIMIT: u32 = 65_536;
 
 pub(super) async fn find_version(
     repository: &Repository,
     model: &ModelName,
     wanted: Option<VersionNumber>,
-) -> Result<ModelVersion, Problem> {
+) -> Result<Kept<ModelVersion>, Problem> {
     let Some(head) = repository.get::<ModelHead>(keys::model(model)).await? else {
         let known = repository.list::<ModelHead>(keys::MODELS).await?;
         let names: Vec<&str> = known.items.iter().map(|kept| kept.value.name.as_str()).collect();
@@ -24,11 +33,11 @@ pub(super) async fn find_version(
     };
     let number = wanted.unwrap_or(head.value.latest);
     if let Some(version) = repository.get::<ModelVersion>(keys::version(model, number)).await? {
-        return Ok(version.value);
+        return Ok(version);
     }
     let versions = repository.list::<ModelVersion>(keys::versions(model)).await?;
     match (wanted, versions.items.last()) {
-        (None, Some(newest)) => Ok(newest.value.clone()),
+        (None, Some(newest)) => Ok(newest.clone()),
         _ => {
             let known: Vec<String> = versions.items.iter().map(|kept| kept.value.version.to_string()).collect();
             Err(Problem::new(Code::NotFound, format!("{model} has no version {number}"))
@@ -77,20 +86,41 @@ pub(super) async fn specify(
         soak: request.soak.unwrap_or(default.soak),
         standby: request.standby.unwrap_or(default.standby),
     };
-    let mut inherited = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
-    inherited.retain(|region, _| regions.contains(region));
+    let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
+    let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
+    let region_health = region_health(request, health, before, &regions);
     let spec = DeploymentSpec {
         model: version.name.clone(),
         version: version.version,
         digest: version.digest,
         regions,
-        scale: request.scale.or(before.map(|spec| spec.scale)).unwrap_or_default(),
+        scale,
         strategy,
-        health: request.health.or(before.map(|spec| spec.health)).unwrap_or_default(),
-        region_health: request.region_health.clone().unwrap_or(inherited),
+        health,
+        region_health,
     };
     check_limits(&spec)?;
     Ok(spec)
+}
+
+/// Each region's own policy: what is asked for on top of the one it has, or else of all regions' policy.
+fn region_health(
+    request: &DeployRequest,
+    health: HealthPolicy,
+    before: Option<&DeploymentSpec>,
+    regions: &[RegionName],
+) -> BTreeMap<RegionName, HealthPolicy> {
+    let mut policies = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
+    policies.retain(|region, _| regions.contains(region));
+    for (region, change) in request.region_health.iter().flatten() {
+        if change.is_empty() {
+            policies.remove(region);
+        } else {
+            let own = policies.get(region).copied().unwrap_or(health);
+            policies.insert(region.clone(), change.applied_to(own));
+        }
+    }
+    policies
 }
 
 async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Result<(), Problem> {
@@ -119,6 +149,9 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     }
     if spec.scale.threads == 0 || spec.scale.threads > 256 {
         return invalid(format!("threads are between 1 and 256, not {}", spec.scale.threads));
+    }
+    if spec.scale.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
+        return invalid(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
     }
     if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
         return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));

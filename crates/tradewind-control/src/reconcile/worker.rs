@@ -1,11 +1,11 @@
 //! One deployment's worker: plans, writes, and waits for the next thing worth looking at.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tradewind_core::{
-    Epoch, ModelName, Timestamp,
+    ModelName, RegionName, Timestamp,
     deployment::{Deployment, SlotRevisions},
     event::{EventKind, Severity},
     rollout::{
@@ -132,9 +132,8 @@ impl Worker {
 
     /// Writes what is planned; `false` if somebody else wrote in between.
     async fn execute(&mut self, changes: Vec<Change>) -> Result<bool> {
-        let (regions, fleet): (Vec<Change>, Vec<Change>) = changes
-            .into_iter()
-            .partition(|change| change.region().is_some() && !matches!(change, Change::Extend { .. }));
+        let (regions, fleet): (Vec<Change>, Vec<Change>) =
+            changes.into_iter().partition(|change| change.region().is_some());
         for batch in regions.chunks(BATCH) {
             if !self.write_regions(batch).await? {
                 return Ok(false);
@@ -155,8 +154,7 @@ impl Worker {
         let mut writes = Vec::with_capacity(changes.len());
         for change in changes {
             let Some(region) = change.region() else { continue };
-            let epoch = working.epoch();
-            let write = working.region_write(&self.repository, change, region, epoch, now).await?;
+            let write = working.region_write(&self.repository, change, region, now).await?;
             txn = working.add(txn, &write);
             writes.push(write);
         }
@@ -168,7 +166,10 @@ impl Worker {
     }
 
     async fn write_fleet(&mut self, change: Change) -> Result<bool> {
-        if matches!(change, Change::Arm { .. }) && !self.arm_regions().await? {
+        if let Change::Extend { regions } = &change {
+            return Ok(self.extend_route(regions).await? && self.arm_regions(&change).await?);
+        }
+        if matches!(change, Change::Arm { .. }) && !self.arm_regions(&change).await? {
             return Ok(false);
         }
         let now = Timestamp::now();
@@ -176,7 +177,6 @@ impl Worker {
         let txn = match change {
             Change::Prepare => prepare(working, now),
             Change::Commit => commit_route(working, now),
-            Change::Extend { .. } => extend(working, &self.repository, &change, now).await?,
             Change::Fail { failure } => fail(working, &self.repository, failure, now).await?,
             Change::Retire => retire(working, now),
             change => fleet(working, &change, now),
@@ -187,8 +187,19 @@ impl Worker {
         Ok(written)
     }
 
+    /// Adds regions that caught up to the route, unless a killed predecessor has done so. Their records follow: the route
+    /// is one value for them all, and a region that is in it is not planned for a second time.
+    async fn extend_route(&mut self, regions: &[RegionName]) -> Result<bool> {
+        let Some(working) = &mut self.working else { return Ok(false) };
+        let Some((txn, deployment, route)) = extend(working, regions) else { return Ok(true) };
+        let Some(revision) = self.repository.commit(self.term.guard(txn)).await? else { return Ok(false) };
+        working.extended(deployment, route, revision);
+        Ok(true)
+    }
+
     /// Arms the routed regions, many at a time; what a killed predecessor has armed is left as it is.
-    async fn arm_regions(&mut self) -> Result<bool> {
+    async fn arm_regions(&mut self, change: &Change) -> Result<bool> {
+        let now = Timestamp::now();
         let Some(working) = &mut self.working else { return Ok(false) };
         let Some(state) = working.route.as_ref().and_then(|route| route.value.committed.clone()) else {
             return Ok(true);
@@ -197,7 +208,7 @@ impl Worker {
             let mut txn = self.term.guard(Txn::new().when(working.rollout.unchanged()));
             let mut writes = Vec::with_capacity(batch.len());
             for region in batch {
-                if let Some(write) = working.arm_write(&self.repository, region, state.epoch).await? {
+                if let Some(write) = working.arm_write(&self.repository, change, region, state.epoch, now).await? {
                     txn = working.add(txn, &write);
                     writes.push(write);
                 }
@@ -281,26 +292,27 @@ fn commit_route(working: &Working, now: Timestamp) -> Txn {
         .then(admission::event(now, &rollout.model, EventKind::RouteCommitted, Severity::Info, message))
 }
 
-/// Adds a region that caught up to the route.
-async fn extend(working: &mut Working, repository: &Repository, change: &Change, now: Timestamp) -> Result<Txn> {
-    let epoch: Epoch = working.epoch().next();
-    let mut deployment = working.deployment.value.clone();
-    deployment.latest_epoch = epoch;
-    let mut txn = Txn::new().when(working.deployment.unchanged()).then(put(&working.deployment.key, &deployment));
-    if let Some(region) = change.region() {
-        let write = working.region_write(repository, change, region, epoch, now).await?;
-        txn = working.add(txn.when(working.rollout.unchanged()), &write);
+/// Regions that caught up join the route at a new epoch: what is written, and what it makes of deployment and route;
+/// `None` if all of them are in it.
+fn extend(working: &Working, regions: &[RegionName]) -> Option<(Txn, Deployment, Route)> {
+    let kept = working.route.as_ref()?;
+    let (mut deployment, mut route) = (working.deployment.value.clone(), kept.value.clone());
+    let committed = route.committed.as_mut()?;
+    let routed: BTreeSet<&RegionName> = committed.regions.iter().chain(regions).collect();
+    if routed.len() == committed.regions.len() {
+        return None;
     }
-    let Some(kept) = &working.route else { return Ok(txn) };
-    let mut route = kept.value.clone();
-    if let Some(committed) = &mut route.committed {
-        let routed = |region: &&tradewind_core::RegionName| {
-            committed.regions.contains(region) || change.region() == Some(*region)
-        };
-        committed.regions = working.rollout.value.regions.iter().filter(routed).cloned().collect();
-        committed.epoch = epoch;
-    }
-    Ok(txn.when(kept.unchanged()).then(put(&kept.key, &route)))
+    let in_order = working.rollout.value.regions.iter().filter(|region| routed.contains(region));
+    committed.regions = in_order.cloned().collect();
+    deployment.latest_epoch = working.epoch().next();
+    committed.epoch = deployment.latest_epoch;
+    let txn = Txn::new()
+        .when(working.deployment.unchanged())
+        .when(working.rollout.unchanged())
+        .when(kept.unchanged())
+        .then(put(&working.deployment.key, &deployment))
+        .then(put(&kept.key, &route));
+    Some((txn, deployment, route))
 }
 
 async fn fail(working: &Working, repository: &Repository, failure: RolloutFailure, now: Timestamp) -> Result<Txn> {

@@ -95,11 +95,10 @@ impl Working {
         repository: &Repository,
         change: &Change,
         region: &RegionName,
-        epoch: Epoch,
         now: Timestamp,
     ) -> Result<RegionWrite> {
         let mut record = self.record(region).cloned().unwrap_or_else(|| RegionRecord::pending(region.clone()));
-        change.apply_region(&self.rollout.value, &mut record, epoch, now);
+        change.apply_region(&self.rollout.value, &mut record, now);
         let before = self.assignment(repository, region).await?;
         let slot = self.slot();
         let assignment = match change {
@@ -111,7 +110,6 @@ impl Working {
                 let attempt = record.attempt;
                 Some(self.amend(before, region, |held| held.verify = Some(attempt)))
             }
-            Change::Extend { .. } => Some(self.amend(before, region, |held| held.armed = true)),
             Change::AttemptFailed { .. } if record.phase == RegionPhase::Failed => {
                 Some(self.assign(before, region, |slots| slots.remove(&slot)))
             }
@@ -121,12 +119,14 @@ impl Working {
         Ok(RegionWrite { region: region.clone(), record, assignment, event })
     }
 
-    /// The region takes users from the committed route's epoch on.
+    /// The region takes users from the committed route's epoch on: by a switch, or because it has caught up.
     pub(super) async fn arm_write(
         &mut self,
         repository: &Repository,
+        change: &Change,
         region: &RegionName,
         epoch: Epoch,
+        now: Timestamp,
     ) -> Result<Option<RegionWrite>> {
         let Some(record) = self.record(region).filter(|record| record.routed_at.is_none()) else {
             return Ok(None);
@@ -134,7 +134,8 @@ impl Working {
         let record = RegionRecord { routed_at: Some(epoch), ..record.clone() };
         let before = self.assignment(repository, region).await?;
         let assignment = Some(self.amend(before, region, |held| held.armed = true));
-        Ok(Some(RegionWrite { region: region.clone(), record, assignment, event: None }))
+        let event = self.region_event(change, &record, now);
+        Ok(Some(RegionWrite { region: region.clone(), record, assignment, event }))
     }
 
     fn candidate(&self, region: &RegionName, attempt: u32) -> SlotAssignment {
@@ -217,6 +218,13 @@ impl Working {
         if let Some(place) = self.places.get(&write.region) {
             self.records[*place] = write.record;
         }
+    }
+
+    /// Takes over a route with more regions in it, which was committed.
+    pub(super) fn extended(&mut self, deployment: Deployment, route: Route, revision: tradewind_store::Revision) {
+        (self.deployment.value, self.deployment.mod_revision) = (deployment, revision);
+        let key = keys::route(&route.model);
+        self.route = Some(Kept { key, value: route, mod_revision: revision });
     }
 
     /// The route that is offered: all regions that are verified.

@@ -108,18 +108,23 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// An agent that is gone says nothing of its replicas, which live on without it; that users get answers does.
-    fn answers_its_users(&self, region: &RegionName, model: &ModelName) -> bool {
-        let traffic = self.live_reports(region).flat_map(|report| &report.traffic);
-        traffic.into_iter().any(|entry| entry.model == *model && entry.region == *region && entry.per_second > 0.0)
+    /// Where the region's gateways send its users now, by their own word: the first that knows of a region.
+    /// `None` when none of them says anything of this model.
+    fn told_by_gateways(&self, region: &RegionName, model: &ModelName) -> Option<Option<&'a RegionName>> {
+        let told = self.live_reports(region).filter_map(|report| report.users_go_to.get(model));
+        told.map(Option::as_ref).reduce(Option::or)
+    }
+
+    /// An agent that is gone says nothing of its replicas, which live on without it; the region's gateways do.
+    fn serves_itself(&self, region: &RegionName, model: &ModelName) -> bool {
+        self.told_by_gateways(region, model) == Some(Some(region))
     }
 
     fn condition(&self, from: &RegionName, region: &RegionName, model: &ModelName, live: &RouteState) -> Condition {
-        let answers = || u32::from(self.answers_its_users(region, model));
         let ready = match self.reach(region) {
             Reach::Reachable => self.live_replicas(region, model, live).ready,
             Reach::Unknown => 1,
-            Reach::Unreachable { .. } => answers(),
+            Reach::Unreachable { .. } => u32::from(self.serves_itself(region, model)),
         };
         Condition {
             routed: live.regions.contains(region),
@@ -129,8 +134,11 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// Where users of `from` go with a model: by the rule that gateways route by.
+    /// Where users of `from` go with a model: as its gateways say, or else by the rule that gateways route by.
     pub(crate) fn users_go_to(&self, from: &RegionName, model: &ModelName, live: &RouteState) -> Option<RegionName> {
+        if let Some(told) = self.told_by_gateways(from, model) {
+            return told.cloned();
+        }
         if self.condition(from, from, model, live).eligible() {
             return Some(from.clone());
         }
@@ -206,5 +214,84 @@ impl Verdict {
             Self::Unhealthy(reason) => Some(reason.clone()),
             Self::Unknown => Some("not heard from since the control plane started".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_api::gateway::Traffic;
+    use tradewind_core::{Epoch, VersionNumber, catalogue, deployment::HealthPolicy};
+
+    use super::*;
+    use crate::{hub::Hub, view::fixtures};
+
+    const US: &str = "us-east1";
+    const EU: &str = "europe-west1";
+    /// Serves nothing itself; us-east1 is near.
+    const WEST: &str = "us-west1";
+
+    fn name(text: &str) -> RegionName {
+        text.parse().unwrap()
+    }
+
+    fn digits() -> ModelName {
+        "digits".parse().unwrap()
+    }
+
+    fn live() -> RouteState {
+        RouteState {
+            epoch: Epoch(1),
+            live: Slot::Blue,
+            revision: RevisionNumber(1),
+            version: VersionNumber(1),
+            regions: [US, EU].map(name).into(),
+            health: HealthPolicy::default(),
+            region_health: BTreeMap::new(),
+        }
+    }
+
+    /// A gateway through which requests flowed within the window of its rates, all answered by its own region.
+    fn gateway(region: &str, users_go_to: Option<Option<&str>>) -> GatewayReport {
+        let traffic = Traffic {
+            model: digits(),
+            revision: RevisionNumber(1),
+            region: name(region),
+            requests: 100,
+            errors: 0,
+            p50_us: 1,
+            p99_us: 1,
+            per_second: 20.0,
+            errors_per_second: 0.0,
+        };
+        GatewayReport {
+            traffic: vec![traffic],
+            users_go_to: users_go_to.map(|region| (digits(), region.map(name))).into_iter().collect(),
+            ..fixtures::gateway(region)
+        }
+    }
+
+    /// Only the agent of europe-west1 is there; where users of each region go then.
+    fn check(us: Option<Option<&str>>, expected: [Option<&str>; 3]) {
+        let (hub, now) = (Hub::new(Timestamp::UNIX_EPOCH), Timestamp::now());
+        hub.report_agent(fixtures::agent(EU, &digits()), now);
+        for report in [gateway(US, us), gateway(EU, Some(Some(EU))), gateway(WEST, None)] {
+            hub.report_gateway(report, now);
+        }
+        let region = |region| {
+            (name(region), Region { name: name(region), location: catalogue::location(region), drained: false })
+        };
+        let regions = Regions::from([US, EU, WEST].map(region));
+        let seen = hub.seen();
+        let sight = Sight::new(&regions, &seen, now);
+        let places = [US, EU, WEST].map(|from| sight.users_go_to(&name(from), &digits(), &live()));
+        assert_eq!(places.each_ref().map(|place| place.as_ref().map(RegionName::as_str)), expected, "{us:?}");
+    }
+
+    #[test]
+    fn a_region_without_an_agent_serves_as_long_as_its_gateway_says_so() {
+        check(Some(Some(US)), [Some(US), Some(EU), Some(US)]);
+        check(Some(Some(EU)), [Some(EU), Some(EU), Some(EU)]);
+        check(Some(None), [None, Some(EU), Some(EU)]);
+        check(None, [Some(EU), Some(EU), Some(EU)]);
     }
 }

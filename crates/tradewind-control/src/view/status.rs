@@ -12,7 +12,7 @@ use tradewind_core::{
     RegionName, RevisionNumber, Slot,
     assignment::ReplicaCount,
     deployment::{Deployment, Revision},
-    rollout::{RegionPhase, RegionRecord, Rollout, StepResult},
+    rollout::{RegionPhase, RegionRecord, Rollout, Soak, StepResult},
     route::{Route, RouteState},
 };
 
@@ -51,8 +51,8 @@ pub(crate) fn view(parts: &StatusParts<'_>, sight: &Sight<'_>) -> DeploymentStat
         rollout: RolloutBrief {
             revision: rollout.revision,
             state: rollout.state,
-            soak: rollout.soak,
-            soak_until: rollout.soak_until,
+            soak: rollout.soak(),
+            soak_until: rollout.soak_until.filter(|_| rollout.soak() != Soak::Skipped),
         },
         revision: committed.map(|state| state.revision),
         version: committed.map(|state| state.version),
@@ -157,6 +157,7 @@ fn region_health(
         reason: verdict.reason(),
         users_go_to,
         requests_per_second: felt.per_second,
+        errors_per_second: felt.errors_per_second,
         requests: felt.requests,
         errors: felt.errors,
         p50_us: felt.p50_us,

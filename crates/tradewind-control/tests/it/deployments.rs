@@ -145,7 +145,7 @@ async fn a_rollout_that_fails_leaves_what_served() {
 
     let views = watch_to_the_end(&control, "2").await;
     let last = views.last().unwrap();
-    assert_eq!(last.state, RolloutState::Failed);
+    assert_eq!((last.state, last.soak), (RolloutState::Failed, Soak::Skipped));
     assert_eq!(last.failure.as_ref().unwrap().failure.causes, ["3/20 golden cases"]);
     let serving = last.serving.as_ref().unwrap();
     assert_eq!((serving.version, serving.regions), (VersionNumber(1), 2));

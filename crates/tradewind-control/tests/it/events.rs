@@ -14,7 +14,7 @@ use tradewind_testkit::eventually;
 
 use crate::{
     control::{Control, DEADLINE, model, problem, region},
-    members::agent_report,
+    members::{agent_report, gateway_report},
 };
 
 async fn events(control: &Control, query: &EventQuery) -> Vec<Event> {
@@ -90,6 +90,26 @@ async fn an_agents_events_are_stored_once_however_often_they_are_told() {
     }
     let stored = wait_for(&control, EventKind::ReplicaExited, 150).await;
     assert!(stored.iter().all(|event| event.record.region == Some(region("us-east1"))));
-    wait_for(&control, EventKind::AgentStarted, 1).await;
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_is_told_once() {
+    let control = Control::start().await;
+    let (agent, gateway) = (control.client("agent/us-east1"), control.client("gateway/us-east1"));
+    let started = AgentEvent {
+        sequence: 1,
+        at: Timestamp::now(),
+        severity: Severity::Info,
+        kind: EventKind::AgentStarted,
+        model: None,
+        message: "agent of us-east1 started on 127.0.0.1:9".to_owned(),
+    };
+    agent.report_agent(&agent_report("us-east1", vec![started.clone()])).await.unwrap();
+    gateway.report_gateway(&gateway_report("us-east1")).await.unwrap();
+    // Whoever looked at both has told of both.
+    wait_for(&control, EventKind::GatewayStarted, 1).await;
+    let told = wait_for(&control, EventKind::AgentStarted, 1).await;
+    assert_eq!(told[0].record.message, started.message);
     control.stop().await;
 }

@@ -50,6 +50,7 @@ pub(crate) fn gateway_report(name: &str) -> GatewayReport {
         refused: None,
         peers: Vec::new(),
         traffic: Vec::new(),
+        users_go_to: BTreeMap::new(),
     }
 }
 

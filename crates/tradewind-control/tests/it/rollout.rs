@@ -1,7 +1,10 @@
 //! Rollouts by real reconcilers on a real store, with agents and gateways that answer at once.
 
+mod changes;
 mod crash;
 mod failure;
+mod intercepted;
+mod leadership;
 mod removal;
 
 use std::time::Duration;
@@ -155,28 +158,70 @@ async fn deploying_what_runs_changes_nothing() {
     fleet.stop().await;
 }
 
+/// A fleet that serves version 1 but for regions that are silent, and its control plane.
+async fn serving_without(regions: usize, silent: &[RegionName], max_parallel: MaxParallel) -> (Fleet, Control) {
+    let fleet = Fleet::start(regions, 3).await.unwrap();
+    for region in silent {
+        fleet.order(region, Behaviour::Silent);
+    }
+    let control = fleet.control();
+    let min_regions = u32::try_from(regions - silent.len()).ok();
+    let max_parallel = Some(max_parallel);
+    deploy(&fleet, DeployRequest { min_regions, max_parallel, ..request(&fleet, 1) }).await;
+    let rollout = finish(&fleet).await;
+    assert_eq!(rollout.state, RolloutState::Succeeded);
+    for region in silent {
+        assert_eq!(record(&fleet, &rollout, region).await.phase, RegionPhase::Deferred);
+    }
+    (fleet, control)
+}
+
+/// Waits until a deferred region takes traffic, and gives the route that it is in.
+async fn joined(fleet: &Fleet, rollout: &Rollout, region: &RegionName) -> RouteState {
+    let wait = fleet.changes(keys::records(&model(), rollout.number), DEADLINE, async |_| {
+        Ok(record(fleet, rollout, region).await.routed_at)
+    });
+    let routed_at = wait.await.unwrap();
+    let route = committed(fleet).await;
+    assert!(route.regions.contains(region) && route.epoch >= routed_at, "{region} is not in {route:?}");
+    route
+}
+
 #[tokio::test]
 async fn a_silent_region_is_deferred_and_joins_the_route_when_it_returns() {
-    let fleet = Fleet::start(3, 3).await.unwrap();
     let late = region(1);
-    fleet.order(&late, Behaviour::Silent);
-    let control = fleet.control();
-    deploy(&fleet, DeployRequest { min_regions: Some(2), soak: Some(Span::from_secs(600)), ..request(&fleet, 1) })
-        .await;
-    let rollout = fleet.rollout(DEADLINE, |rollout| rollout.state == RolloutState::Soaking).await.unwrap();
-    assert_eq!(record(&fleet, &rollout, &late).await.phase, RegionPhase::Deferred);
+    let (fleet, control) = serving_without(3, std::slice::from_ref(&late), MaxParallel::Count(1)).await;
     let before = committed(&fleet).await;
     assert_eq!(before.regions, [region(0), region(2)]);
 
     fleet.order(&late, Behaviour::Good);
-    let joined = fleet.changes(keys::ROUTES, DEADLINE, async |_| {
-        Ok(Some(committed(&fleet).await).filter(|state| state.regions.contains(&late)))
-    });
-    let after = joined.await.unwrap();
+    let rollout = finish(&fleet).await;
+    let after = joined(&fleet, &rollout, &late).await;
     assert_eq!(after.regions, fleet.regions());
     assert!(after.epoch > before.epoch, "{after:?}");
     let record = record(&fleet, &rollout, &late).await;
     assert_eq!((record.phase, record.routed_at, record.attempt), (RegionPhase::Verified, Some(after.epoch), 1));
+    control.stop().await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn regions_that_return_together_join_the_route_together() {
+    let silent: Vec<RegionName> = (1..100).map(region).collect();
+    let (fleet, control) = serving_without(100, &silent, MaxParallel::All).await;
+    let before = committed(&fleet).await;
+    for region in &silent {
+        fleet.order(region, Behaviour::Good);
+    }
+    let rollout = finish(&fleet).await;
+    for region in &silent {
+        joined(&fleet, &rollout, region).await;
+    }
+    let after = committed(&fleet).await;
+    assert_eq!(after.regions, fleet.regions());
+    // One, unless this machine is so slow that some come long after the others.
+    let epochs = after.epoch.0 - before.epoch.0;
+    assert!(epochs <= 10, "99 regions took {epochs} epochs");
     control.stop().await;
     fleet.stop().await;
 }

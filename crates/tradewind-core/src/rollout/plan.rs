@@ -22,6 +22,10 @@ pub const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_
 /// While a region is worked on, its agent is looked for this often.
 const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// A region that caught up waits no longer than this for others that are about to, so that they share one epoch: a
+/// region costs a new route, which names them all.
+pub const GATHER_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Gateways that have not acknowledged a committed route after this time are not waited for: as long as their lease.
 pub const COMMIT_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -105,9 +109,9 @@ pub enum Change {
         acknowledged: u32,
         gateways: u32,
     },
-    /// A region that caught up takes traffic, at an epoch of its own.
+    /// Regions that caught up take traffic, all at one new epoch.
     Extend {
-        region: RegionName,
+        regions: Vec<RegionName>,
     },
     Armed,
     SoakEnded {
@@ -421,6 +425,8 @@ impl<'a> Planner<'a> {
 
     /// Deferred regions that are back, on their way to the route.
     fn catch_up(&mut self) {
+        let before = self.plan.changes.len();
+        let mut on_their_way = 0;
         for record in self.records.iter().filter(|record| record.routed_at.is_none()) {
             match record.phase {
                 RegionPhase::Deferred | RegionPhase::Pending => {
@@ -431,12 +437,28 @@ impl<'a> Planner<'a> {
                 // Going silent again defers it again.
                 RegionPhase::Retrying => self.retry(record, &mut 1),
                 RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {
+                    on_their_way += 1;
                     self.advance(record, &mut 1);
                 }
-                RegionPhase::Verified => self.plan.changes.push(Change::Extend { region: record.region.clone() }),
-                RegionPhase::Failed => {}
+                RegionPhase::Verified | RegionPhase::Failed => {}
             }
         }
+        // Those that have just returned are on their way too.
+        self.extend(on_their_way > 0 || self.plan.changes.len() > before);
+    }
+
+    /// Routes the regions that have caught up; together, if others are about to.
+    fn extend(&mut self, others_follow: bool) {
+        let caught_up = |record: &&RegionRecord| record.routed_at.is_none() && record.phase == RegionPhase::Verified;
+        let waiting: Vec<&RegionRecord> = self.records.iter().filter(caught_up).collect();
+        let verified_at = |record: &&RegionRecord| record.verify.as_ref().and_then(|step| step.finished_at);
+        let Some(first) = waiting.iter().map(|record| verified_at(record).unwrap_or(self.now)).min() else { return };
+        let limit = first.checked_add(GATHER_LIMIT).unwrap_or(self.now);
+        if others_follow && limit > self.now {
+            return self.plan.wake(limit);
+        }
+        let regions = waiting.into_iter().map(|record| record.region.clone()).collect();
+        self.plan.changes.push(Change::Extend { regions });
     }
 }
 

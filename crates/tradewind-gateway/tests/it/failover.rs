@@ -2,9 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use tradewind_api::gateway::GatewayReport;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, Answers, EU, Replica, US, World, until};
+use crate::world::{ASIA, Answers, EU, Replica, US, World, model, until};
 
 const USERS: usize = 8;
 
@@ -63,6 +64,10 @@ async fn a_lost_region_sends_its_users_to_the_next_and_takes_them_back_gradually
     let answers = load.stop().await;
     assert_none_failed(&answers);
     assert_eq!(answers.good.iter().filter(|(_, _, slot)| slot != "blue").count(), 0);
+    let told = |report: &GatewayReport| report.users_go_to[&model()].clone().map(|region| region.to_string());
+    let report = world.control.reported(US, |report| told(report).is_some_and(|there| there != US)).await;
+    assert!(report.traffic.iter().any(|entry| entry.region.as_str() == US && entry.per_second > 0.0), "of late");
+    world.control.reported(EU, |report| told(report).as_deref() == Some(EU)).await;
 
     // Another agent brings a replica up again.
     let successor = us.successor("us-successor");

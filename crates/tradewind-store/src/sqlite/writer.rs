@@ -9,8 +9,8 @@ use std::{
     },
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{database::Database, leases::Leases, schema::Failure};
 use crate::{Batch, Error, LeaseId, Op, Result, Revision, Txn, TxnResponse};
@@ -80,17 +80,37 @@ impl Writer {
 
     /// Queues the work and waits until it is durable or refused.
     pub(super) async fn submit(self: &Arc<Self>, work: Work) -> Result<TxnResponse> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        {
-            let mut queue = self.queue();
-            if queue.closed {
-                return Err(Error::Closed);
-            }
-            queue.waiting.push_back(Job { work, reply, _permit: permit });
-            self.wake(&mut queue);
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => self.enqueue(Job { work, reply, _permit: permit })?,
+            Err(TryAcquireError::Closed) => return Err(Error::Closed),
+            Err(TryAcquireError::NoPermits) => self.let_in(work, reply).await?,
         }
         answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Waits for a place in the queue, in a task of its own: a future that is kept but not polled would be given a
+    /// place and never take it, and with it hold up everybody behind. A caller that is dropped is not let in.
+    async fn let_in(self: &Arc<Self>, work: Work, reply: oneshot::Sender<Result<TxnResponse>>) -> Result<()> {
+        let writer = Arc::clone(self);
+        let entry = self.tasks.spawn(async move {
+            let permit = Arc::clone(&writer.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
+            writer.enqueue(Job { work, reply, _permit: permit })
+        });
+        match AbortOnDropHandle::new(entry).await {
+            Ok(entered) => entered,
+            Err(join) => Err(Error::Backend { attempted: "queue for the writer", source: Box::new(join) }),
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, job: Job) -> Result<()> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(Error::Closed);
+        }
+        queue.waiting.push_back(job);
+        self.wake(&mut queue);
+        Ok(())
     }
 
     /// Finishes what waits, refuses what comes, and gives the database up.

@@ -78,6 +78,7 @@ impl Gateway {
             refused: None,
             peers: Vec::new(),
             traffic: Vec::new(),
+            users_go_to: BTreeMap::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use tradewind_core::{
     ModelName, RegionName, RolloutNumber,
     deployment::{MaxParallel, OnFailure},
     duration::Span,
+    rollout::Soak,
 };
 
 use super::models::push;
@@ -108,6 +109,9 @@ struct ScaleArgs {
     /// Threads that one inference may use [default: 1]
     #[arg(long, value_name = "N")]
     threads: Option<u32>,
+    /// Most requests in flight for each replica; what is beyond goes to regions with room (0: found out by gateways)
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
@@ -127,7 +131,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         let version = session.client.version(&model, answer.plan.version).await?;
         terminal::print(&plan::head(&version, &answer.plan))?;
     }
-    let Some(rollout) = answer.rollout else { return plan::end_without_rollout(&answer, format) };
+    let soaking = match answer.rollout {
+        None if args.wait => soaking(session, &answer).await?,
+        _ => None,
+    };
+    let Some(rollout) = answer.rollout.or(soaking) else { return plan::end_without_rollout(&answer, format) };
     if args.detach {
         return detach(&answer, rollout, format);
     }
@@ -139,6 +147,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         End::Detached => Err(verdict::detached(&model)),
         End::Reached(view) => conclude(session, &view, local.as_deref(), format, started).await,
     }
+}
+
+/// The rollout whose verdict is still to come of what runs already.
+async fn soaking(session: &Session, answer: &DeployAnswer) -> Result<Option<RolloutNumber>, Failure> {
+    let newest = session.client.rollout(&answer.plan.model, "latest").await?;
+    let soaks = newest.revision == answer.plan.revision && newest.soak == Soak::Running;
+    Ok((answer.plan.unchanged && soaks).then_some(newest.rollout))
 }
 
 /// A name that the registry does not have may be a directory here.

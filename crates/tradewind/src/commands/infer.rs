@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use tradewind_api::{Code, SCHEMA_VERSION, client::http_client, gateway};
 use tradewind_core::{ModelName, RegionName, VersionNumber};
 
@@ -15,6 +15,10 @@ use crate::{
     session::{Session, parse_model},
     terminal::{self, Format, OutputArgs, units},
 };
+
+mod refusal;
+
+use refusal::Refusal;
 
 /// The largest request that is read.
 const BODY_LIMIT: u64 = 256 << 20;
@@ -56,12 +60,21 @@ struct Answer {
     response: Box<RawValue>,
 }
 
+#[derive(Debug)]
+enum Outcome {
+    Answered(Answer),
+    Refused(Refusal),
+}
+
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let body = read_data(&args.data)?;
     let (base, entered) = session.gateway(args.from.as_ref()).await?;
     let (model, version) = &args.model;
     let version = version.map(|version| format!("/versions/{version}")).unwrap_or_default();
-    let answer = send(&format!("{base}/v2/models/{model}{version}/infer"), body, entered).await?;
+    let answer = match send(&format!("{base}/v2/models/{model}{version}/infer"), body, entered).await? {
+        Outcome::Answered(answer) => answer,
+        Outcome::Refused(refusal) => return Err(refusal.explain(session, model, args.model.1).await),
+    };
     if args.output.format == Format::Json {
         return terminal::print_json(&answer);
     }
@@ -102,7 +115,7 @@ fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Answer, Failure> {
+async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Outcome, Failure> {
     let http = http_client().timeout(ANSWER_TIMEOUT).build().expect("the client's settings are constant");
     let unreachable = |error: reqwest::Error| {
         let reason = if error.is_timeout() { "it took too long" } else { "nothing answers there" };
@@ -117,12 +130,13 @@ async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Answer, F
     let headers = response.headers().clone();
     let text = response.bytes().await.map_err(&unreachable)?;
     let took_ms = started.elapsed().as_secs_f64() * 1e3;
-    if !status.is_success() {
-        return Err(refused(status.as_u16(), serde_json::from_slice(&text).ok().as_ref()));
-    }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if !status.is_success() {
+        let region = header(gateway::REGION_HEADER);
+        return Ok(Outcome::Refused(Refusal::new(status.as_u16(), &text, region, &entered)));
+    }
     let number = |name: &str| header(name).and_then(|value| value.parse().ok());
-    Ok(Answer {
+    Ok(Outcome::Answered(Answer {
         schema_version: SCHEMA_VERSION,
         region: header(gateway::REGION_HEADER),
         slot: header(gateway::SLOT_HEADER),
@@ -133,23 +147,5 @@ async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Answer, F
         response: serde_json::from_slice(&text)
             .map_err(|_| Failure::failed(format!("the gateway of {entered} did not answer with JSON")))?,
         entered,
-    })
-}
-
-fn refused(status: u16, body: Option<&Value>) -> Failure {
-    let said = body.and_then(|body| body.get("error")).and_then(Value::as_str);
-    let detail = said.map_or_else(|| format!("the gateway answered with status {status}"), str::to_owned);
-    let code = match status {
-        404 => Code::NotFound,
-        413 => Code::TooLarge,
-        400..=428 | 430..=499 => Code::Invalid,
-        429 | 502..=504 => Code::Unavailable,
-        _ => Code::Internal,
-    };
-    let failure = Failure::new(code, detail);
-    match code {
-        Code::NotFound => failure.hint("see what serves with `tradewind status`"),
-        Code::Unavailable => failure.hint("see how its regions are with `tradewind status`"),
-        _ => failure,
-    }
+    }))
 }

@@ -220,6 +220,7 @@ pub(super) fn soak_word(soak: Soak) -> &'static str {
         Soak::Running => "running",
         Soak::Passed => "passed",
         Soak::Inconclusive => "inconclusive",
+        Soak::Skipped => "skipped",
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use rustix::fs::FlockOperation;
@@ -36,38 +35,71 @@ impl Role {
     }
 }
 
-/// Cheap to clone; the lock on the directory is held as long as one clone lives.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     root: PathBuf,
     regions: Vec<RegionName>,
     port_base: u16,
     program: PathBuf,
-    _lock: Arc<fs::File>,
+}
+
+/// Held for as long as this `up` works on its directory.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: fs::File,
 }
 
 impl Layout {
-    /// Makes the directories and tokens, and makes sure that no other `up` works here.
-    pub(super) fn prepare(root: &Path, regions: &[RegionName], port_base: u16) -> Result<Self, Failure> {
+    /// Where everything will be. Changes nothing.
+    pub(super) fn plan(root: &Path, regions: &[RegionName], port_base: u16) -> Result<Self, Failure> {
         let root = std::path::absolute(root).map_err(|error| cannot("find", root, &error))?;
+        Ok(Self { root, regions: regions.to_vec(), port_base, program: roles::this_program()? })
+    }
+
+    /// Makes sure that no other `up` works here; `None` where none has ever worked. Changes nothing.
+    pub(super) fn lock(&self) -> Result<Option<Lock>, Failure> {
+        let path = self.lock_file();
+        match fs::File::options().append(true).open(&path) {
+            Ok(file) => self.take(file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot("open", &path, &error)),
+        }
+    }
+
+    /// Makes the directories and tokens, and the lock where there was none.
+    pub(super) fn establish(&self, lock: Option<Lock>) -> Result<Lock, Failure> {
         // Nobody else on the machine needs to read the state of the fleet.
-        let logs = root.join("logs");
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&logs)
-            .map_err(|error| cannot("make", &root, &error))?;
-        let lock_path = root.join("up.lock");
-        let lock = fs::File::options().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(|error| cannot("open", &lock_path, &error))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Failure::new(tradewind_api::Code::Refused, format!("another `tradewind up` runs on {}", root.display()))
-                .hint("stop it, or choose another directory with --data-dir")
+            .create(self.logs())
+            .map_err(|error| cannot("make", &self.root, &error))?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => {
+                let path = self.lock_file();
+                let file = fs::File::options().create(true).append(true).open(&path);
+                self.take(file.map_err(|error| cannot("open", &path, &error))?)?
+            }
+        };
+        self.write_tokens()?;
+        Ok(lock)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("up.lock")
+    }
+
+    fn take(&self, file: fs::File) -> Result<Lock, Failure> {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Failure::new(
+                tradewind_api::Code::Refused,
+                format!("another `tradewind up` runs on {}", self.root.display()),
+            )
+            .hint("stop it, or choose another directory with --data-dir")
         })?;
-        let program = roles::this_program()?;
-        let layout = Self { root, regions: regions.to_vec(), port_base, program, _lock: Arc::new(lock) };
-        layout.write_tokens()?;
-        Ok(layout)
+        Ok(Lock { _file: file })
     }
 
     fn write_tokens(&self) -> Result<(), Failure> {
@@ -145,8 +177,8 @@ impl Layout {
 
 pub(super) fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::failed(format!("cannot {what} {}", path.display())).cause(error.to_string());
-    match error.kind() {
-        io::ErrorKind::StorageFull => failure.hint("make room on the disk, or choose another one with --data-dir"),
-        _ => failure,
+    if tradewind_artifacts::is_full(error) {
+        return failure.hint("make room on the disk, or choose another one with --data-dir");
     }
+    failure
 }

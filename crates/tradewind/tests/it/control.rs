@@ -24,7 +24,7 @@ use tradewind_api::{
     gateway,
     models::{MissingBlobs, PublishRequest, Published},
     ndjson,
-    status::{EventQuery, RegionList},
+    status::{DeploymentStatus, EventQuery, RegionList},
 };
 use tradewind_core::{Digest, ModelName, VersionNumber, bundle::Manifest};
 
@@ -48,7 +48,11 @@ pub(crate) struct Script {
     pub(crate) deploy_problem: Option<Problem>,
     /// Exactly what is asked for runs already.
     pub(crate) unchanged: bool,
+    /// The newest rollout; without one, it has failed.
+    pub(crate) newest: Option<RolloutView>,
     pub(crate) empty: bool,
+    /// Users ask for nothing, and the latest rollout has failed.
+    pub(crate) quiet: bool,
 }
 
 /// What was asked of it.
@@ -64,6 +68,12 @@ struct Shared {
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     address: SocketAddr,
+}
+
+impl Shared {
+    fn status(&self) -> DeploymentStatus {
+        if self.script.lock().unwrap().quiet { fixtures::quiet_status() } else { fixtures::status() }
+    }
 }
 
 pub(crate) struct Control {
@@ -104,7 +114,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/deployments/{model}/status", get(deployment_status))
         .route("/v1/deployments/{model}/history", get(async || Json(fixtures::history())))
         .route("/v1/deployments/{model}/rollouts", get(async || Json(fixtures::rollouts())))
-        .route("/v1/deployments/{model}/rollouts/{number}", get(async || Json(fixtures::verification_failed())))
+        .route("/v1/deployments/{model}/rollouts/{number}", get(rollout))
         .route("/v1/deployments/{model}/rollouts/{number}/watch", get(watch))
         .route("/v1/deployments/{model}/rollouts/{number}/abort", post(async || Json(fixtures::aborted())))
         .route("/v1/status", get(world))
@@ -201,9 +211,13 @@ async fn undeploy(State(shared): State<Shared>, Path(name): Path<ModelName>) -> 
     StatusCode::NO_CONTENT
 }
 
-async fn deployment_status(Path(name): Path<String>) -> Result<Response, Problem> {
+async fn deployment_status(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     known(&name)?;
-    Ok(Json(fixtures::status()).into_response())
+    Ok(Json(shared.status()).into_response())
+}
+
+async fn rollout(State(shared): State<Shared>) -> Json<RolloutView> {
+    Json(shared.script.lock().unwrap().newest.clone().unwrap_or_else(fixtures::verification_failed))
 }
 
 async fn watch(State(shared): State<Shared>) -> Response {
@@ -218,8 +232,8 @@ async fn watch(State(shared): State<Shared>) -> Response {
 }
 
 async fn world(State(shared): State<Shared>) -> Response {
-    let empty = shared.script.lock().unwrap().empty;
-    Json(fixtures::world(&shared.address.to_string(), empty)).into_response()
+    let models = if shared.script.lock().unwrap().empty { Vec::new() } else { vec![shared.status()] };
+    Json(fixtures::world(&shared.address.to_string(), models)).into_response()
 }
 
 async fn regions(State(shared): State<Shared>) -> Json<RegionList> {

@@ -60,7 +60,7 @@ fn flags_become_the_request() {
     assert_eq!(request.regions.map(|regions| regions.len()), Some(2));
     assert_eq!((request.max_parallel, request.on_failure), (Some(MaxParallel::All), Some(OnFailure::Continue)));
     assert_eq!((request.retries, request.min_regions), (Some(1), Some(1)));
-    assert_eq!(request.scale.map(|scale| (scale.replicas, scale.threads)), Some((2, 4)));
+    assert_eq!(request.scale.map(|scale| (scale.replicas, scale.threads)), Some((Some(2), Some(4))));
     assert!(request.prune && request.replace && !request.dry_run);
     assert!(request.requested_by.starts_with("ada@"), "{}", request.requested_by);
 }
@@ -98,6 +98,15 @@ fn waiting_stays_for_the_verdict() {
     let mut views = fixtures::going_well();
     views.push(fixtures::soak_passed());
     let run = ends_with(views).run(&format!("{LINE} --wait"));
+    assert!(run.contains("exit: 0") && run.contains("Soak passed"), "{run}");
+}
+
+#[test]
+fn waiting_stays_for_the_verdict_of_what_soaks_already() {
+    let soaking = fixtures::going_well().pop();
+    let watch = Watch { views: soaking.iter().cloned().chain([fixtures::soak_passed()]).collect(), stays_open: false };
+    let script = Script { unchanged: true, newest: soaking, watches: [watch].into(), ..Script::default() };
+    let run = Context::with(Control::start(script)).run(&format!("{LINE} --wait"));
     assert!(run.contains("exit: 0") && run.contains("Soak passed"), "{run}");
 }
 

@@ -138,7 +138,7 @@ fn passed() -> Option<Vec<Value>> {
 fn rollout(state: &str, regions: Vec<Value>, steps: Vec<Value>, more: Value) -> RolloutView {
     let mut view = json!({
         "schema_version": 1, "model": "digits", "rollout": 1, "revision": 1, "version": 1, "from": null,
-        "slot": "blue", "state": state, "soak": "pending", "failure": null,
+        "slot": "blue", "state": state, "soak": if state == "failed" { "skipped" } else { "pending" }, "failure": null,
         "created_at": "2026-11-03T14:32:07Z", "finished_at": null, "regions": regions,
         "routing": null, "steps": steps, "serving": null,
     });
@@ -259,7 +259,7 @@ pub(crate) fn rollouts() -> RolloutList {
         })
     };
     typed(json!({ "schema_version": 1, "rollouts": [
-        summary(3, "failed", "pending", true), summary(2, "soaking", "running", false), summary(1, "superseded", "passed", true),
+        summary(3, "failed", "skipped", true), summary(2, "soaking", "running", false), summary(1, "superseded", "passed", true),
     ] }))
 }
 
@@ -282,7 +282,8 @@ fn health(healthy: bool, rate: f64) -> Value {
         "healthy": healthy,
         "reason": (!healthy).then_some("no agent for 12 s"),
         "users_go_to": if healthy { "europe-west1" } else { "us-east1" },
-        "requests_per_second": rate, "requests": 10_000, "errors": if healthy { 0 } else { 2 },
+        "requests_per_second": rate, "errors_per_second": if healthy { 0.0 } else { 0.06 },
+        "requests": 10_000, "errors": 2,
         "p50_us": 600, "p99_us": 1_830,
     })
 }
@@ -305,6 +306,20 @@ pub(crate) fn status() -> DeploymentStatus {
     }))
 }
 
+/// Nobody has asked for a while, and a third version has just failed in its first region.
+pub(crate) fn quiet_status() -> DeploymentStatus {
+    let mut quiet = status();
+    for health in quiet.health.values_mut() {
+        (health.requests_per_second, health.errors_per_second) = (0.0, 0.0);
+        (health.p50_us, health.p99_us) = (None, None);
+    }
+    quiet.deployment_status = typed(json!({ "us-east1": "success", "europe-west1": "pending" }));
+    quiet.verification_status = typed(json!({ "us-east1": "failed", "europe-west1": "pending" }));
+    (quiet.routing_configured, quiet.monitoring_active) = (false, false);
+    quiet.rollout = typed(json!({ "revision": 3, "state": "failed", "soak": "skipped", "soak_until": null }));
+    quiet
+}
+
 pub(crate) fn regions(gateway: &str) -> Vec<RegionStatus> {
     let member = |address: &str, alive: bool| json!({ "address": address, "alive": alive, "pid": 4242, "last_report": before_now(if alive { 0 } else { 12 }), "stale": false });
     let replica = json!({
@@ -324,8 +339,7 @@ pub(crate) fn regions(gateway: &str) -> Vec<RegionStatus> {
     ]))
 }
 
-pub(crate) fn world(gateway: &str, empty: bool) -> WorldStatus {
-    let models: Vec<DeploymentStatus> = if empty { Vec::new() } else { vec![status()] };
+pub(crate) fn world(gateway: &str, models: Vec<DeploymentStatus>) -> WorldStatus {
     let regions: BTreeMap<_, _> = regions(gateway).into_iter().map(|region| (region.name.clone(), region)).collect();
     WorldStatus { schema_version: 1, models, regions: regions.into_values().collect() }
 }

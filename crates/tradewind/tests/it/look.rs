@@ -25,6 +25,13 @@ fn one_model_in_full() {
 }
 
 #[test]
+fn after_a_failed_rollout_it_says_first_what_users_get() {
+    let context = Context::with(Control::start(Script { quiet: true, ..Script::default() }));
+    snapshot!(context.run("status digits"));
+    snapshot!(context.run("status"));
+}
+
+#[test]
 fn a_model_that_is_not_deployed() {
     snapshot!(context().run("status digit"));
 }

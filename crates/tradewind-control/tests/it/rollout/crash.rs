@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 use tradewind_api::deploy::DeployRequest;
 use tradewind_control::keys;
@@ -12,11 +13,13 @@ use tradewind_core::{
 };
 use tradewind_testkit::fleet::{Behaviour, CrashingStore, Fleet, Traces, model, region};
 
-use super::{DEADLINE, deploy, finish, request, serving};
+use super::{DEADLINE, deploy, finish, joined, request, serving, serving_without};
 
 const REGIONS: usize = 3;
 /// More commits than any of these needs.
 const COMMITS_LIMIT: u64 = 200;
+/// Lives that are lived at the same time: most of a life is waiting.
+const AT_ONCE: usize = 4;
 
 /// What the control plane is to carry out, after version 1 serves everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +29,21 @@ enum Story {
     Fails,
     Prunes,
     Undeploys,
+    /// A region that was deferred returns.
+    CatchesUp,
 }
 
 impl Story {
+    /// A fleet that serves version 1, and nobody who reconciles.
+    async fn fleet(self) -> Fleet {
+        let (fleet, control) = match self {
+            Self::CatchesUp => serving_without(REGIONS, &[region(1)], MaxParallel::Count(1)).await,
+            _ => serving(REGIONS).await,
+        };
+        control.stop().await;
+        fleet
+    }
+
     async fn begin(self, fleet: &Fleet) {
         let next = request(fleet, 2);
         match self {
@@ -45,6 +60,7 @@ impl Story {
                 drop(deploy(fleet, DeployRequest { regions, prune: true, ..next }).await);
             }
             Self::Undeploys => fleet.undeploy().await.unwrap(),
+            Self::CatchesUp => fleet.order(&region(1), Behaviour::Good),
         }
     }
 
@@ -53,7 +69,10 @@ impl Story {
         if self == Self::Undeploys {
             return fleet.forgotten(DEADLINE).await.unwrap();
         }
-        finish(fleet).await;
+        let rollout = finish(fleet).await;
+        if self == Self::CatchesUp {
+            joined(fleet, &rollout, &region(1)).await;
+        }
         let swept = fleet.changes("", DEADLINE, async |repository| {
             let Some(deployment) = repository.get::<Deployment>(keys::deployment(&model())).await? else {
                 return Ok(None);
@@ -73,8 +92,7 @@ impl Story {
 
 /// The traces of a life without a crash.
 async fn undisturbed(story: Story) -> Traces {
-    let (fleet, control) = serving(REGIONS).await;
-    control.stop().await;
+    let fleet = story.fleet().await;
     story.begin(&fleet).await;
     let control = fleet.control();
     story.end(&fleet).await;
@@ -86,8 +104,7 @@ async fn undisturbed(story: Story) -> Traces {
 
 /// The traces of a life whose control plane was killed after so many commits; `None` if it needed fewer.
 async fn killed_after(story: Story, commits: u64) -> Option<Traces> {
-    let (fleet, control) = serving(REGIONS).await;
-    control.stop().await;
+    let fleet = story.fleet().await;
     story.begin(&fleet).await;
     let store = Arc::new(CrashingStore::new(fleet.store().clone(), commits));
     let first = fleet.control_on(store.clone());
@@ -107,13 +124,16 @@ async fn killed_after(story: Story, commits: u64) -> Option<Traces> {
 
 async fn survives_a_crash_after_every_commit(story: Story) {
     let expected = undisturbed(story).await;
-    for commits in 1..COMMITS_LIMIT {
-        let Some(traces) = timeout(DEADLINE, killed_after(story, commits)).await.unwrap() else {
-            assert!(commits > 1, "{story:?} needs no commits");
-            return;
-        };
-        let (more, less) = (traces.beyond(&expected), expected.beyond(&traces));
-        assert!(traces == expected, "{story:?}, killed after commit {commits}: {more:#?} instead of {less:#?}");
+    for first in (1..COMMITS_LIMIT).step_by(AT_ONCE) {
+        let lives = (first..).take(AT_ONCE).map(|commits| timeout(DEADLINE, killed_after(story, commits)));
+        for (commits, traces) in (first..).zip(join_all(lives).await) {
+            let Some(traces) = traces.unwrap() else {
+                assert!(commits > 1, "{story:?} needs no commits");
+                return;
+            };
+            let (more, less) = (traces.beyond(&expected), expected.beyond(&traces));
+            assert!(traces == expected, "{story:?}, killed after commit {commits}: {more:#?} instead of {less:#?}");
+        }
     }
     panic!("{story:?} needs more than {COMMITS_LIMIT} commits");
 }
@@ -141,4 +161,9 @@ async fn a_rollout_that_leaves_a_region() {
 #[tokio::test]
 async fn an_undeploy() {
     survives_a_crash_after_every_commit(Story::Undeploys).await;
+}
+
+#[tokio::test]
+async fn a_region_that_catches_up() {
+    survives_a_crash_after_every_commit(Story::CatchesUp).await;
 }

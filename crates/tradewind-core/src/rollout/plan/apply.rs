@@ -17,11 +17,11 @@ impl Change {
             | Self::Verified { region, .. }
             | Self::AttemptFailed { region, .. }
             | Self::Defer { region, .. }
-            | Self::Resume { region }
-            | Self::Extend { region } => Some(region),
+            | Self::Resume { region } => Some(region),
             Self::Prepare
             | Self::Commit
             | Self::Arm { .. }
+            | Self::Extend { .. }
             | Self::Armed
             | Self::SoakEnded { .. }
             | Self::Retire
@@ -29,11 +29,11 @@ impl Change {
         }
     }
 
-    /// Applies a change of a region to its record. `epoch` is what an extended route gets.
+    /// Applies a change of a region to its record.
     ///
     /// # Panics
     /// If the change is one of the fleet.
-    pub fn apply_region(&self, rollout: &Rollout, record: &mut RegionRecord, epoch: Epoch, now: Timestamp) {
+    pub fn apply_region(&self, rollout: &Rollout, record: &mut RegionRecord, now: Timestamp) {
         record.deadline = now.checked_add(rollout.strategy.progress_deadline.duration()).ok();
         match self {
             Self::Begin { .. } | Self::Resume { .. } => begin(record, record.attempt + 1, now),
@@ -62,10 +62,6 @@ impl Change {
                 record.deadline = None;
                 let step = record.deploy.get_or_insert_with(|| Step::begun(record.attempt, now));
                 (step.result, step.finished_at, step.detail) = (StepResult::Deferred, Some(now), detail.clone());
-            }
-            Self::Extend { .. } => {
-                record.deadline = None;
-                record.routed_at = Some(epoch);
             }
             _ => panic!("{self:?} does not change a region"),
         }
@@ -110,6 +106,8 @@ impl Change {
                 }
             }
             Self::Fail { failure } => fail(rollout, failure, now),
+            // Its regions' records say it.
+            Self::Extend { .. } => {}
             _ => panic!("{self:?} does not change the fleet"),
         }
     }

@@ -139,16 +139,17 @@ impl World {
                 format!("failed to {} {region}: {}", action.words(), failure.message)
             }
             Change::Fail { failure } => format!("stop: {}", failure.failure.message),
+            Change::Extend { regions } => {
+                let names: Vec<&str> = regions.iter().map(AsRef::as_ref).collect();
+                format!("extend by {}", names.join(" "))
+            }
             other => format!("{other:?}").to_lowercase().replace("regionname", ""),
         };
         writeln!(self.log, "{:>4} s  {text}", self.now).unwrap();
         match change.region() {
             Some(region) => {
                 let record = self.records.get_mut(region).unwrap();
-                change.apply_region(&self.rollout, record, epoch, now);
-                if matches!(change, Change::Extend { .. }) {
-                    self.routed.push(region.clone());
-                }
+                change.apply_region(&self.rollout, record, now);
             }
             None => change.apply_fleet(&mut self.rollout, epoch, now),
         }
@@ -158,6 +159,12 @@ impl World {
                 self.gateways.committed = self.gateways.gateways;
                 let verified = self.records.values().filter(|record| record.phase == RegionPhase::Verified);
                 self.routed = verified.map(|record| record.region.clone()).collect();
+            }
+            Change::Extend { regions } => {
+                for region in regions {
+                    self.records.get_mut(region).unwrap().routed_at = Some(epoch);
+                    self.routed.push(region.clone());
+                }
             }
             // The executor marks routed regions in the same breath.
             Change::Arm { .. } => {
@@ -347,6 +354,42 @@ proptest! {
             world.now = wake_at.map_or(world.now + 1, |at| at.as_second().max(world.now));
         }
     }
+}
+
+/// How many epochs the route had, after so many regions were away for 50 s.
+fn epochs_after_returning(away: usize) -> u64 {
+    let strategy = Policy { min_regions: Some(1), max_parallel: MaxParallel::All, ..Policy::default() };
+    let behaviours: Vec<Behaviour> = std::iter::once(Good).chain(std::iter::repeat_n(SilentUntil(50), away)).collect();
+    let mut world = World::new(&behaviours, strategy);
+    world.run(100);
+    assert_eq!(world.routed.len(), away + 1, "{}", world.log);
+    world.epoch
+}
+
+#[test]
+fn regions_that_return_together_share_one_epoch() {
+    for away in [1, 10, 1000] {
+        assert_eq!(epochs_after_returning(away), 2, "{away} regions");
+    }
+}
+
+#[test]
+fn a_region_that_caught_up_waits_for_others_but_not_for_long() {
+    let strategy = Policy { min_regions: Some(1), max_parallel: MaxParallel::All, ..Policy::default() };
+    let mut world = World::new(&[Good, SilentUntil(50), SilentUntil(50)], strategy);
+    world.run(49);
+    world.behaviours.insert(name(2), Hangs);
+    world.now = 50;
+    while world.records[&name(1)].phase != RegionPhase::Verified {
+        world.agents_act();
+        world.step();
+    }
+    let records: Vec<RegionRecord> = world.records.values().cloned().collect();
+    let after = |wait| at(50).checked_add(wait).unwrap();
+    let planned = |wait| plan(&world.rollout, &records, &world, after(wait));
+    let held = Plan { changes: Vec::new(), wake_at: Some(after(GATHER_LIMIT)) };
+    assert_eq!(planned(std::time::Duration::ZERO), held);
+    assert_eq!(planned(GATHER_LIMIT).changes, [Change::Extend { regions: vec![name(1)] }]);
 }
 
 #[test]

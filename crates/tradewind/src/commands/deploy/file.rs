@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
-use tradewind_api::Code;
+use tradewind_api::{
+    Code,
+    deploy::{HealthChange, ScaleChange},
+};
 use tradewind_core::{
     RegionName, VersionNumber,
-    deployment::{HealthPolicy, MaxParallel, OnFailure, Scale},
+    deployment::{MaxParallel, OnFailure},
     duration::Span,
 };
 
@@ -21,10 +24,10 @@ pub(super) struct DeploymentFile {
     pub(super) version: Option<VersionNumber>,
     pub(super) regions: Option<Vec<RegionName>>,
     pub(super) strategy: StrategyTable,
-    pub(super) scale: Option<Scale>,
-    pub(super) health: Option<HealthPolicy>,
+    pub(super) scale: Option<ScaleChange>,
+    pub(super) health: Option<HealthChange>,
     /// `[region_health.us-east1]`: regions that are probed in a way of their own.
-    pub(super) region_health: Option<BTreeMap<RegionName, HealthPolicy>>,
+    pub(super) region_health: Option<BTreeMap<RegionName, HealthChange>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use tradewind_api::deploy::DeployRequest;
+use tradewind_api::deploy::{DeployRequest, ScaleChange};
 use tradewind_core::{
     ModelName, VersionNumber,
-    deployment::{MaxParallel, OnFailure, Scale},
+    deployment::{MaxParallel, OnFailure},
 };
 
 use super::{Args, ScaleArgs, file::DeploymentFile};
@@ -95,12 +95,14 @@ fn relative_to(model: &str, file: Option<&Path>) -> String {
     }
 }
 
-fn scale(flags: &ScaleArgs, table: Option<Scale>) -> Option<Scale> {
-    if flags.replicas.is_none() && flags.threads.is_none() {
-        return table;
-    }
-    let base = table.unwrap_or_default();
-    Some(Scale { replicas: flags.replicas.unwrap_or(base.replicas), threads: flags.threads.unwrap_or(base.threads) })
+fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
+    let table = table.unwrap_or_default();
+    let scale = ScaleChange {
+        replicas: flags.replicas.or(table.replicas),
+        threads: flags.threads.or(table.threads),
+        concurrency: flags.concurrency.or(table.concurrency),
+    };
+    (scale != ScaleChange::default()).then_some(scale)
 }
 
 /// `user@host`, for the history.
@@ -175,13 +177,24 @@ mod tests {
         assert_eq!(wanted.request.version, Some(VersionNumber(3)));
         assert_eq!(wanted.request.max_parallel, Some(MaxParallel::All));
         assert_eq!(wanted.request.soak, Some(Span::from_secs(9)));
-        assert_eq!(wanted.request.scale, Some(Scale { replicas: 3, threads: 4 }));
-        assert_eq!(wanted.request.health.unwrap().interval, Span::from_secs(2));
+        assert_eq!(wanted.request.scale, Some(ScaleChange { replicas: Some(3), threads: Some(4), concurrency: None }));
+        assert_eq!(wanted.request.health.unwrap().interval, Some(Span::from_secs(2)));
         let us_east1 = "us-east1".parse().unwrap();
-        assert_eq!(wanted.request.region_health.unwrap()[&us_east1].unhealthy_after, 5);
+        assert_eq!(wanted.request.region_health.unwrap()[&us_east1].unhealthy_after, Some(5));
         assert_eq!(wanted.request.regions, Some(vec![us_east1]));
         let wanted = assembled(&format!("deploy -f {path} --regions a,b digits")).unwrap();
         assert_eq!((wanted.request.version, wanted.request.regions.map(|all| all.len())), (None, Some(2)));
+    }
+
+    #[test]
+    fn what_is_not_named_is_not_asked_for() {
+        let (_directory, path) = written("model = \"digits\"\n[scale]\nthreads = 4\n");
+        let scale = |line: &str| assembled(line).unwrap().request.scale;
+        assert_eq!(scale("deploy digits"), None);
+        let replicas = Some(ScaleChange { replicas: Some(3), threads: None, concurrency: None });
+        assert_eq!(scale("deploy digits --replicas 3"), replicas);
+        let threads = Some(ScaleChange { replicas: None, threads: Some(4), concurrency: None });
+        assert_eq!(scale(&format!("deploy -f {path}")), threads);
     }
 
     #[test]

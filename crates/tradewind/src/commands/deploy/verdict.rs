@@ -95,7 +95,7 @@ async fn soak(session: &Session, view: &RolloutView) -> String {
     match view.soak {
         Soak::Passed => return "Soak passed".to_owned(),
         Soak::Inconclusive => return "Soak inconclusive, the old version stays warm".to_owned(),
-        Soak::Pending | Soak::Running => {}
+        Soak::Pending | Soak::Running | Soak::Skipped => {}
     }
     // Only how long it takes is asked for here; that control went away right now is no reason to fail.
     let until = session.client.deployment_status(&view.model).await.ok().and_then(|status| status.rollout.soak_until);

@@ -102,10 +102,7 @@ fn too_large(url: &Url) -> Failure {
 }
 
 fn disk(error: &std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::StorageFull => Code::DiskFull,
-        _ => Code::Internal,
-    };
+    let code = if tradewind_artifacts::is_full(error) { Code::DiskFull } else { Code::Internal };
     Failure::new(code, "cannot keep the download")
         .cause(error.to_string())
         .hint("make room in the temporary directory, or set TMPDIR to another one")

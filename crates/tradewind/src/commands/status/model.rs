@@ -1,7 +1,7 @@
 //! One model in full: its slots, its regions, its latest rollout.
 
 use tradewind_api::status::{
-    DeploymentProgress, DeploymentStatus, RegionHealth, SlotState, SlotView, VerificationProgress,
+    DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView, VerificationProgress,
 };
 use tradewind_core::{
     RegionName, Slot, Timestamp,
@@ -16,8 +16,13 @@ use crate::{
 
 pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     let mut text = format!("  {}\n", headline(status));
+    // What users do not get is told of by its number, so that nobody takes it for what they get.
+    let deployed = match is_live(status) {
+        true => "DEPLOYED".to_owned(),
+        false => format!("REVISION {}", status.rollout.revision),
+    };
     let headings =
-        ["REGION", "REPLICAS", "DEPLOYED", "VERIFIED", "HEALTH", "SHARE OF USERS", "REQUESTS", "P50 / P99", "ERRORS"];
+        ["REGION", "REPLICAS", &deployed, "VERIFIED", "HEALTH", "SHARE OF USERS", "REQUESTS", "P50 / P99", "ERRORS"];
     let mut table = Table::new(&headings);
     let all: f64 = status.health.values().map(|health| health.requests_per_second).sum();
     regions(status).into_iter().for_each(|region| table.row(row(status, region, all)));
@@ -121,8 +126,16 @@ fn verified(progress: VerificationProgress) -> Cell {
     }
 }
 
+/// Whether users get what the latest rollout brings.
+fn is_live(status: &DeploymentStatus) -> bool {
+    status.revision == Some(status.rollout.revision)
+}
+
 /// `routing configured, monitoring active, soaking for 42 s more`
 fn tracker(status: &DeploymentStatus, now: Timestamp) -> String {
+    if !is_live(status) {
+        return not_live(status);
+    }
     let routing = if status.routing_configured { "routing configured" } else { "routing not configured" };
     let monitoring = if status.monitoring_active { "monitoring active" } else { "monitoring not active" };
     let brief = &status.rollout;
@@ -136,4 +149,19 @@ fn tracker(status: &DeploymentStatus, now: Timestamp) -> String {
         (state, ..) => format!("revision {} {}", brief.revision, rollout::state_word(state)),
     };
     format!("{routing}, {monitoring}, {rollout}")
+}
+
+/// What users get comes first: `users get digits 1, as before; revision 2 failed and changed nothing for them`
+fn not_live(status: &DeploymentStatus) -> String {
+    let (model, RolloutBrief { revision, state, .. }) = (&status.model, &status.rollout);
+    let (users, nothing) = match status.version {
+        Some(version) => (format!("users get {model} {version}, as before"), "changed nothing for them"),
+        None => (format!("users get no version of {model} yet"), "was not routed"),
+    };
+    match state {
+        RolloutState::Failed => {
+            format!("{users}; revision {revision} failed and {nothing}: tradewind rollout show {model}")
+        }
+        state => format!("{users}; revision {revision}: {}", rollout::state_word(*state)),
+    }
 }

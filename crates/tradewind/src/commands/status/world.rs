@@ -79,13 +79,15 @@ fn regions_of(status: &DeploymentStatus) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// `0`, or a share of all requests: `0.02 %`
+/// The share of the requests that are answered now: `0`, `0.02 %`, or `-` when there are none.
 pub(super) fn error_share<'a>(health: impl Iterator<Item = &'a RegionHealth>) -> String {
-    let (errors, requests) =
-        health.fold((0, 0), |(errors, requests), health| (errors + health.errors, requests + health.requests));
-    match errors {
-        0 => "0".to_owned(),
-        _ => format!("{:.2} %", errors as f64 * 100.0 / requests.max(1) as f64),
+    let (errors, requests) = health.fold((0.0, 0.0), |(errors, requests), health| {
+        (errors + health.errors_per_second, requests + health.requests_per_second)
+    });
+    match (errors > 0.0, requests > 0.0) {
+        (_, false) => "-".to_owned(),
+        (false, true) => "0".to_owned(),
+        (true, true) => format!("{:.2} %", errors * 100.0 / requests),
     }
 }
 

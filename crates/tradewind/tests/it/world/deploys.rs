@@ -83,6 +83,10 @@ async fn a_version_that_fails_its_cases_is_refused() -> Result<()> {
     assert_eq!(status["verification_status"]["us-east1"], "failed");
     assert_eq!(status["deployment_status"]["europe-west1"], "pending", "the second region was never begun");
     assert_eq!(status["routing_configured"], false, "of the rollout that failed");
+    assert_eq!(status["rollout"], json!({"revision": 2, "state": "failed", "soak": "skipped", "soak_until": null}));
+    let table = ok(&world, "status digits").await?.stdout;
+    let sentence = "users get digits 1, as before; revision 2 failed and changed nothing for them: ";
+    assert!(table.contains(sentence) && !table.contains("not configured"), "{table}");
     for region in ["us-east1", "europe-west1"] {
         let reply = ask(&world, region).await?;
         assert_eq!((reply.region.as_str(), reply.revision.as_str()), (region, "1"));

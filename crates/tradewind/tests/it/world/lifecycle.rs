@@ -126,7 +126,7 @@ async fn with_restart_never_what_is_dead_stays_dead() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_busy_port_is_named_and_nothing_is_left_running() -> Result<()> {
+async fn a_busy_port_is_named_and_nothing_is_changed() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let options = options(&["us-east1"]);
     for offset in [0, 10, 110] {
@@ -135,11 +135,15 @@ async fn a_busy_port_is_named_and_nothing_is_left_running() -> Result<()> {
         let data = directory.path().join(offset.to_string()).display().to_string();
         let output = up(&options, &data, ports.base).await?;
         check_refusal("up on a busy port", &output, 1)?;
+        assert!(!std::path::Path::new(&data).exists(), "something was left behind");
+        // A directory that is there stays as it is.
+        std::fs::create_dir(&data)?;
+        let output = up(&options, &data, ports.base).await?;
+        assert_eq!(std::fs::read_dir(&data)?.count(), 0, "something was left behind");
         let sentence = format!("error: cannot listen on 127.0.0.1:{}: the port is in use", ports.base + offset);
         assert!(output.stderr.contains(&sentence), "{}", output.stderr);
         assert!(output.stderr.contains("--port-base"), "{}", output.stderr);
         assert_eq!(tradewind_testkit::processes_below(&data), [], "something still runs");
-        assert!(!std::path::Path::new(&data).join("world.json").exists());
     }
     Ok(())
 }

@@ -1,17 +1,14 @@
 //! "Did you mean": answers to names that nobody knows.
 
-use tradewind_api::{Code, Problem};
+use tradewind_core::suggest::nearest;
+
+use crate::{Code, Problem};
 
 /// The most names that an answer lists.
 const LISTED: usize = 20;
 
 /// `no region is called X`, with the nearest known name and those there are.
-pub(crate) fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
-        .min()
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1));
+pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
     let mut sorted = known.to_vec();
     sorted.sort_unstable();
     let shown = sorted.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
@@ -21,8 +18,8 @@ pub(crate) fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
         (_, 0) => format!("{kind}s here: {shown}"),
         _ => format!("{kind}s here: {shown} and {rest} more"),
     };
-    let hint = match nearest {
-        Some((_, nearest)) => format!("did you mean `{nearest}`? {listed}"),
+    let hint = match nearest(name, known) {
+        Some(nearest) => format!("did you mean `{nearest}`? {listed}"),
         None => listed,
     };
     Problem::new(Code::NotFound, format!("no {kind} is called `{name}`")).hint(hint)
