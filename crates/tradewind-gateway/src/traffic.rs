@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tradewind_core::{
-    health::{return_share},
-    traffic::Bucket,
-};
+use tradewind_core::{health::return_share, traffic::Bucket};
 
 /// Of one model. Requests themselves notice that the region was lost and that it is back, so nothing else need watch.
 #[derive(Debug)]

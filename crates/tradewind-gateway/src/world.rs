@@ -150,7 +150,19 @@ impl World {
 
     /// Where users of the own region are sent.
     pub(crate) fn users_go_to(&self, model: &str, serving: &Serving) -> Option<&RegionName> {
-        locality::users_go_to(&self.order, |name| self.condition(model, serving, name))
+        locality::users_go_to(&self.order, |name| self.condition_for(&self.own, model, serving, name))
+    }
+
+    /// The same for users of one region, whose requests may be bound to some regions.
+    pub(crate) fn condition_for(
+        &self,
+        from: &RegionName,
+        model: &str,
+        serving: &Serving,
+        name: &RegionName,
+    ) -> Condition {
+        let condition = self.condition(model, serving, name);
+        Condition { routed: condition.routed && serving.state.may_go(from, name), ..condition }
     }
 
     pub(crate) fn eligible(&self, model: &str, serving: &Serving) -> bool {
@@ -175,7 +187,7 @@ impl World {
         let mut message = format!("model `{model}` cannot be served now");
         let mut separator = ": ";
         for name in self.order.iter().filter(|name| serving.routed(name)) {
-            if let Err(reason) = self.condition(model, serving, name).check() {
+            if let Err(reason) = self.condition_for(&self.own, model, serving, name).check() {
                 message.push_str(&format!("{separator}{name} {}", describe(reason)));
                 separator = ", ";
             }
@@ -246,17 +258,14 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 impl Model {
     fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], lane: Arc<Lane>) -> Self {
         let serving = |state: &RouteState| Serving::compose(own, &route.model, state, replicas);
-        Self {
-            committed: route.committed.as_ref().map(serving),
-            prepared: route.prepared.as_ref().map(serving),
-            lane,
-        }
+        Self { committed: route.committed.as_ref().map(serving), prepared: route.prepared.as_ref().map(serving), lane }
     }
 }
 
 impl Serving {
     fn compose(own: &RegionName, model: &ModelName, state: &RouteState, replicas: &[Arc<Replica>]) -> Self {
-        let replicas: Vec<_> = replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
+        let replicas: Vec<_> =
+            replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
         Self {
             regions: state.regions.iter().cloned().collect(),
             desired: replicas.iter().map(|replica| replica.endpoint.desired).max().unwrap_or(0),

@@ -473,6 +473,7 @@ pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteSt
         regions,
         health: policy(),
         region_health: Default::default(),
+        stay_in: Default::default(),
     }
 }
 
