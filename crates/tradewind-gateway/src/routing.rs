@@ -183,6 +183,7 @@ mod tests {
             snapshot: Arc::new(snapshot),
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
+            replicas_known: true,
             previous_order: &[],
             returning: &HashMap::from([("digits".to_owned(), Arc::new(Returning::new()))]),
         })
