@@ -90,17 +90,16 @@ struct Effort {
     rounds: usize,
     time: Duration,
     idle_rounds: usize,
-    idle_connections: usize,
 }
 
 impl Options {
     fn effort(&self) -> Effort {
         if self.quick {
-            return Effort { rounds: 2, time: Duration::from_secs(1), idle_rounds: 1, idle_connections: 200 };
+            return Effort { rounds: 2, time: Duration::from_secs(1), idle_rounds: 1 };
         }
         let time = Duration::from_secs(self.seconds);
         let idle_rounds = self.rounds.min(IDLE_ROUNDS);
-        Effort { rounds: self.rounds, time, idle_rounds, idle_connections: IDLE_CONNECTIONS }
+        Effort { rounds: self.rounds, time, idle_rounds }
     }
 
     /// Figures of a core that others use too are worth nothing.
@@ -147,7 +146,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// All rows, and what was left out.
 async fn measure(options: &Options, effort: Effort, kit: &Kit, cores: &Cores) -> Result<(Vec<Row>, Option<String>)> {
-    let Effort { rounds, time, idle_rounds, idle_connections } = effort;
+    let Effort { rounds, time, idle_rounds } = effort;
     let (mut rows, mut skipped) = (Vec::new(), None);
     if options.wants(Part::Saturation)
         || options.wants(Part::Idle)
@@ -170,7 +169,7 @@ async fn measure(options: &Options, effort: Effort, kit: &Kit, cores: &Cores) ->
             }
         }
         if options.wants(Part::Idle) {
-            rows.extend(idle::measure(&mut scene, idle_rounds, idle_connections).await?);
+            rows.extend(idle::measure(&mut scene, idle_rounds, IDLE_CONNECTIONS).await?);
         }
     }
     if options.wants(Part::Saturation) || options.wants(Part::Latency) {

@@ -11,20 +11,24 @@ use super::{
 };
 
 pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: usize) -> Result<Vec<Row>> {
-    let mut row = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
+    let mut each = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
+    let mut fresh = Row::new("resident memory without them, MiB", Better::Less, 1);
     for round in 0..rounds {
         for contender in Contender::turns(Contender::PROXIES, round) {
             // A new process, since an old one keeps memory that it once needed.
             scene.start_again(contender).await?;
-            let kib = hold(scene, contender, connections).await.with_context(|| contender.name())?;
+            let (before, after) = hold(scene, contender, connections).await.with_context(|| contender.name())?;
+            let kib = (after - before) / connections as f64;
             super::say(&format!("idle, round {}: {} {kib:.2} KiB a connection", round + 1, contender.name()));
-            row.add(contender, kib);
+            each.add(contender, kib);
+            fresh.add(contender, before / 1024.0);
         }
     }
-    Ok(vec![row])
+    Ok(vec![each, fresh])
 }
 
-async fn hold(scene: &Scene<'_>, contender: Contender, count: usize) -> Result<f64> {
+/// The memory of a proxy in KiB, without connections and with so many.
+async fn hold(scene: &Scene<'_>, contender: Contender, count: usize) -> Result<(f64, f64)> {
     let address = scene.door(contender)?;
     let before = resident_kib(&scene.pids(contender)?)?;
     let mut connections = Vec::with_capacity(count);
@@ -35,7 +39,7 @@ async fn hold(scene: &Scene<'_>, contender: Contender, count: usize) -> Result<f
     }
     let after = resident_kib(&scene.pids(contender)?)?;
     ensure!(connections.iter().all(Connection::is_open), "connections were closed");
-    Ok((after as f64 - before as f64) / count as f64)
+    Ok((before as f64, after as f64))
 }
 
 fn resident_kib(pids: &[u32]) -> Result<u64> {

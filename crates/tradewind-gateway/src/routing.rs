@@ -241,6 +241,7 @@ mod tests {
             snapshot: Arc::new(snapshot),
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
+            replicas_known: true,
             previous_order: &[],
             lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })

@@ -1,7 +1,11 @@
 //! The stored forms, pinned: what an earlier release has written must be read, and what this one writes must be what
 //! its fixture says. A change of a form adds a version and a fixture; it never edits one.
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt::Debug, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    path::PathBuf,
+};
 
 use tradewind_core::{
     Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
