@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tradewind_api::{
     gateway::{PEER_PATH, PeerState, REQUEST_ID_HEADER},
     http::bearer,
+    replica::INFERENCE_LIMIT,
 };
 
 use crate::{
@@ -39,8 +40,6 @@ use crate::{
 const CONNECTIONS_LIMIT: usize = 16_384;
 /// A request's head comes within this time of the end of the last one: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// What is in flight when the gateway is told to stop has this long to finish.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most header fields of a request.
@@ -54,7 +53,7 @@ const BUFFER_LIMIT: usize = 128 << 10;
 pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
-    // Cancelled when draining has taken too long.
+    // Cancelled when what is in flight has had all the time that anybody waits for it.
     let abort = CancellationToken::new();
     while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(&listener, &room)).await {
         let (gateway, shutdown, abort) = (Arc::clone(&gateway), shutdown.clone(), abort.clone());
@@ -65,7 +64,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener, shutdown: 
     }
     drop(listener);
     connections.close();
-    if timeout(DRAIN_LIMIT, connections.wait()).await.is_err() {
+    if timeout(INFERENCE_LIMIT, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "cut off what did not finish in time");
         abort.cancel();
         connections.wait().await;
