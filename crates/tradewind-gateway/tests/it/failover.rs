@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tradewind_api::gateway::GatewayReport;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, Answers, EU, Gateway, Replica, US, World, listener, model, until};
+use crate::{
+    load::Answers,
+    world::{ASIA, EU, Gateway, Replica, US, World, listener, model, until},
+};
 
 const USERS: usize = 8;
 
