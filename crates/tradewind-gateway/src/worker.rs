@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, thread, time::Duration};
 
-use arc_swap::Cache;
+use arc_swap::{ArcSwapOption, Cache};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, oneshot},
@@ -23,12 +23,15 @@ use crate::{
 /// Unused connections are looked at this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The world as this thread last saw it; the pointer tells whether there is a newer one.
+type Seen = Cache<Arc<ArcSwapOption<World>>, Option<Arc<World>>>;
+
 /// What one thread serves with.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) links: Links,
-    world: RefCell<Cache<Arc<arc_swap::ArcSwapOption<World>>, Option<Arc<World>>>>,
+    world: RefCell<Seen>,
     models: RefCell<HashMap<Arc<str>, Rc<Own>>>,
     random: RefCell<Sequence>,
 }

@@ -126,7 +126,7 @@ impl Trip {
         }
     }
 
-    pub(crate) fn end(mut self: Box<Self>, end: End) {
+    pub(crate) fn end(mut self, end: End) {
         match end {
             End::Complete => {
                 self.record.close();
