@@ -18,7 +18,7 @@ pub fn rate(before: f64, this_second: f64) -> f64 {
 }
 
 /// By Little's law a replica that gives `per_second` answers, the fastest of them in `fastest`, works on their product
-/// at once. Twice that lets it show that it can do more; what is beyond only waits, and may wait up to [`QUEUE`].
+/// at once. Twice that lets it show that it can do more; what is beyond only waits, and may wait a quarter of a second.
 pub fn limit(per_second: f64, fastest: Duration) -> u32 {
     let at_once = per_second * (2.0 * fastest.as_secs_f64() + QUEUE.as_secs_f64());
     // The cast saturates.
