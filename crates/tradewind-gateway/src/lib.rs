@@ -6,7 +6,6 @@
 //! probes (`probe`), and the director, which puts them together. The gateway never asks anybody on behalf of a request:
 //! without control or agents it serves what it last knew, also across its own restart (`disk`).
 
-mod acceptance;
 mod agents;
 mod body;
 mod clock;

@@ -126,6 +126,9 @@ pub(crate) struct Metrics {
     pub(crate) for_peers: AtomicU64,
     /// Refused because too many were under way.
     pub(crate) overload: AtomicU64,
+    /// Times that control was asked for everything anew, for what it sent did not fit.
+    pub(crate) relists: AtomicU64,
+    pub(crate) configs_refused: AtomicU64,
     /// Under way now.
     pub(crate) concurrent: AtomicUsize,
 }
@@ -227,6 +230,12 @@ impl Metrics {
             ),
             ("peer_requests_total", "Requests taken for gateways of other regions.", &self.for_peers),
             ("overload_total", "Requests refused because too many were under way.", &self.overload),
+            (
+                "config_relists_total",
+                "Times that control was asked for its whole configuration because a change did not fit.",
+                &self.relists,
+            ),
+            ("config_refused_total", "Times that a bad configuration was refused.", &self.configs_refused),
         ] {
             let name = format!("tradewind_gateway_{name}");
             head(text, &name, "counter", help)?;
