@@ -56,7 +56,7 @@ impl Outcome {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ClientError => "client_error",
@@ -266,6 +266,14 @@ impl Metrics {
         }
         Ok(())
     }
+}
+
+/// Only of a gateway with an access log.
+pub(crate) fn render_dropped_lines(text: &mut String, dropped: u64) {
+    let name = "tradewind_gateway_access_log_dropped_total";
+    head(text, name, "counter", "Lines of the access log that were not written.")
+        .and_then(|()| writeln!(text, "{name} {dropped}"))
+        .expect("writing to a string cannot fail");
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {

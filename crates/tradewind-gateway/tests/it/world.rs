@@ -43,7 +43,7 @@ use tradewind_core::{
     duration::Span,
     route::{Route, RouteState},
 };
-use tradewind_gateway::{GatewayOptions, Listen};
+use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
 
 pub(crate) const MESH: &str = "mesh-token";
 pub(crate) const MODEL: &str = "digits";
@@ -315,6 +315,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(name: &str, listener: TcpListener, control_url: String, data_dir: PathBuf) -> Self {
+        Self::with(name, listener, control_url, data_dir, None)
+    }
+
+    pub(crate) fn with(
+        name: &str,
+        listener: TcpListener,
+        control_url: String,
+        data_dir: PathBuf,
+        access_log: Option<AccessLogOptions>,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let options = GatewayOptions {
@@ -327,6 +337,7 @@ impl Gateway {
             trust_client_region: true,
             workers: None,
             links: BTreeMap::new(),
+            access_log,
         };
         let runtime = runtime();
         let running = runtime.spawn(tradewind_gateway::run(options, shutdown.clone()));
