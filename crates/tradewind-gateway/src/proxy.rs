@@ -33,7 +33,7 @@ use record::{Admitted, Record};
 pub(crate) use ask::Way;
 pub(crate) use record::Trip;
 
-/// The most requests under way at once.
+/// The most requests under way at once, shared by all models.
 const CONCURRENT_LIMIT: usize = 8192;
 /// The most targets that are tried for one request, those included that could not be reached.
 const TARGETS_LIMIT: usize = 16;
@@ -55,7 +55,7 @@ pub(crate) async fn pass_on(
     let dialect = way.dialect();
     let log = worker.gateway.access.as_ref();
     let access = log.map(|log| Box::new(Access::begin(&request, id, log.draws(worker.random()))));
-    let Some(admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
+    let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
         return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
     };
     let Some(world) = worker.world() else {
@@ -79,7 +79,15 @@ pub(crate) async fn pass_on(
         access.received = body.meter();
     }
     let record = match find(&world, asked.named(), &origin) {
-        Ok(found) => Record::begin(worker, &origin, found, access, started),
+        Ok(found) => {
+            let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
+            let record = Record::begin(worker, &origin, found, access, started);
+            match (entered, &origin) {
+                (true, _) => record,
+                (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
+                (false, Origin::Peer { .. }) => return decline(NOT_SENT),
+            }
+        }
         Err(reply) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
     };
@@ -112,6 +120,10 @@ fn refuse(worker: &Worker, access: Option<Box<Access>>, reply: Reply, dialect: D
         access.end(log, outcome);
     }
     response
+}
+
+fn full_reply(model: &str) -> Reply {
+    Reply::unavailable(format!("model `{model}` has as many requests as it can take now"))
 }
 
 fn doomed_reply() -> Reply {
@@ -213,10 +225,7 @@ impl Journey<'_> {
             (_, Unanswered::Lost) => {
                 Reply::error(StatusCode::BAD_GATEWAY, "the model stopped while it worked on this request")
             }
-            (_, Unanswered::Full) => {
-                let model = &self.asked.model;
-                Reply::unavailable(format!("model `{model}` has as many requests as it can take now"))
-            }
+            (_, Unanswered::Full) => full_reply(&self.asked.model),
             (_, Unanswered::NotSent) => {
                 let found = find(world, self.asked.named(), self.origin);
                 Reply::unavailable(found.map(|found| world.why_not(found.name, found.serving)).unwrap_or_default())

@@ -15,6 +15,7 @@ use super::origin::{Found, Origin, text};
 use crate::{
     access::Access,
     body::{Answer, End},
+    lane::{Entered, Lane},
     link::Lease,
     metrics::{Outcome, Series},
     peer::Spilled,
@@ -118,24 +119,40 @@ impl Drop for Record {
 
 /// One of those under way.
 #[derive(Debug)]
-pub(crate) struct Admitted(Rc<Worker>);
+pub(crate) struct Admitted {
+    worker: Rc<Worker>,
+    /// As soon as its model is known.
+    lane: Option<Entered>,
+}
 
 impl Admitted {
     /// `None` when there are too many.
     pub(super) fn new(worker: &Rc<Worker>, limit: usize) -> Option<Self> {
         let metrics = &worker.gateway.metrics;
-        let admitted = Self(Rc::clone(worker));
+        let admitted = Self { worker: Rc::clone(worker), lane: None };
         if metrics.concurrent.fetch_add(1, Ordering::Relaxed) < limit {
             return Some(admitted);
         }
         metrics.overload.fetch_add(1, Ordering::Relaxed);
         None
     }
+
+    /// Whether its model may have one more of those under way: one that gets more than it can do leaves room for others.
+    pub(super) fn enter(&mut self, lane: &Arc<Lane>, limit: usize) -> bool {
+        let metrics = &self.worker.gateway.metrics;
+        // Without itself.
+        let all = metrics.concurrent.load(Ordering::Relaxed).saturating_sub(1);
+        self.lane = lane.enter(all, limit);
+        if self.lane.is_none() {
+            metrics.overload.fetch_add(1, Ordering::Relaxed);
+        }
+        self.lane.is_some()
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.gateway.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
+        self.worker.gateway.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
