@@ -16,7 +16,7 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
-    gateway::{self, GatewayReport, GatewaySnapshot},
+    gateway::{self, GatewayReport, config::ConfigMessage},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
     ndjson,
     problem::Problem,
@@ -272,7 +272,7 @@ impl Client {
         self.json(self.request(Method::POST, agent::REPORT_PATH).json(report).timeout(CONNECT_TIMEOUT)).await
     }
 
-    pub async fn watch_snapshot(&self) -> Result<ndjson::Reader<GatewaySnapshot>, Error> {
+    pub async fn watch_config(&self) -> Result<ndjson::Reader<ConfigMessage>, Error> {
         self.stream(self.request(Method::GET, gateway::SNAPSHOT_PATH)).await
     }
 

@@ -1,5 +1,10 @@
 //! What control and the gateways tell each other, and what gateways tell the gateways of other regions.
 
+pub mod acceptance;
+pub mod config;
+#[cfg(test)]
+mod fixtures;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +14,7 @@ use tradewind_core::{
 };
 use utoipa::ToSchema;
 
-/// `GET /v1/gateway/snapshot`: NDJSON of [`GatewaySnapshot`].
+/// `GET /v1/gateway/snapshot`: NDJSON of [`config::ConfigMessage`].
 pub const SNAPSHOT_PATH: &str = "/v1/gateway/snapshot";
 /// `POST /v1/gateway/report` with a [`GatewayReport`].
 pub const REPORT_PATH: &str = "/v1/gateway/report";
@@ -51,8 +56,13 @@ pub struct GatewaySnapshot {
     pub incarnation: String,
     /// The store's revision that this snapshot shows. Within one incarnation an older one is refused.
     pub revision: u64,
+    /// How many models have a live revision, counted apart from the routes: with fewer routes, some are missing.
+    #[serde(default)]
+    pub deployed: u32,
     pub mesh_token: String,
+    /// In the order of their names.
     pub regions: Vec<RegionMembers>,
+    /// In the order of their models' names.
     pub routes: Vec<Route>,
     /// How regions probe each other.
     pub health: HealthPolicy,
@@ -83,6 +93,9 @@ pub struct GatewayReport {
     pub committed: BTreeMap<ModelName, Committed>,
     /// Why the newest snapshot or a prepared route was refused.
     pub refused: Option<String>,
+    /// What this gateway has taken up, and kept on its disk. Gateways of earlier versions say nothing.
+    #[serde(default)]
+    pub config: Option<config::ConfigVersion>,
     pub peers: Vec<PeerHealth>,
     /// Where requests that entered here went, since this gateway started.
     pub traffic: Vec<Traffic>,

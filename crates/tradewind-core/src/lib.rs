@@ -24,6 +24,7 @@ pub mod rollout;
 pub mod route;
 pub mod stored;
 pub mod suggest;
+pub mod trace;
 pub mod traffic;
 pub mod verify;
 

@@ -11,6 +11,20 @@ const QUEUE: Duration = Duration::from_millis(250);
 /// How much of the usual rate is remembered after a second without as many requests.
 const FADING: f64 = 0.9;
 
+/// How many times what is still free one model may have, at least.
+const EAGERNESS: u32 = 4;
+
+/// Whether one more request of a model is taken, `own` of which are under way already, where `all` models together have
+/// `all` and at most `limit`.
+///
+/// A model may have a multiple of what is free, so nobody needs to know who else is there (dynamic thresholds, Choudhury
+/// and Hahne, 1998): one alone gets four fifths, two that both ask without end four ninths each, and so on, and something
+/// is always left for a model that begins to ask. Who has more than its part when others come gets no more until its
+/// part is larger than what it has.
+pub fn takes(own: u32, all: u32, limit: u32) -> bool {
+    own < limit.saturating_sub(all).saturating_mul(EAGERNESS)
+}
+
 /// A rate of answers per second that follows a rise at once and a fall slowly: an idle minute does not make a replica
 /// slow.
 pub fn rate(before: f64, this_second: f64) -> f64 {
@@ -33,7 +47,51 @@ pub fn share(ready: u32, desired: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection, prelude::*};
+
     use super::*;
+
+    const LIMIT: u32 = 1000;
+
+    /// What models have that ask for as much as this, in turn.
+    fn filled(had: &mut [u32], wanted: &[u32]) {
+        while let Some(model) = (0..had.len())
+            .filter(|&model| had[model] < wanted[model] && takes(had[model], had.iter().sum(), LIMIT))
+            .min_by_key(|&model| had[model])
+        {
+            had[model] += 1;
+        }
+    }
+
+    #[test]
+    fn who_asks_without_end_gets_equal_parts() {
+        for (models, part) in [(1, 800), (2, 444), (3, 307), (10, 97)] {
+            let mut had = vec![0; models];
+            filled(&mut had, &vec![u32::MAX; models]);
+            assert!(had.iter().all(|had| had.abs_diff(part) <= 4), "{models} models: {had:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn who_asks_for_less_than_its_part_gets_it_whatever_others_do(
+            greedy in collection::vec(0..LIMIT, 1..8),
+            small in 1..100_u32,
+        ) {
+            let mut had = vec![0; greedy.len() + 1];
+            let mut wanted = greedy.clone();
+            wanted.push(0);
+            filled(&mut had, &wanted);
+            let before: u32 = had.iter().sum();
+            prop_assert!(before < LIMIT);
+            // It comes last, when all others have what they could get.
+            let part = (LIMIT - before) * EAGERNESS / (EAGERNESS + 1);
+            wanted[greedy.len()] = small.min(part);
+            filled(&mut had, &wanted);
+            prop_assert_eq!(had[greedy.len()], small.min(part));
+            prop_assert!(part > 0);
+        }
+    }
 
     /// The limit that a replica ends at which does up to `parallel` requests at once, each in `latency`, and is always
     /// asked more than it can do.

@@ -140,16 +140,10 @@ impl Arriving {
     /// Goes on as a stream, from the beginning.
     pub(crate) fn stream(self) -> Inbound {
         let length = self.incoming.size_hint().exact().map(|left| left + self.held().len() as u64);
-        let verdict = Rc::new(Cell::new(None));
-        let stream = Stream {
-            held: self.held.freeze(),
-            incoming: self.incoming,
-            sent: 0,
-            length,
-            idle: None,
-            verdict: Rc::clone(&verdict),
-        };
-        Inbound::Streaming { stream: Some(stream), verdict }
+        let way = Rc::new(OnItsWay::default());
+        let stream =
+            Stream { held: self.held.freeze(), incoming: self.incoming, length, idle: None, way: Rc::clone(&way) };
+        Inbound::Streaming { stream: Some(stream), way }
     }
 }
 
@@ -158,8 +152,37 @@ impl Arriving {
 pub(crate) enum Inbound {
     /// Whole; may be sent any number of times.
     Replayable(Bytes),
-    /// May be sent once. The sender sees only that sending failed; why stands in `verdict`.
-    Streaming { stream: Option<Stream>, verdict: Rc<Cell<Option<Fault>>> },
+    /// May be sent once. The sender sees only that sending failed; why is told along its way.
+    Streaming { stream: Option<Stream>, way: Rc<OnItsWay> },
+}
+
+/// What has become of a stream that somebody else sends.
+#[derive(Debug, Default)]
+pub(crate) struct OnItsWay {
+    sent: Cell<u64>,
+    verdict: Cell<Option<Fault>>,
+}
+
+/// Tells how many bytes of a body have come.
+#[derive(Debug)]
+pub(crate) enum Meter {
+    Whole(u64),
+    Stream(Rc<OnItsWay>),
+}
+
+impl Meter {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => *bytes,
+            Self::Stream(way) => way.sent.get(),
+        }
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::Whole(0)
+    }
 }
 
 impl Inbound {
@@ -176,7 +199,14 @@ impl Inbound {
     pub(crate) fn fault(&self) -> Option<Fault> {
         match self {
             Self::Replayable(_) => None,
-            Self::Streaming { verdict, .. } => verdict.get(),
+            Self::Streaming { way, .. } => way.verdict.get(),
+        }
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        match self {
+            Self::Replayable(bytes) => Meter::Whole(bytes.len() as u64),
+            Self::Streaming { way, .. } => Meter::Stream(Rc::clone(way)),
         }
     }
 
@@ -201,21 +231,20 @@ impl Inbound {
 pub(crate) struct Stream {
     held: Bytes,
     incoming: Incoming,
-    sent: u64,
     length: Option<u64>,
     idle: Option<Pin<Box<Sleep>>>,
-    verdict: Rc<Cell<Option<Fault>>>,
+    way: Rc<OnItsWay>,
 }
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("sent", &self.sent).field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Stream").field("way", &self.way).field("length", &self.length).finish_non_exhaustive()
     }
 }
 
 impl Stream {
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.verdict.set(Some(fault));
+        self.way.verdict.set(Some(fault));
         Poll::Ready(Some(Err(fault)))
     }
 
@@ -234,8 +263,9 @@ impl Stream {
         } else {
             std::mem::take(&mut self.held)
         };
-        self.sent += data.len() as u64;
-        if self.sent > BODY_LIMIT {
+        let sent = self.way.sent.get() + data.len() as u64;
+        self.way.sent.set(sent);
+        if sent > BODY_LIMIT {
             return self.fail(Fault::TooLarge);
         }
         Poll::Ready(Some(Ok(Frame::data(data))))
@@ -276,9 +306,9 @@ impl Body for Outbound {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Stream(stream) => {
-                stream.length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length - stream.sent))
-            }
+            Self::Stream(stream) => stream
+                .length
+                .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length - stream.way.sent.get())),
         }
     }
 }
@@ -397,8 +427,8 @@ impl Body for Answer {
                     None => passing.finish(End::Complete),
                     Some(Err(_)) => passing.finish(End::Broken),
                     Some(Ok(frame)) => {
-                        if let (Some(trailers), Some(trip)) = (frame.trailers_ref(), &mut passing.trip) {
-                            trip.take_in(trailers);
+                        if let Some(trip) = &mut passing.trip {
+                            trip.take_in(frame);
                         }
                         if passing.incoming.is_end_stream() {
                             passing.finish(End::Complete);

@@ -4,23 +4,26 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 use tradewind_api::{
     agent::{Endpoint, Endpoints},
-    gateway::{GatewaySnapshot, RegionMembers},
+    gateway::{
+        GatewaySnapshot, RegionMembers, acceptance,
+        config::{ConfigMessage, Edition},
+    },
 };
 use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier};
 
 use crate::{
-    acceptance, agents,
+    agents,
     clock::Millis,
     disk::{Disk, KnownEndpoints},
     gate::Gate,
@@ -44,8 +47,24 @@ const FASTEST_TICKS: u64 = 30;
 
 #[derive(Debug)]
 pub(crate) enum Change {
-    Snapshot(Box<GatewaySnapshot>),
-    Endpoints { agent: String, endpoints: Endpoints },
+    Config {
+        message: Box<ConfigMessage>,
+        answer: oneshot::Sender<Fit>,
+    },
+    /// Control sent what is no message; why.
+    Unreadable(String),
+    Endpoints {
+        agent: String,
+        endpoints: Endpoints,
+    },
+}
+
+/// Whether a message could be put to what is held; whether that is then taken up is another question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Fits,
+    /// Everything is to be sent anew.
+    Unfit,
 }
 
 /// Something that is watched for as long as it is kept.
@@ -69,7 +88,8 @@ pub(crate) struct Director {
     tasks: TaskTracker,
     shutdown: CancellationToken,
 
-    snapshot: Option<Arc<GatewaySnapshot>>,
+    /// What was taken up last.
+    held: Option<Edition>,
     endpoints: KnownEndpoints,
     /// Streams to the agents, with the mesh token they use.
     streams: HashMap<String, (String, DropGuard)>,
@@ -100,7 +120,7 @@ impl Director {
             news: Arc::new(Notify::new()),
             tasks: TaskTracker::new(),
             shutdown,
-            snapshot: None,
+            held: None,
             endpoints: KnownEndpoints::new(),
             streams: HashMap::new(),
             told: HashSet::new(),
@@ -121,7 +141,7 @@ impl Director {
         match self.disk.load_snapshot() {
             Ok(None) => {}
             Ok(Some(snapshot)) => match acceptance::check(None, &snapshot) {
-                Ok(()) => self.adopt(snapshot),
+                Ok(()) => self.adopt(Edition::new(snapshot)),
                 Err(refusal) => tracing::warn!(%refusal, "starting without the last snapshot"),
             },
             Err(error) => tracing::warn!(error = chain(&error), "starting without the last snapshot"),
@@ -138,7 +158,12 @@ impl Director {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 change = self.changes.recv() => match change {
-                    Some(Change::Snapshot(snapshot)) => self.take_snapshot(*snapshot).await,
+                    Some(Change::Config { message, answer }) => {
+                        let fit = self.take_message(*message).await;
+                        // Who asked is gone when the gateway ends.
+                        let _ = answer.send(fit);
+                    }
+                    Some(Change::Unreadable(reason)) => self.refuse(&reason),
                     Some(Change::Endpoints { agent, endpoints }) => self.take_endpoints(agent, endpoints).await,
                     None => break,
                 },
@@ -158,18 +183,41 @@ impl Director {
         self.tasks.wait().await;
     }
 
-    async fn take_snapshot(&mut self, snapshot: GatewaySnapshot) {
-        if let Err(refusal) = acceptance::check(self.snapshot.as_deref(), &snapshot) {
-            tracing::warn!(%refusal, "refused a snapshot");
-            return self.acknowledge(Some(refusal.to_string()));
+    async fn take_message(&mut self, message: ConfigMessage) -> Fit {
+        match message.onto(self.held.as_ref()) {
+            Ok(offered) => {
+                self.take_edition(offered).await;
+                Fit::Fits
+            }
+            Err(mismatch) => {
+                tracing::info!(%mismatch, "asking control for everything anew");
+                self.gateway.metrics.relists.fetch_add(1, Ordering::Relaxed);
+                Fit::Unfit
+            }
         }
-        if self.snapshot.as_deref() != Some(&snapshot) {
-            self.adopt(snapshot.clone());
+    }
+
+    async fn take_edition(&mut self, offered: Edition) {
+        if let Err(refusal) = acceptance::check(self.snapshot().map(|known| &**known), &offered.snapshot) {
+            return self.refuse(&refusal);
+        }
+        if self.snapshot() != Some(&offered.snapshot) {
+            let snapshot = Arc::clone(&offered.snapshot);
+            self.adopt(offered);
             // Served at once, but told only when it outlives this process: control retires the old slot on our word.
             let disk = self.disk.clone();
             self.save(move || disk.save_snapshot(&snapshot)).await;
+        } else {
+            self.held = Some(offered);
         }
         self.acknowledge(None);
+    }
+
+    /// The last good one stays.
+    fn refuse(&self, reason: &dyn std::fmt::Display) {
+        tracing::warn!(%reason, "refused what control sent");
+        self.gateway.metrics.configs_refused.fetch_add(1, Ordering::Relaxed);
+        self.acknowledge(Some(reason.to_string()));
     }
 
     async fn take_endpoints(&mut self, agent: String, endpoints: Endpoints) {
@@ -199,8 +247,8 @@ impl Director {
         }
     }
 
-    fn adopt(&mut self, snapshot: GatewaySnapshot) {
-        self.snapshot = Some(Arc::new(snapshot));
+    fn adopt(&mut self, edition: Edition) {
+        self.held = Some(edition);
         self.sync_streams();
         self.forget_agents();
         self.sync_replicas();
@@ -208,8 +256,12 @@ impl Director {
         self.compose();
     }
 
+    fn snapshot(&self) -> Option<&Arc<GatewaySnapshot>> {
+        self.held.as_ref().map(|held| &held.snapshot)
+    }
+
     fn own_members(&self) -> Option<&RegionMembers> {
-        self.snapshot.as_ref()?.regions.iter().find(|members| members.name == self.gateway.region)
+        self.snapshot()?.regions.iter().find(|members| members.name == self.gateway.region)
     }
 
     fn knows_all_replicas(&self) -> bool {
@@ -217,7 +269,7 @@ impl Director {
     }
 
     fn sync_streams(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let listed: HashSet<String> =
             self.own_members().map(|members| members.agents.iter().cloned().collect()).unwrap_or_default();
         self.told.retain(|agent| listed.contains(agent));
@@ -297,7 +349,7 @@ impl Director {
     }
 
     fn sync_peers(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let mut wanted = HashSet::new();
         for members in snapshot.regions.iter().filter(|members| members.name != self.gateway.region) {
             match self.links.get(&members.name) {
@@ -333,7 +385,7 @@ impl Director {
     }
 
     fn compose(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let routed: HashSet<&ModelName> = snapshot.routes.iter().map(|route| &route.model).collect();
         let running: HashSet<&ModelName> = self.replicas.values().map(|known| &known.value.endpoint.model).collect();
         self.lanes.retain(|model, _| routed.contains(model) || running.contains(model));
@@ -372,6 +424,7 @@ impl Director {
         let world = self.gateway.world.load_full();
         let mut next = self.gateway.acknowledged.borrow().clone();
         next.snapshot_refused = snapshot_refused;
+        next.config = self.held.as_ref().map(Edition::version);
         if let Some(world) = &world
             && next.observe(world)
         {

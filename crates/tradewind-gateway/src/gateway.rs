@@ -16,6 +16,7 @@ use tradewind_api::Client;
 use tradewind_core::{RegionName, Timestamp};
 
 use crate::{
+    access::{self, AccessLog},
     control,
     director::Director,
     disk::Disk,
@@ -58,6 +59,7 @@ pub(crate) struct Gateway {
     /// Absent until the first snapshot.
     pub(crate) world: Arc<ArcSwapOption<World>>,
     pub(crate) metrics: Metrics,
+    pub(crate) access: Option<AccessLog>,
     pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
     /// Targets that probes found dead.
@@ -71,6 +73,7 @@ pub(crate) struct Gateway {
 pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result<(), Error> {
     let listener = listen(options.listen)?;
     let local = listener.local_addr().map_err(Error::Inherited)?;
+    let (access, access_writer) = options.access_log.map(access::open).unzip();
     let gateway = Arc::new(Gateway {
         address: options.advertise.unwrap_or_else(|| local.to_string()),
         region_value: HeaderValue::from_str(options.region.as_str()).expect("region names are visible ASCII"),
@@ -79,6 +82,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         started_at: Timestamp::now(),
         world: Arc::default(),
         metrics: Metrics::default(),
+        access,
         doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
@@ -95,7 +99,12 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         let (gateway, over, disk) = (Arc::clone(&gateway), background.clone(), Disk::new(&options.data_dir));
         let links = options.links.into_iter().collect();
         worker::on_thread("gateway-world", cut.clone(), async move || {
-            keep_world(gateway, client, links, disk, tell, over).await;
+            let log = async {
+                if let Some(writer) = access_writer {
+                    writer.run(Arc::clone(&gateway.world), over.clone()).await;
+                }
+            };
+            tokio::join!(keep_world(Arc::clone(&gateway), client, links, disk, tell, over.clone()), log);
             Ok(())
         })?
     };

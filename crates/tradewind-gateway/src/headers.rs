@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tradewind_api::gateway::{REQUEST_ID_HEADER, USER_HEADER};
+use tradewind_core::trace::{self, TraceId, TraceParent};
 
 /// The longest request id that is kept from a client.
 const REQUEST_ID_LIMIT: usize = 128;
@@ -67,6 +68,35 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> Heade
     })
 }
 
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
+/// is none, one is begun if there is something to begin it with.
+pub(crate) fn trace(headers: &mut HeaderMap, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
+    let mut given = headers.get_all(&TRACE_PARENT).iter();
+    let (first, second) = (given.next(), given.next());
+    let parent = first.filter(|_| second.is_none()).and_then(|value| TraceParent::parse(value.as_bytes()));
+    if first.is_some() && parent.is_none() {
+        headers.remove(&TRACE_PARENT);
+    }
+    if headers.contains_key(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
+        headers.remove(&TRACE_STATE);
+    }
+    parent.map(|parent| parent.trace).or_else(|| {
+        // Who is not logged is not marked either: a mark that says `not sampled` would keep others from recording it.
+        let parent = TraceParent::begin(begin?, true);
+        let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
+        headers.insert(TRACE_PARENT, value);
+        Some(parent.trace)
+    })
+}
+
+fn state_is_sound(headers: &HeaderMap) -> bool {
+    let values: Vec<&[u8]> = headers.get_all(&TRACE_STATE).iter().map(HeaderValue::as_bytes).collect();
+    trace::state_is_sound(&values.join(&b','))
+}
+
 /// Whether the tokens are equal, in a time that depends on their lengths alone.
 pub(crate) fn same_token(presented: &[u8], expected: &[u8]) -> bool {
     presented.len() == expected.len() && presented.iter().zip(expected).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
@@ -109,6 +139,31 @@ mod tests {
         assert_eq!(of("a b\"c").len(), 32);
         assert_eq!(of("").len(), 32);
         assert_ne!(request_id(&HeaderMap::new(), rand::random), request_id(&HeaderMap::new(), rand::random));
+    }
+
+    #[test]
+    fn a_sound_trace_is_passed_on_and_another_is_replaced() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let check = |sent: &[(&HeaderName, &'static str)], begin: bool, expected: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in sent {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let trace = trace(&mut headers, begin.then_some(|| 7)).map(|trace| trace.to_string());
+            let left: Vec<_> = headers.values().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(left, expected, "{sent:?}");
+            assert!(left.first().is_none_or(|parent| parent[3..35] == trace.unwrap()));
+        };
+        let new = "00-00000000000000070000000000000007-0000000000000007-01";
+        let (parent, state) = (&TRACE_PARENT, &TRACE_STATE);
+        check(&[(parent, PARENT), (state, "a=1"), (state, "b=2")], true, &[PARENT, "a=1", "b=2"]);
+        check(&[(parent, PARENT), (state, "a=1"), (state, "a=2")], true, &[PARENT]);
+        check(&[(parent, PARENT), (parent, PARENT)], false, &[]);
+        check(&[(parent, TRACE), (state, "a=1")], false, &[]);
+        check(&[(parent, TRACE), (state, "a=1")], true, &[new]);
+        check(&[(state, "a=1")], true, &[new]);
+        check(&[], false, &[]);
     }
 
     #[test]

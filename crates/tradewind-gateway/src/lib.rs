@@ -6,7 +6,7 @@
 //! probes (`probe`), and the director, which puts them together. The gateway never asks anybody on behalf of a request:
 //! without control or agents it serves what it last knew, also across its own restart (`disk`).
 
-mod acceptance;
+mod access;
 mod agents;
 mod body;
 mod clock;
@@ -36,5 +36,6 @@ mod traffic;
 mod worker;
 mod world;
 
+pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};

@@ -56,7 +56,7 @@ impl Outcome {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ClientError => "client_error",
@@ -126,6 +126,9 @@ pub(crate) struct Metrics {
     pub(crate) for_peers: AtomicU64,
     /// Refused because too many were under way.
     pub(crate) overload: AtomicU64,
+    /// Times that control was asked for everything anew, for what it sent did not fit.
+    pub(crate) relists: AtomicU64,
+    pub(crate) configs_refused: AtomicU64,
     /// Under way now.
     pub(crate) concurrent: AtomicUsize,
 }
@@ -227,6 +230,12 @@ impl Metrics {
             ),
             ("peer_requests_total", "Requests taken for gateways of other regions.", &self.for_peers),
             ("overload_total", "Requests refused because too many were under way.", &self.overload),
+            (
+                "config_relists_total",
+                "Times that control was asked for its whole configuration because a change did not fit.",
+                &self.relists,
+            ),
+            ("config_refused_total", "Times that a bad configuration was refused.", &self.configs_refused),
         ] {
             let name = format!("tradewind_gateway_{name}");
             head(text, &name, "counter", help)?;
@@ -257,6 +266,14 @@ impl Metrics {
         }
         Ok(())
     }
+}
+
+/// Only of a gateway with an access log.
+pub(crate) fn render_dropped_lines(text: &mut String, dropped: u64) {
+    let name = "tradewind_gateway_access_log_dropped_total";
+    head(text, name, "counter", "Lines of the access log that were not written.")
+        .and_then(|()| writeln!(text, "{name} {dropped}"))
+        .expect("writing to a string cannot fail");
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {

@@ -17,8 +17,9 @@ use tokio::{net::TcpStream, time::timeout};
 use tradewind_api::gateway::REQUEST_ID_HEADER;
 
 use crate::{
+    access::Access,
     body::{Answer, Inbound},
-    headers::clean_request,
+    headers::{self, clean_request},
     reply::{Dialect, Reply},
     target::Target,
     worker::Worker,
@@ -32,7 +33,7 @@ use record::{Admitted, Record};
 pub(crate) use ask::Way;
 pub(crate) use record::Trip;
 
-/// The most requests under way at once.
+/// The most requests under way at once, shared by all models.
 const CONCURRENT_LIMIT: usize = 8192;
 /// The most targets that are tried for one request, those included that could not be reached.
 const TARGETS_LIMIT: usize = 16;
@@ -52,20 +53,42 @@ pub(crate) async fn pass_on(
 ) -> Response<Answer> {
     let started = Instant::now();
     let dialect = way.dialect();
-    let Some(admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
-        return Reply::unavailable("too many requests are under way").respond(dialect);
+    let log = worker.gateway.access.as_ref();
+    let access = log.map(|log| Box::new(Access::begin(&request, id, log.draws(worker.random()))));
+    let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
+        return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
     };
     let Some(world) = worker.world() else {
-        return Reply::unavailable("this gateway has no configuration yet").respond(dialect);
+        return refuse(worker, access, Reply::unavailable("this gateway has no configuration yet"), dialect);
     };
     let (mut head, incoming) = request.into_parts();
     let origin = Origin::read(&worker.gateway, &world, &head.headers);
+    // What entered elsewhere is logged there.
+    let mut access = access.filter(|_| origin.is_user());
+    let begin = access.as_ref().is_some_and(|access| access.sampled);
+    let trace = headers::trace(&mut head.headers, begin.then_some(|| worker.random()));
+    if let Some(access) = &mut access {
+        access.trace = trace;
+    }
     let (asked, body) = match Asked::read(way, &head, incoming).await {
         Ok(read) => read,
+        Err(Refused(reply)) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(Refused(reply)) => return origin.refuse(reply, dialect),
     };
+    if let Some(access) = &mut access {
+        access.received = body.meter();
+    }
     let record = match find(&world, asked.named(), &origin) {
-        Ok(found) => Record::begin(worker, &origin, found, started),
+        Ok(found) => {
+            let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
+            let record = Record::begin(worker, &origin, found, access, started);
+            match (entered, &origin) {
+                (true, _) => record,
+                (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
+                (false, Origin::Peer { .. }) => return decline(NOT_SENT),
+            }
+        }
+        Err(reply) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
     };
     if body.whole().is_some_and(|body| worker.gateway.doomed.contains(&asked.model, body)) {
@@ -86,6 +109,21 @@ pub(crate) async fn pass_on(
         luggage: Some((record, admitted)),
     };
     Journey { worker, origin: &origin, asked: &asked, head: &head, progress }.run(world).await
+}
+
+/// A reply to who asked for nothing that there is.
+fn refuse(worker: &Worker, access: Option<Box<Access>>, reply: Reply, dialect: Dialect) -> Response<Answer> {
+    let outcome = record::outcome_of(&reply);
+    let response = reply.respond(dialect);
+    if let (Some(mut access), Some(log)) = (access, &worker.gateway.access) {
+        access.replied(&response);
+        access.end(log, outcome);
+    }
+    response
+}
+
+fn full_reply(model: &str) -> Reply {
+    Reply::unavailable(format!("model `{model}` has as many requests as it can take now"))
 }
 
 fn doomed_reply() -> Reply {
@@ -187,10 +225,7 @@ impl Journey<'_> {
             (_, Unanswered::Lost) => {
                 Reply::error(StatusCode::BAD_GATEWAY, "the model stopped while it worked on this request")
             }
-            (_, Unanswered::Full) => {
-                let model = &self.asked.model;
-                Reply::unavailable(format!("model `{model}` has as many requests as it can take now"))
-            }
+            (_, Unanswered::Full) => full_reply(&self.asked.model),
             (_, Unanswered::NotSent) => {
                 let found = find(world, self.asked.named(), self.origin);
                 Reply::unavailable(found.map(|found| world.why_not(found.name, found.serving)).unwrap_or_default())
@@ -209,7 +244,10 @@ impl Journey<'_> {
     fn reply(self, reply: Reply) -> Response<Answer> {
         let dialect = self.asked.way.dialect();
         match self.progress.luggage {
-            Some((record, _)) => record.reply(reply, dialect),
+            Some((mut record, _)) => {
+                record.note(|access| access.tried = self.progress.tried.len());
+                record.reply(reply, dialect)
+            }
             None => reply.respond(dialect),
         }
     }

@@ -226,6 +226,7 @@ mod tests {
         let snapshot = GatewaySnapshot {
             incarnation: "one".to_owned(),
             revision: 1,
+            deployed: 1,
             mesh_token: "mesh".to_owned(),
             regions: [OWN, NEAR, FAR].map(members).into(),
             routes: vec![route],

@@ -45,8 +45,15 @@ async fn an_agent_is_sent_its_regions_state_at_once_and_after_each_change() {
 async fn gateways_are_sent_regions_and_members_as_they_come() {
     let control = Control::start().await;
     let gateway = control.client("gateway/us-east1");
-    let mut snapshots = gateway.watch_snapshot().await.unwrap();
-    let first = timeout(DEADLINE, snapshots.next()).await.unwrap().unwrap();
+    let mut messages = gateway.watch_config().await.unwrap();
+    let mut held = None;
+    let mut next = async || {
+        let message = timeout(DEADLINE, messages.next()).await.unwrap().unwrap();
+        let edition = message.onto(held.as_ref()).unwrap();
+        held = Some(edition.clone());
+        edition.snapshot
+    };
+    let first = next().await;
     assert_eq!(first.regions.len(), 2);
     assert!(first.regions.iter().all(|region| region.gateways.is_empty() && region.location.is_some()));
 
@@ -61,7 +68,7 @@ async fn gateways_are_sent_regions_and_members_as_they_come() {
     control.admin.add_region(&AddRegion { name: region("home"), location: None }).await.unwrap();
     let mut last = first.revision;
     loop {
-        let snapshot = timeout(DEADLINE, snapshots.next()).await.unwrap().unwrap();
+        let snapshot = next().await;
         assert!(snapshot.revision > last);
         last = snapshot.revision;
         let Some(home) = snapshot.regions.iter().find(|members| members.name == region("home")) else { continue };
@@ -82,7 +89,7 @@ async fn members_of_no_region_and_false_reports_are_refused() {
     let unknown = problem(stranger.watch_assignments().await);
     assert_eq!((unknown.code, unknown.detail.as_str()), (Code::NotFound, "no region is called `mars`"));
     assert_eq!(problem(stranger.report_agent(&agent_report("mars", Vec::new())).await).code, Code::NotFound);
-    assert_eq!(problem(control.client("gateway/mars").watch_snapshot().await).code, Code::NotFound);
+    assert_eq!(problem(control.client("gateway/mars").watch_config().await).code, Code::NotFound);
 
     let agent = control.client("agent/us-east1");
     let other = problem(agent.report_agent(&agent_report("europe-west1", Vec::new())).await);

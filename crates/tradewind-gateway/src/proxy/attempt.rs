@@ -90,7 +90,10 @@ impl Call<'_> {
                 Attempt::Final(reply) => {
                     let dialect = self.dialect();
                     return Some(match progress.luggage.take() {
-                        Some((record, _)) => record.reply(reply, dialect),
+                        Some((mut record, _)) => {
+                            record.note(|access| access.tried = progress.tried.len());
+                            record.reply(reply, dialect)
+                        }
                         None => reply.respond(dialect),
                     });
                 }
@@ -309,14 +312,19 @@ impl Call<'_> {
         let (mut head, incoming) = exchange.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         head.headers.remove(UNAVAILABLE_HEADER);
-        let (in_flight, spilled) = match choice {
-            Choice::Replica { in_flight, .. } => {
+        let (in_flight, spilled, replica) = match choice {
+            Choice::Replica { in_flight, replica } => {
                 self.mark(&mut head.headers);
-                (in_flight, None)
+                (in_flight, None, Some(replica))
             }
-            Choice::Peer { in_flight, spilled, .. } => (in_flight, spilled),
+            Choice::Peer { in_flight, spilled, .. } => (in_flight, spilled, None),
         };
-        let (record, admitted) = progress.luggage.take().expect("a request is answered once");
+        let (mut record, admitted) = progress.luggage.take().expect("a request is answered once");
+        record.note(|access| {
+            access.answered(head.status, &head.headers, replica.as_deref().map(|replica| &*replica.endpoint.id));
+            access.tried = progress.tried.len();
+            access.spilled = spilled.is_some();
+        });
         let outcome = outcome(head.status, &head.headers);
         let trip = Trip {
             record: record.answered(self.found.name, self.found.serving, &head.headers, outcome),

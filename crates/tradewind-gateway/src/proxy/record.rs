@@ -6,12 +6,16 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use hyper::body::Frame;
 use tradewind_api::{gateway::REGION_HEADER, grpc};
 
 use super::origin::{Found, Origin, text};
 use crate::{
+    access::Access,
     body::{Answer, End},
+    lane::{Entered, Lane},
     link::Lease,
     metrics::{Outcome, Series},
     peer::Spilled,
@@ -27,12 +31,20 @@ pub(super) struct Record {
     worker: Rc<Worker>,
     /// Absent for requests that entered elsewhere, which are counted there.
     series: Option<Arc<Series>>,
+    /// Only if there is a log.
+    access: Option<Box<Access>>,
     started: Instant,
     outcome: Outcome,
 }
 
 impl Record {
-    pub(super) fn begin(worker: &Rc<Worker>, origin: &Origin, found: Found<'_>, started: Instant) -> Self {
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        origin: &Origin,
+        found: Found<'_>,
+        access: Option<Box<Access>>,
+        started: Instant,
+    ) -> Self {
         let gateway = &worker.gateway;
         let series = match origin {
             Origin::Peer { .. } => {
@@ -43,14 +55,25 @@ impl Record {
                 found.serving.series(&gateway.metrics, found.name, gateway.region.as_str()).map(Arc::clone)
             }
         };
-        Self { worker: Rc::clone(worker), series, started, outcome: Outcome::Cancelled }
+        let mut record = Self { worker: Rc::clone(worker), series, access, started, outcome: Outcome::Cancelled };
+        record.note(|access| access.model = Some(Arc::clone(found.name)));
+        record
+    }
+
+    /// For the log, if there is one.
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Access)) {
+        if let Some(access) = &mut self.access {
+            note(access);
+        }
     }
 
     /// Ends with a reply of the gateway's own.
     pub(super) fn reply(mut self, reply: Reply, dialect: Dialect) -> Response<Answer> {
-        let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
-        self.end(if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) });
-        reply.respond(dialect)
+        let outcome = outcome_of(&reply);
+        let response = reply.respond(dialect);
+        self.note(|access| access.replied(&response));
+        self.end(outcome);
+        response
     }
 
     /// Takes up who answered, as the answer says.
@@ -75,7 +98,16 @@ impl Record {
         if let Some(series) = self.series.take() {
             series.record(self.outcome, self.started.elapsed());
         }
+        if let (Some(access), Some(log)) = (self.access.take(), &self.worker.gateway.access) {
+            access.end(log, self.outcome);
+        }
     }
+}
+
+/// How a reply of the gateway's own counts.
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
+    let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
+    if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) }
 }
 
 impl Drop for Record {
@@ -87,24 +119,40 @@ impl Drop for Record {
 
 /// One of those under way.
 #[derive(Debug)]
-pub(crate) struct Admitted(Rc<Worker>);
+pub(crate) struct Admitted {
+    worker: Rc<Worker>,
+    /// As soon as its model is known.
+    lane: Option<Entered>,
+}
 
 impl Admitted {
     /// `None` when there are too many.
     pub(super) fn new(worker: &Rc<Worker>, limit: usize) -> Option<Self> {
         let metrics = &worker.gateway.metrics;
-        let admitted = Self(Rc::clone(worker));
+        let admitted = Self { worker: Rc::clone(worker), lane: None };
         if metrics.concurrent.fetch_add(1, Ordering::Relaxed) < limit {
             return Some(admitted);
         }
         metrics.overload.fetch_add(1, Ordering::Relaxed);
         None
     }
+
+    /// Whether its model may have one more of those under way: one that gets more than it can do leaves room for others.
+    pub(super) fn enter(&mut self, lane: &Arc<Lane>, limit: usize) -> bool {
+        let metrics = &self.worker.gateway.metrics;
+        // Without itself.
+        let all = metrics.concurrent.load(Ordering::Relaxed).saturating_sub(1);
+        self.lane = lane.enter(all, limit);
+        if self.lane.is_none() {
+            metrics.overload.fetch_add(1, Ordering::Relaxed);
+        }
+        self.lane.is_some()
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.gateway.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
+        self.worker.gateway.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -120,9 +168,12 @@ pub(crate) struct Trip {
 
 impl Trip {
     /// gRPC says how a call ended in the trailers.
-    pub(crate) fn take_in(&mut self, trailers: &HeaderMap) {
-        if let Some(code) = trailers.get(grpc::status::STATUS_HEADER) {
+    pub(crate) fn take_in(&mut self, frame: &Frame<Bytes>) {
+        if let Some(code) = frame.trailers_ref().and_then(|trailers| trailers.get(grpc::status::STATUS_HEADER)) {
             self.record.outcome = Outcome::of_grpc(code);
+        }
+        if let Some(data) = frame.data_ref() {
+            self.record.note(|access| access.sent_bytes += data.len() as u64);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     explain,
     gateway::Gateway,
     headers::same_token,
+    metrics,
     reply::{Dialect, Reply},
     worker::Worker,
 };
@@ -85,7 +86,10 @@ fn ready(gateway: &Gateway) -> Reply {
 }
 
 fn metrics(gateway: &Gateway) -> Reply {
-    let text = gateway.metrics.render(gateway.world.load().as_deref());
+    let mut text = gateway.metrics.render(gateway.world.load().as_deref());
+    if let Some(log) = &gateway.access {
+        metrics::render_dropped_lines(&mut text, log.dropped());
+    }
     Reply::page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -1,5 +1,8 @@
 //! Gateways between fake controls, agents and replicas, over real sockets.
 
+#[expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
+mod access;
+#[expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
 mod config;
 mod failover;
 #[expect(clippy::unwrap_used, reason = "what cannot be asked fails the test")]

@@ -22,13 +22,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use futures_util::{Stream, StreamExt};
-use tokio::{runtime::Runtime, sync::watch};
-use tokio_stream::wrappers::WatchStream;
+use futures_util::{Stream, StreamExt, stream::select};
+use tokio::{
+    runtime::Runtime,
+    sync::{broadcast, watch},
+};
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     agent::{Endpoint, Endpoints},
-    gateway::{GatewayReport, GatewaySnapshot, RegionMembers},
+    gateway::{
+        GatewayReport, GatewaySnapshot, RegionMembers,
+        config::{ConfigMessage, Edition, diff},
+    },
     ndjson,
 };
 use tradewind_core::{
@@ -37,7 +43,7 @@ use tradewind_core::{
     duration::Span,
     route::{Route, RouteState},
 };
-use tradewind_gateway::{GatewayOptions, Listen};
+use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
 
 pub(crate) const MESH: &str = "mesh-token";
 pub(crate) const MODEL: &str = "digits";
@@ -228,6 +234,10 @@ pub(crate) struct Control {
     pub(crate) process: Process,
     pub(crate) snapshot: watch::Sender<GatewaySnapshot>,
     pub(crate) reports: watch::Sender<BTreeMap<String, GatewayReport>>,
+    /// Sent on all streams as it is, whatever was sent before.
+    pub(crate) raw: broadcast::Sender<ConfigMessage>,
+    /// Streams that were opened, each of which began with a snapshot.
+    pub(crate) streams: Arc<AtomicU64>,
 }
 
 impl Control {
@@ -235,9 +245,14 @@ impl Control {
         let snapshot = watch::Sender::new(snapshot);
         let reports = watch::Sender::default();
         let (told, heard) = (snapshot.clone(), reports.clone());
+        let raw = broadcast::Sender::new(16);
+        let streams = Arc::new(AtomicU64::new(0));
+        let (odd, opened) = (raw.clone(), Arc::clone(&streams));
         let stream = move || {
-            let told = told.clone();
-            async move { ndjson::respond(stream_of(&told)) }
+            opened.fetch_add(1, Ordering::SeqCst);
+            let odd = BroadcastStream::new(odd.subscribe()).map(Result::unwrap);
+            let messages = select(stream_of(&told), odd);
+            async move { ndjson::respond(messages) }
         };
         let report = move |Json(report): Json<GatewayReport>| {
             let heard: watch::Sender<BTreeMap<String, GatewayReport>> = heard.clone();
@@ -247,7 +262,7 @@ impl Control {
             }
         };
         let router = Router::new().route("/v1/gateway/snapshot", get(stream)).route("/v1/gateway/report", post(report));
-        Self { process: Process::start(listener(), router), snapshot, reports }
+        Self { process: Process::start(listener(), router), snapshot, reports, raw, streams }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -278,8 +293,15 @@ impl Control {
     }
 }
 
-fn stream_of(sender: &watch::Sender<GatewaySnapshot>) -> impl Stream<Item = GatewaySnapshot> + Send + use<> {
-    WatchStream::new(sender.subscribe())
+/// A snapshot, then what changes.
+fn stream_of(sender: &watch::Sender<GatewaySnapshot>) -> impl Stream<Item = ConfigMessage> + Send + Unpin + use<> {
+    let mut sent: Option<Edition> = None;
+    WatchStream::new(sender.subscribe()).map(move |snapshot| {
+        let next = Edition::new(snapshot);
+        let delta = sent.as_ref().and_then(|sent| diff(sent, &next));
+        sent = Some(next.clone());
+        delta.map_or(ConfigMessage::Snapshot(next), ConfigMessage::Delta)
+    })
 }
 
 /// A gateway in a runtime of its own.
@@ -293,6 +315,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(name: &str, listener: TcpListener, control_url: String, data_dir: PathBuf) -> Self {
+        Self::with(name, listener, control_url, data_dir, None)
+    }
+
+    pub(crate) fn with(
+        name: &str,
+        listener: TcpListener,
+        control_url: String,
+        data_dir: PathBuf,
+        access_log: Option<AccessLogOptions>,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let options = GatewayOptions {
@@ -305,6 +337,7 @@ impl Gateway {
             trust_client_region: true,
             workers: None,
             links: BTreeMap::new(),
+            access_log,
         };
         let runtime = runtime();
         let running = runtime.spawn(tradewind_gateway::run(options, shutdown.clone()));
@@ -359,13 +392,16 @@ impl World {
             gateways: Vec::new(),
             agents: vec![agents[name].process.address.to_string()],
         });
+        let mut members: Vec<RegionMembers> = members.collect();
+        members.sort_by(|one, other| one.name.cmp(&other.name));
         let routed = regions.iter().filter(|(_, replicas)| !replicas.is_empty()).map(|(name, _)| region(name));
         let route = Route { model: model(), committed: Some(state(1, Slot::Blue, routed.collect())), prepared: None };
         let control = Control::start(GatewaySnapshot {
             incarnation: "first".to_owned(),
             revision: 10,
+            deployed: 1,
             mesh_token: MESH.to_owned(),
-            regions: members.collect(),
+            regions: members,
             routes: vec![route],
             health: policy(),
         });
