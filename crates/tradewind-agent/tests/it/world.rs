@@ -147,7 +147,7 @@ impl World {
         let mut index = BundleIndex::default();
         let mut add = |path: &str, content: Vec<u8>| {
             let digest = Digest::from_bytes(*blake3::hash(&content).as_bytes());
-            index.files.insert(path.to_owned(), BundleFile { size: content.len() as u64, digest });
+            index.files.insert(path.to_owned(), BundleFile { size: content.len() as u64, digest, executable: false });
             self.control.blobs.lock().unwrap().insert(digest, content);
         };
         add("model.onnx", serde_json::to_vec(fake).unwrap());
