@@ -134,14 +134,15 @@ impl Call<'_> {
     fn walk(&self) -> Walk<'_> {
         let Found { name, serving, .. } = self.found;
         let own = &self.worker.gateway.region;
-        let (order, own_last) = match self.origin {
-            Origin::Peer { .. } => (std::slice::from_ref(own), false),
+        let (from, order, own_last) = match self.origin {
+            // Whether it may come here, the gateway that sent it has judged.
+            Origin::Peer { .. } => (own, std::slice::from_ref(own), false),
             Origin::User { region, key } => {
                 let order = self.world.order_from(region).unwrap_or(&self.world.order);
-                (order, *region == *own && !self.serves_own(key.as_ref()))
+                (region, order, *region == *own && !self.serves_own(key.as_ref()))
             }
         };
-        Walk { world: self.world, model: name, serving, order, own_last, heat: &self.own.heat }
+        Walk { world: self.world, model: name, serving, order, from, own_last, heat: &self.own.heat }
     }
 
     /// Whether the own region takes this user of its own.
