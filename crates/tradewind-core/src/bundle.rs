@@ -70,9 +70,10 @@ impl Manifest {
             (Runtime::Command, None) => {
                 Err(KeyProblem::new("runtime", "the runtime `command` needs `[command]` with `run`"))
             }
-            (Runtime::Command, Some(_)) if self.model != default_model_file() => {
-                Err(KeyProblem::new("model", "a bundle of the runtime `command` has no model file; all its files belong to it"))
-            }
+            (Runtime::Command, Some(_)) if self.model != default_model_file() => Err(KeyProblem::new(
+                "model",
+                "a bundle of the runtime `command` has no model file; all its files belong to it",
+            )),
             (Runtime::Command, Some(command)) => command.check(),
         }
     }

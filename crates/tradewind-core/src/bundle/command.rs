@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::BundleIndex;
-use crate::duration::Span;
+use crate::{duration::Span, probe::Probe};
 
 /// The most words of a command line.
 pub const RUN_WORDS_LIMIT: usize = 256;
@@ -14,26 +14,28 @@ pub const RUN_WORDS_LIMIT: usize = 256;
 pub const ENV_LIMIT: usize = 256;
 /// The longest word or value, in bytes.
 pub const TEXT_BYTES_LIMIT: usize = 16 << 10;
-/// The longest readiness path, in bytes.
-pub const READY_BYTES_LIMIT: usize = 1024;
 /// The longest time that a server may take until it is ready.
 pub const STARTUP_LIMIT: Span = Span::from_secs(3600);
+/// The longest time that its open connections may last once it is out of use. The next revision that needs its slot
+/// waits for it, and a rollout has 10 minutes to make progress.
+pub const DRAIN_LIMIT: Span = Span::from_secs(300);
 /// The variable by which the processes of a replica are found.
 pub const REPLICA_ID_VARIABLE: &str = "TRADEWIND_REPLICA_ID";
 /// The variable that says which port to listen on.
 pub const PORT_VARIABLE: &str = "PORT";
 
-/// `[command]` of a manifest: how to start a server that speaks HTTP. In `run` and in the values of `env`, `{port}`,
-/// `{host}` and `{bundle}` stand for what is known only where it starts.
+/// `[command]` of a manifest: how to start a server that speaks HTTP or gRPC. In `run` and in the values of `env`,
+/// `{port}`, `{host}`, `{bundle}` and `{model}` stand for what is known only where it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandOptions {
     /// The program and its arguments. A program with a `/` in it lies in the bundle, relative to `directory`, unless it
     /// is absolute; one without is looked for on `PATH`.
     pub run: Vec<String>,
-    /// `GET` of this path answers 2xx when the server is ready. Default: `/`.
+    /// `GET` of this path answers 2xx when the server is ready; `tcp`: it accepts connections. Default: `/`.
     #[serde(default = "default_ready")]
-    pub ready: String,
+    #[schema(value_type = String)]
+    pub ready: Probe,
     /// Beside the few variables that every server has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -43,10 +45,18 @@ pub struct CommandOptions {
     /// A server that is not ready after this time is ended, and counts as one that failed. Default: `60s`.
     #[serde(default = "default_startup")]
     pub startup: Span,
+    /// A server that is out of use is left alone until its last connection has ended, but no longer than this. Default:
+    /// `60s`.
+    #[serde(default = "default_drain")]
+    pub drain: Span,
 }
 
-fn default_ready() -> String {
-    "/".to_owned()
+fn default_ready() -> Probe {
+    Probe::Http("/".to_owned())
+}
+
+fn default_drain() -> Span {
+    Span::from_secs(60)
 }
 
 fn default_startup() -> Span {
@@ -75,19 +85,26 @@ pub struct Values<'a> {
     pub host: &'a str,
     /// The installed bundle, absolute.
     pub bundle: &'a str,
+    /// The name under which it is deployed.
+    pub model: &'a str,
 }
 
 impl CommandOptions {
     /// Checks everything that needs no look at the files.
     pub fn check(&self) -> Result<(), KeyProblem> {
         self.check_run()?;
-        self.check_ready()?;
+        if !self.ready.is_well_formed() {
+            return Err(KeyProblem::new("command.ready", "it is a path such as `/health`, or `tcp`"));
+        }
         self.check_env()?;
         if let Some(directory) = &self.directory {
             resolve("", directory).map_err(|message| KeyProblem::new("command.directory", message))?;
         }
         if self.startup.as_millis() == 0 || self.startup > STARTUP_LIMIT {
             return Err(KeyProblem::new("command.startup", format!("it is more than 0s and at most {STARTUP_LIMIT}")));
+        }
+        if self.drain > DRAIN_LIMIT {
+            return Err(KeyProblem::new("command.drain", format!("it is at most {DRAIN_LIMIT}")));
         }
         Ok(())
     }
@@ -104,14 +121,6 @@ impl CommandOptions {
         }
         self.run.iter().try_for_each(|word| check_text(word)).or_else(refused)?;
         self.program_in_bundle().map(drop).or_else(refused)
-    }
-
-    fn check_ready(&self) -> Result<(), KeyProblem> {
-        let plain = self.ready.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        match self.ready.starts_with('/') && plain && self.ready.len() <= READY_BYTES_LIMIT {
-            true => Ok(()),
-            false => Err(KeyProblem::new("command.ready", "it is a path such as `/health`")),
-        }
     }
 
     fn check_env(&self) -> Result<(), KeyProblem> {
@@ -193,11 +202,13 @@ fn check_text(text: &str) -> Result<(), String> {
         return Err("a text contains a NUL character".to_owned());
     }
     let unknown = pieces(text).find_map(|piece| match piece {
-        Piece::Placeholder(name) if !matches!(name, "port" | "host" | "bundle") => Some(name),
+        Piece::Placeholder(name) if !matches!(name, "port" | "host" | "bundle" | "model") => Some(name),
         _ => None,
     });
     match unknown {
-        Some(name) => Err(format!("the placeholder `{{{name}}}` is unknown: there are {{port}}, {{host}} and {{bundle}}")),
+        Some(name) => Err(format!(
+            "the placeholder `{{{name}}}` is unknown: there are {{port}}, {{host}}, {{bundle}} and {{model}}"
+        )),
         None => Ok(()),
     }
 }
@@ -211,6 +222,7 @@ pub fn fill(text: &str, values: &Values<'_>) -> String {
             Piece::Placeholder("port") => filled.push_str(&values.port.to_string()),
             Piece::Placeholder("host") => filled.push_str(values.host),
             Piece::Placeholder("bundle") => filled.push_str(values.bundle),
+            Piece::Placeholder("model") => filled.push_str(values.model),
             Piece::Placeholder(other) => filled.extend(["{", other, "}"]),
         }
     }
@@ -258,6 +270,7 @@ mod tests {
             env: BTreeMap::new(),
             directory: None,
             startup: default_startup(),
+            drain: default_drain(),
         }
     }
 
@@ -267,11 +280,12 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_and_other_braces_stay() {
-        let values = Values { port: 8000, host: "127.0.0.1", bundle: "/b" };
+        let values = Values { port: 8000, host: "127.0.0.1", bundle: "/b", model: "m" };
         for (text, expected) in [
             ("--port={port}", "--port=8000"),
             ("{host}:{port}", "127.0.0.1:8000"),
             ("{bundle}/weights", "/b/weights"),
+            ("--name={model}", "--name=m"),
             (r#"{"a": {"b": 1}}"#, r#"{"a": {"b": 1}}"#),
             ("{}", "{}"),
             ("{{port}}", "{8000}"),
@@ -290,13 +304,14 @@ mod tests {
         check(options(&[" "]), "`command.run`: the program's name is empty");
         check(
             options(&["python3", "--port={prt}"]),
-            "`command.run`: the placeholder `{prt}` is unknown: there are {port}, {host} and {bundle}",
+            "`command.run`: the placeholder `{prt}` is unknown: there are {port}, {host}, {bundle} and {model}",
         );
         check(options(&["../bin/server"]), "`command.run`: `../bin/server` leads out of the bundle");
         check(options(&["a\0b"]), "`command.run`: a text contains a NUL character");
         check(options(&["x"; RUN_WORDS_LIMIT + 1]), "`command.run`: it has more than 256 words");
-        check(CommandOptions { ready: "health".to_owned(), ..good() }, "`command.ready`: it is a path such as `/health`");
-        check(CommandOptions { ready: "/a b".to_owned(), ..good() }, "`command.ready`: it is a path such as `/health`");
+        let ready = |text: &str| CommandOptions { ready: text.to_owned().into(), ..good() };
+        assert_eq!(ready("tcp").check(), Ok(()));
+        check(ready("health"), "`command.ready`: it is a path such as `/health`, or `tcp`");
         let env = |name: &str, value: &str| CommandOptions {
             env: BTreeMap::from([(name.to_owned(), value.to_owned())]),
             ..good()
@@ -306,7 +321,7 @@ mod tests {
         check(env("PORT", "80"), "`command.env.PORT`: this variable is set where the server starts");
         check(
             env("X", "{home}"),
-            "`command.env.X`: the placeholder `{home}` is unknown: there are {port}, {host} and {bundle}",
+            "`command.env.X`: the placeholder `{home}` is unknown: there are {port}, {host}, {bundle} and {model}",
         );
         let directory = |path: &str| CommandOptions { directory: Some(path.to_owned()), ..good() };
         check(directory("/srv"), "`command.directory`: `/srv` is absolute; it is relative to the bundle");
@@ -314,6 +329,8 @@ mod tests {
         let startup = |startup| CommandOptions { startup, ..good() };
         check(startup(Span::from_secs(0)), "`command.startup`: it is more than 0s and at most 1h");
         check(startup(Span::from_secs(3601)), "`command.startup`: it is more than 0s and at most 1h");
+        let drain = CommandOptions { drain: Span::from_secs(301), ..good() };
+        check(drain, "`command.drain`: it is at most 5m");
     }
 
     #[test]

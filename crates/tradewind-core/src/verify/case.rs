@@ -50,10 +50,9 @@ mod tests {
         let http = br#"{"http": {"path": "/"}, "expect": {"status": 200}}"#;
         let inference = br#"{"request": {"inputs": []}, "expect": {"outputs": [
             {"name": "y", "datatype": "INT64", "shape": [1], "data": [1]}]}}"#;
-        let signature: Signature = serde_json::from_str(
-            r#"{"inputs": [], "outputs": [{"name": "y", "datatype": "INT64", "shape": [1]}]}"#,
-        )
-        .unwrap();
+        let signature: Signature =
+            serde_json::from_str(r#"{"inputs": [], "outputs": [{"name": "y", "datatype": "INT64", "shape": [1]}]}"#)
+                .unwrap();
         let check = |content: &[u8], runtime, signature, expected: Result<(), &str>| {
             let checked = Case::parse(content).unwrap().check(runtime, signature);
             match expected {

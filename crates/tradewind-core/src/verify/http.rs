@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -13,6 +14,8 @@ use crate::inference::Datatype;
 const SHOWN_LIMIT: usize = 200;
 /// The most headers of a request.
 const HEADERS_LIMIT: usize = 64;
+/// A pattern that needs more memory than this, in bytes, is refused.
+const PATTERN_BYTES_LIMIT: usize = 1 << 20;
 /// What whoever sends the request sets.
 const RESERVED_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "x-tradewind-probe"];
 
@@ -54,6 +57,9 @@ pub struct HttpExpectation {
     /// This text stands somewhere in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
+    /// This regular expression matches somewhere in the body; `.` does not match the end of a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
 }
 
 impl HttpRequest {
@@ -101,8 +107,11 @@ impl HttpCase {
     pub fn check(&self) -> Result<(), String> {
         self.http.check()?;
         self.tolerance.check()?;
+        if let Some(pattern) = &self.expect.matches {
+            compile(pattern)?;
+        }
         match &self.expect {
-            HttpExpectation { status: None, json: None, contains: None } => {
+            HttpExpectation { status: None, json: None, contains: None, matches: None } => {
                 Err("nothing is expected: a case without expectation proves nothing".to_owned())
             }
             HttpExpectation { status: Some(status), .. } if !(200..=599).contains(status) => {
@@ -114,7 +123,7 @@ impl HttpCase {
 
     /// Compares an answer with what is expected; the error says what differs first.
     pub fn compare(&self, status: u16, body: &[u8]) -> Result<(), String> {
-        let HttpExpectation { status: expected, json, contains } = &self.expect;
+        let HttpExpectation { status: expected, json, contains, matches } = &self.expect;
         let text = String::from_utf8_lossy(body);
         match expected {
             Some(expected) if *expected != status => {
@@ -128,9 +137,14 @@ impl HttpCase {
                 .map_err(|error| format!("the answer is no JSON: {error}: {}", shown(&text)))?;
             self.compare_json("", expected, &actual)?;
         }
-        match contains {
-            Some(part) if !text.contains(part.as_str()) => {
-                Err(format!("the answer does not contain `{}`: {}", shown(part), shown(&text)))
+        if let Some(part) = contains
+            && !text.contains(part.as_str())
+        {
+            return Err(format!("the answer does not contain `{}`: {}", shown(part), shown(&text)));
+        }
+        match matches {
+            Some(pattern) if !compile(pattern)?.is_match(&text) => {
+                Err(format!("the answer does not match `{}`: {}", shown(pattern), shown(&text)))
             }
             _ => Ok(()),
         }
@@ -165,6 +179,16 @@ impl HttpCase {
             _ => differs(),
         }
     }
+}
+
+/// Such expressions take time that grows with the text alone, so that a pattern cannot hold up a deploy.
+fn compile(pattern: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_LIMIT).build();
+    built.map_err(|error| {
+        let why = error.to_string();
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("expect.matches: `{}` is no regular expression: {why}", shown(pattern))
+    })
 }
 
 fn shown(text: &str) -> String {
@@ -215,6 +239,8 @@ mod tests {
         assert!(no_json.starts_with("the answer is no JSON: ") && no_json.ends_with("<html>"), "{no_json}");
         check(json!({"contains": "data: [DONE]"}), 200, "data: a\n\ndata: [DONE]\n\n", None);
         check(json!({"contains": "b"}), 200, "a", Some("the answer does not contain `b`: a"));
+        check(json!({"matches": r"^data: \w\n"}), 200, "data: a\n\ndata: [DONE]\n\n", None);
+        check(json!({"matches": "a{3}"}), 200, "aab", Some("the answer does not match `a{3}`: aab"));
         let long = case(json!({"contains": "b"})).compare(200, &[b'a'; 10_000]).unwrap_err();
         assert!(long.len() < 300, "{long}");
     }
@@ -232,6 +258,8 @@ mod tests {
         check(json!({"path": "x"}), ok.clone(), "http.path is a path of the server such as /v1/completions");
         check(json!({"path": "/a b"}), ok.clone(), "http.path is a path of the server such as /v1/completions");
         check(json!({"path": "/", "method": "GET /"}), ok.clone(), "http.method is a word such as POST");
+        let matches = json!({"matches": "(a"});
+        check(json!({"path": "/"}), matches, "expect.matches: `(a` is no regular expression: unclosed group");
         let headers = |name: &str, value: &str| json!({"path": "/", "headers": {name: value}});
         check(headers("Host", "x"), ok.clone(), "http.headers: `Host` cannot be set");
         check(headers("a:b", "x"), ok.clone(), "http.headers: `a:b` cannot be set");
@@ -240,7 +268,12 @@ mod tests {
 
     #[test]
     fn a_body_is_text_or_json() {
-        let request = |body: Value| HttpRequest { method: None, path: "/".to_owned(), headers: BTreeMap::new(), body: Some(body) };
+        let request = |body: Value| HttpRequest {
+            method: None,
+            path: "/".to_owned(),
+            headers: BTreeMap::new(),
+            body: Some(body),
+        };
         let text = request(json!("hello"));
         assert_eq!((text.method(), text.body()), ("POST", Some((b"hello".to_vec(), "text/plain; charset=utf-8"))));
         assert_eq!(request(json!([1])).body(), Some((b"[1]".to_vec(), "application/json")));

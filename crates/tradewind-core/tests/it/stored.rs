@@ -17,6 +17,7 @@ use tradewind_core::{
     duration::Span,
     event::{EventKind, EventRecord, Severity},
     inference::Datatype,
+    probe::Probe,
     region::{Location, Member, MemberRole, Region},
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
@@ -107,10 +108,11 @@ fn registry() {
 fn a_version_that_is_a_server() {
     let command = CommandOptions {
         run: vec!["./server".to_owned(), "--port={port}".to_owned()],
-        ready: "/health".to_owned(),
+        ready: Probe::Http("/health".to_owned()),
         env: BTreeMap::from([("MODEL_DIR".to_owned(), "{bundle}/weights".to_owned())]),
         directory: Some("app".to_owned()),
         startup: Span::from_secs(90),
+        drain: Span::from_secs(300),
     };
     let file = BundleFile { size: 12, digest: digest(1), executable: true };
     check_as(
@@ -200,11 +202,8 @@ fn rollouts() {
         failure: Some((Action::Verify, failure())),
         routed_at: Some(Epoch(3)),
     });
-    let unproved = Check {
-        name: CheckName::Digest,
-        result: CheckResult::Unproved,
-        detail: "digest unproved".to_owned(),
-    };
+    let unproved =
+        Check { name: CheckName::Digest, result: CheckResult::Unproved, detail: "digest unproved".to_owned() };
     check_as(
         "region_record-unproved",
         &RegionRecord {
