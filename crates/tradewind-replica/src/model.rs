@@ -144,7 +144,10 @@ impl Source {
     pub(crate) fn load(self, threads: usize) -> Result<Loaded, ModelError> {
         let environment = runtime::environment()?;
         let digest = Digest::from_bytes(*blake3::hash(&self.bytes).as_bytes());
-        let mut files = BTreeMap::from([(self.file.clone(), BundleFile { size: self.bytes.len() as u64, digest, executable: false })]);
+        let mut files = BTreeMap::from([(
+            self.file.clone(),
+            BundleFile { size: self.bytes.len() as u64, digest, executable: false },
+        )]);
         let mut identities = Vec::new();
         for location in &self.external {
             let (file, identity) = digest_file(&self.directory.join(location))?;

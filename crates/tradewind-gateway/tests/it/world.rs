@@ -178,6 +178,7 @@ impl Replica {
             desired: 0,
             concurrency: None,
             runtime: Default::default(),
+            probe: Default::default(),
         }
     }
 
