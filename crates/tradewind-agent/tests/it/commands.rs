@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tradewind_agent::ReplicaRecord;
 use tradewind_core::{
     Digest,
-    assignment::{CheckName, CheckResult, SlotPhase},
+    assignment::{CheckName, CheckResult, SlotAssignment, SlotPhase, SlotStatus},
     bundle::{Runtime, command::REPLICA_ID_VARIABLE},
     event::EventKind,
 };
@@ -180,4 +180,52 @@ async fn a_server_that_does_not_become_ready_fails_the_attempt_and_says_why() {
     let digest = push(&world, 2, &manifest("tcp", ""));
     world.assign(world.slot(2, digest, 1));
     world.ready().await;
+}
+
+/// Speaks as much of the Open Inference Protocol as a verification needs; doubles its input.
+const V2: &str = r#"
+import json, os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        tensor = lambda name: {"name": name, "datatype": "INT64", "shape": [-1]}
+        self.answer({"name": "digits", "inputs": [tensor("x")], "outputs": [tensor("y")]})
+
+    def do_POST(self):
+        assert self.path == "/v2/models/digits/infer", self.path
+        data = json.loads(self.rfile.read(int(self.headers["content-length"])))["inputs"][0]["data"]
+        output = {"name": "y", "datatype": "INT64", "shape": [len(data)], "data": [2 * each for each in data]}
+        self.answer({"model_name": "digits", "outputs": [output]})
+
+    def answer(self, document):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_the_open_inference_protocol_is_verified_in_it() {
+    let mut world = World::start().await;
+    let manifest = |output: &str| {
+        format!(
+            "runtime = \"command\"\n[command]\nrun = [\"python3\", \"v2.py\"]\nready = \"/v2/health/ready\"\n\
+             [[signature.inputs]]\nname = \"x\"\ndatatype = \"INT64\"\nshape = [-1]\n\
+             [[signature.outputs]]\nname = \"y\"\ndatatype = \"{output}\"\nshape = [-1]\n"
+        )
+    };
+    let case = r#"{"request": {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [21]}]},
+        "expect": {"outputs": [{"name": "y", "datatype": "INT64", "shape": [1], "data": [42]}]}}"#;
+    let files = [("v2.py", V2), ("cases/001.json", case)];
+    for (version, output, expected) in
+        [(1, "INT64", "1/1 golden case"), (2, "FP32", "output `y`: expected y FP32 [N], got y INT64 [N]")]
+    {
+        let digest = world.push_server(version, &manifest(output), &files);
+        world.assign(SlotAssignment { verify: Some(1), ..world.slot(version, digest, 1) });
+        let is_verified = |slot: &SlotStatus| slot.revision.0 == version && slot.verification.is_some();
+        let checks = world.blue("verified", is_verified).await.verification.unwrap().checks;
+        assert!(checks.iter().any(|check| check.detail == expected), "{checks:?}");
+    }
 }
