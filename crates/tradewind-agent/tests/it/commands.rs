@@ -1,6 +1,6 @@
 //! Servers of authors' own: real ones, with children, streams, and ways of not starting.
 
-use std::{path::Path, time::Duration};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use tradewind_agent::ReplicaRecord;
@@ -17,6 +17,7 @@ use crate::world::{DEADLINE, World, eventually, signal};
 /// In a directory of its own it starts a child that leaves its session, and then is the example's server.
 const START: &str = r#"#!/bin/sh
 setsid sleep 1000 &
+touch ../left-behind
 echo "model $TRADEWIND_MODEL, greeting $GREETING, secret ${CARGO_MANIFEST_DIR:-unknown}, in $(basename "$PWD")"
 exec python3 ../server.py --host "$HOST" --port "$PORT"
 "#;
@@ -180,6 +181,19 @@ async fn a_server_that_does_not_become_ready_fails_the_attempt_and_says_why() {
     let digest = push(&world, 2, &manifest("tcp", ""));
     world.assign(world.slot(2, digest, 1));
     world.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_leaves_beside_its_files_is_no_drift_but_a_change_of_them_is() {
+    let world = serving(&manifest("/health", "")).await;
+    let record = world.records().remove(0);
+    assert!(record.directory.join("left-behind").exists());
+    let path = record.directory.join("server.py");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&path, "print('somebody else')").unwrap();
+    let found = world.event(EventKind::DriftFound).await;
+    assert_eq!(found.message, "the installed bundle of digits 1 was altered: `server.py` was altered");
+    world.report("replaced", |report| report.replicas.iter().any(|each| each.ready && each.id != record.id)).await;
 }
 
 /// Speaks as much of the Open Inference Protocol as a verification needs; doubles its input.

@@ -156,7 +156,9 @@ impl World {
     /// Publishes a bundle of the runtime `command`.
     pub(crate) fn push_server(&self, version: u64, manifest: &str, files: &[(&str, &str)]) -> Digest {
         let files: Vec<_> = files.iter().map(|(path, content)| (*path, (*content).to_owned())).collect();
-        self.publish(version, toml::from_str(manifest).unwrap(), Signature::default(), &files)
+        let manifest: Manifest = toml::from_str(manifest).unwrap();
+        let signature = manifest.signature.clone().unwrap_or_default();
+        self.publish(version, manifest, signature, &files)
     }
 
     fn publish(&self, version: u64, manifest: Manifest, signature: Signature, files: &[(&str, String)]) -> Digest {
