@@ -12,6 +12,7 @@ use tradewind_core::{
     assignment::{ReplicaStatus, SlotStatus},
     bundle::Runtime,
     deployment::{HealthPolicy, Scale},
+    probe::Probe,
 };
 
 /// A slot of a model.
@@ -32,6 +33,8 @@ pub(crate) struct ReplicaView {
     pub(crate) status: ReplicaStatus,
     /// Gateways are told of it.
     pub(crate) announced: bool,
+    pub(crate) runtime: Runtime,
+    pub(crate) probe: Probe,
 }
 
 #[derive(Debug)]
@@ -124,13 +127,14 @@ impl Inner {
     fn endpoints(&self) -> Vec<Endpoint> {
         let of = |view: &SlotView| {
             let announced = view.replicas.iter().filter(|replica| replica.announced);
-            announced.map(|replica| endpoint(&replica.status, view)).collect::<Vec<_>>()
+            announced.map(|replica| endpoint(replica, view)).collect::<Vec<_>>()
         };
         self.slots.values().flat_map(of).collect()
     }
 }
 
-fn endpoint(status: &ReplicaStatus, view: &SlotView) -> Endpoint {
+fn endpoint(replica: &ReplicaView, view: &SlotView) -> Endpoint {
+    let status = &replica.status;
     Endpoint {
         id: status.id.clone(),
         model: status.model.clone(),
@@ -142,6 +146,7 @@ fn endpoint(status: &ReplicaStatus, view: &SlotView) -> Endpoint {
         health: view.health,
         desired: view.scale.replicas,
         concurrency: view.scale.concurrency,
-        runtime: Runtime::Onnx,
+        runtime: replica.runtime,
+        probe: replica.probe.clone(),
     }
 }

@@ -9,6 +9,7 @@ use tradewind_core::{
     bundle::Runtime,
     deployment::HealthPolicy,
     event::{EventKind, Severity},
+    probe::Probe,
 };
 use utoipa::ToSchema;
 
@@ -118,6 +119,10 @@ pub struct Endpoint {
     pub concurrency: Option<u32>,
     #[serde(default)]
     pub runtime: Runtime,
+    /// How it is asked whether it is ready.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub probe: Probe,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ pub mod locality;
 pub mod names;
 pub mod outlier;
 pub mod overload;
+pub mod probe;
 pub mod region;
 pub mod retry;
 pub mod rollout;

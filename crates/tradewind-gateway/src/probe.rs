@@ -3,14 +3,16 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::gateway::{PEER_PATH, PeerState};
 use tradewind_core::{
+    bundle::Runtime,
     deployment::HealthPolicy,
     health::{Hysteresis, Transition},
+    probe::Probe,
 };
 
 use crate::{
@@ -22,7 +24,6 @@ use crate::{
     target::Target,
 };
 
-const READY_PATH: &str = "/v2/health/ready";
 /// The largest answer to a probe.
 const ANSWER_LIMIT: usize = 4 << 20;
 
@@ -109,9 +110,22 @@ impl Prober {
 
     async fn probe(&self, subject: &Subject) -> bool {
         match subject {
-            Subject::Replica(replica) => self.get(&replica.target, READY_PATH, None).await.is_some(),
+            Subject::Replica(replica) => match &replica.endpoint.probe {
+                Probe::Http(path) => {
+                    // Of a server of somebody's own a connection may be all that it serves at a time.
+                    let own = replica.endpoint.runtime == Runtime::Onnx;
+                    let reuse = if own { Reuse::Allowed } else { Reuse::Never };
+                    self.get(&replica.target, path, None, reuse).await.is_some()
+                }
+                Probe::Connect => {
+                    let connected = TcpStream::connect(replica.target.address());
+                    matches!(timeout(self.policy.timeout.duration(), connected).await, Ok(Ok(_)))
+                }
+            },
             Subject::Peer { peer, mesh_token } => {
-                let Some((body, round_trip)) = self.get(&peer.target, PEER_PATH, Some(mesh_token)).await else {
+                let Some((body, round_trip)) =
+                    self.get(&peer.target, PEER_PATH, Some(mesh_token), Reuse::Allowed).await
+                else {
                     return false;
                 };
                 let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return false };
@@ -128,11 +142,23 @@ impl Prober {
     }
 
     /// The body of a good answer, and how long it took on a connection that stood.
-    async fn get(&self, target: &Arc<Target>, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
-        timeout(self.policy.timeout.duration(), self.ask(target, path, token)).await.ok()?
+    async fn get(
+        &self,
+        target: &Arc<Target>,
+        path: &str,
+        token: Option<&str>,
+        reuse: Reuse,
+    ) -> Option<(Bytes, Duration)> {
+        timeout(self.policy.timeout.duration(), self.ask(target, path, token, reuse)).await.ok()?
     }
 
-    async fn ask(&self, target: &Arc<Target>, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+    async fn ask(
+        &self,
+        target: &Arc<Target>,
+        path: &str,
+        token: Option<&str>,
+        reuse: Reuse,
+    ) -> Option<(Bytes, Duration)> {
         let request = || {
             let mut request = Request::get(path).header(header::HOST, target.address());
             if let Some(token) = token {
@@ -141,16 +167,18 @@ impl Prober {
             request.body(Outbound::empty()).ok()
         };
         let (link, limit) = (self.links.to(target), self.policy.timeout.duration());
-        let exchange = match link.exchange(Protocol::Http1, Reuse::Allowed, request()?, limit).await {
+        let exchange = match link.exchange(Protocol::Http1, reuse, request()?, limit).await {
             Err(Failure::Broken { kept: true, .. }) => {
                 link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
             }
             other => other,
         };
         let exchange = exchange.ok()?;
-        let good = exchange.response.status() == StatusCode::OK;
+        let good = exchange.response.status().is_success();
         let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-        exchange.lease.give_back();
+        if reuse == Reuse::Allowed {
+            exchange.lease.give_back();
+        }
         good.then_some((body, exchange.elapsed))
     }
 }

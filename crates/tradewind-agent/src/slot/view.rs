@@ -94,7 +94,8 @@ fn replica_view(replica: &Replica) -> ReplicaView {
         ready: replica.is_ready(),
         restarts: record.restarts,
     };
-    ReplicaView { status, announced: replica.is_announced() }
+    let (runtime, probe) = (record.runtime(), record.probe());
+    ReplicaView { status, announced: replica.is_announced(), runtime, probe }
 }
 
 impl Holding {

@@ -39,6 +39,22 @@ async fn a_dying_replica_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_probed_as_it_says_itself() {
+    let (path, connection) = (replica("us-1").probed("/own/health"), replica("us-2").probed("tcp"));
+    let never = replica("us-3").probed("/nothing");
+    let world = World::start(&[(US, &[&path, &connection, &never])]).await;
+    let count = |replica: &Replica| replica.served.load(Ordering::SeqCst);
+    until(async || {
+        let before = (count(&path), count(&connection), count(&never));
+        for _ in 0..20 {
+            assert_eq!(world.infer(US).send().await.unwrap().status(), 200);
+        }
+        count(&never) == before.2 && count(&path) > before.0 && count(&connection) > before.1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_do_not_wait_for_a_replica_that_hangs() {
     let (first, second) = (replica("us-1"), replica("us-2"));
     let world = World::start(&[(US, &[&first, &second])]).await;

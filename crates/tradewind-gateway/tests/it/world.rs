@@ -38,9 +38,10 @@ use tradewind_api::{
     ndjson,
 };
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, catalogue,
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, bundle, catalogue,
     deployment::HealthPolicy,
     duration::Span,
+    probe::Probe,
     route::{Route, RouteState},
 };
 use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
@@ -121,6 +122,7 @@ pub(crate) struct Replica {
     pub(crate) last_headers: Arc<Mutex<HeaderMap>>,
     process: Arc<Mutex<Process>>,
     address: SocketAddr,
+    probe: Probe,
 }
 
 impl Replica {
@@ -148,10 +150,26 @@ impl Replica {
         };
         let router = Router::new()
             .route("/v2/health/ready", get(|| async { StatusCode::OK }))
+            .route("/own/health", get(|| async { StatusCode::NO_CONTENT }))
             .route("/v2/models/{*rest}", any(infer))
             .layer(axum::extract::DefaultBodyLimit::disable());
         let process = Arc::new(Mutex::new(Process::start(listener, router)));
-        Self { id: id.to_owned(), slot, revision, delay, served, last_headers, process, address }
+        Self {
+            id: id.to_owned(),
+            slot,
+            revision,
+            delay,
+            served,
+            last_headers,
+            process,
+            address,
+            probe: Probe::default(),
+        }
+    }
+
+    /// A server of somebody's own, which says in another way whether it is ready.
+    pub(crate) fn probed(self, probe: &str) -> Self {
+        Self { probe: probe.to_owned().into(), ..self }
     }
 
     pub(crate) fn kill(&self) {
@@ -183,7 +201,8 @@ impl Replica {
             health: policy(),
             desired: 0,
             concurrency: None,
-            runtime: Default::default(),
+            runtime: if self.probe == Probe::default() { Default::default() } else { bundle::Runtime::Command },
+            probe: self.probe.clone(),
         }
     }
 
