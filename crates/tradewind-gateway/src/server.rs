@@ -1,10 +1,11 @@
 //! The server of one thread: connections and the limits on them.
 
+mod framing;
 mod own;
 
-use std::{convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -24,8 +25,10 @@ use crate::{
     body::Answer,
     headers::request_id,
     proxy::{self, Way},
+    reply::{Dialect, Reply},
     worker::Worker,
 };
+use framing::Inspected;
 
 /// The most connections at once, over all threads; more wait in the socket's backlog.
 pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
@@ -100,13 +103,18 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
         () = shutdown.cancelled() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
-    let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(answer(&worker, request).await) }
-    });
-    let io = TokioIo::new(stream);
+    let used = Rc::new(Cell::new(false));
+    let service = {
+        let used = Rc::clone(&used);
+        service_fn(move |request| {
+            used.set(true);
+            let worker = Rc::clone(&worker);
+            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+        })
+    };
     let ended = match protocol {
         Protocol::Http1 => {
+            let io = TokioIo::new(Inspected::new(stream));
             let mut connection = pin!(http1_builder().serve_connection(io, service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -117,12 +125,18 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
             }
         }
         Protocol::Http2 => {
-            let mut connection = pin!(http2_builder().serve_connection(io, service));
+            let streams = Streams(TaskTracker::new());
+            let builder = http2_builder(streams.clone());
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
+                }
+                () = streams.idle(&used) => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(DRAIN_LIMIT, connection).await.unwrap_or(Ok(()))
                 }
             }
         }
@@ -139,8 +153,8 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(Streams(TaskTracker::new()));
+fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_header_list_size(HEAD_LIMIT);
     builder.max_concurrent_streams(STREAMS_LIMIT).max_pending_accept_reset_streams(RESET_LIMIT);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
@@ -169,15 +183,37 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
 #[derive(Debug, Clone)]
 struct Streams(TaskTracker);
 
+impl Streams {
+    /// Resolves when there has been nothing to do for [`HEAD_TIMEOUT`]; not even a first request, perhaps.
+    async fn idle(&self, used: &Cell<bool>) {
+        loop {
+            tokio::time::sleep(HEAD_TIMEOUT).await;
+            if !used.replace(false) && self.0.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         self.0.spawn_local(stream);
     }
 }
 
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next().is_some() || request.version() != Version::HTTP_11;
+    first && hosts.next().is_none()
+}
+
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
     let mut response = match Way::of(&request) {
+        // RFC 9112, 3.2: who is in front may look at another one.
+        _ if !names_one_host(&request) => {
+            Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
+        }
         Some(way) => proxy::pass_on(worker, request, way, &id).await,
         None => own::answer(worker, &request),
     };
