@@ -6,18 +6,15 @@ mod statistics;
 mod table;
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    env,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use self::{
-    sample::Sample,
-    statistics::Summary,
-    table::{BEGIN, END},
-};
+use self::{sample::Sample, statistics::Summary};
+use crate::findings;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -58,7 +55,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     match &options.docs {
-        Some(docs) => write(docs, &rows),
+        Some(docs) => {
+            let lines: Vec<String> = rows.iter().map(table::line).collect();
+            let text = format!("{}\n{}", table::header(), lines.join("\n"));
+            findings::write(docs, "deploy", &text, &plot::svg(&rows))
+        }
         None => Ok(()),
     }
 }
@@ -70,15 +71,4 @@ fn take(regions: usize, max_parallel: &str) -> Result<Sample> {
     let output = command.stderr(Stdio::inherit()).output().context("starting a sample")?;
     ensure!(output.status.success(), "the sample of {regions} regions, {max_parallel} at once, failed");
     serde_json::from_slice(&output.stdout).context("reading a sample")
-}
-
-fn write(docs: &Path, rows: &[Row]) -> Result<()> {
-    let text = fs::read_to_string(docs).with_context(|| format!("reading {}", docs.display()))?;
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{} has no {BEGIN}", docs.display()))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("{} has no {END}", docs.display()))?;
-    let lines: Vec<String> = rows.iter().map(table::line).collect();
-    let text = format!("{before}{BEGIN}\n{}\n{}\n{END}{after}", table::header(), lines.join("\n"));
-    fs::write(docs, text).with_context(|| format!("writing {}", docs.display()))?;
-    let plot = docs.with_extension("").join("deploy.svg");
-    fs::write(&plot, plot::svg(rows)).with_context(|| format!("writing {}", plot.display()))
 }

@@ -1,9 +1,10 @@
 //! Benchmarks. `cargo xtask bench NAME` builds and runs them; what they find stands in `docs/benchmarks.md`.
-//!
-//! Every sample is taken in a process of its own, so that one does not warm another.
 #![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
 mod deploy;
+mod findings;
+mod gateway;
+mod spread;
 
 use anyhow::Result;
 use clap::Parser;
@@ -13,6 +14,8 @@ use clap::Parser;
 enum Command {
     /// What a rollout costs the control plane, over 10, 100 and 1000 regions
     Deploy(deploy::Options),
+    /// Tradewind's gateway against nginx and HAProxy, on the same core
+    Gateway(gateway::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
@@ -21,6 +24,7 @@ enum Command {
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Deploy(options) => deploy::run(&options),
+        Command::Gateway(options) => gateway::run(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
     }
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask bench NAME`: builds the benchmarks as they ship, and runs one.
 
+mod gateway;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +13,7 @@ const DOCS: &str = "docs/benchmarks.md";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which one: `deploy`
+    /// Which one: `deploy`, `gateway`
     name: String,
     /// For the benchmark itself; see `cargo xtask bench NAME --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -24,6 +26,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     command.args(["run", "--quiet", "--release", "--package", "tradewind-bench", "--", &options.name]);
     if options.arguments.is_empty() {
         command.args(["--docs", DOCS]);
+    }
+    if options.name == gateway::NAME {
+        gateway::prepare(workspace, &mut command, &options.arguments)?;
     }
     let status = command.args(&options.arguments).status().context("starting cargo")?;
     ensure!(status.success(), "the benchmark ended with {status}");

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod dependencies;
 mod onnxruntime;
+mod packages;
 mod process;
 mod reference;
 mod test;
@@ -33,7 +34,7 @@ enum Command {
     Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
-    /// Measure: `bench deploy`
+    /// Measure: `bench deploy`, `bench gateway`
     Bench(bench::Options),
     /// Run every test
     Test(test::Options),

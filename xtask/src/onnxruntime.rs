@@ -18,6 +18,9 @@ use crate::{
     workspace::Workspace,
 };
 
+/// The variable by which a replica finds the library.
+pub(crate) const VARIABLE: &str = "ORT_DYLIB_PATH";
+
 const REQUIREMENTS: &str = "xtask/onnxruntime.txt";
 const PYTHON: (&str, &str) = ("3.11", "cp311");
 /// The glibc that the published wheels ask for: 2.28, Debian 10 and newer.

@@ -15,8 +15,6 @@ use crate::{onnxruntime, process, workspace::Workspace};
 
 /// Tells tests to try more cases, longer.
 const LONG_VARIABLE: &str = "TRADEWIND_TEST_LONG";
-/// The variable by which a replica finds ONNX Runtime.
-const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -51,7 +49,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Tells a runner's tests where things are.
     fn equip(&self, command: &mut Command) {
-        command.env(ONNXRUNTIME_VARIABLE, &self.onnxruntime);
+        command.env(onnxruntime::VARIABLE, &self.onnxruntime);
         if self.options.long {
             command.env(LONG_VARIABLE, "1");
         }

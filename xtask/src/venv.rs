@@ -3,14 +3,13 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{process, workspace::Workspace};
+use crate::{packages, process, workspace::Workspace};
 
 /// A copy of the requirements that the environment was made from. It is written last, so it vouches for the rest.
 const STAMP: &str = "tradewind-requirements.txt";
@@ -78,11 +77,8 @@ fn ensure_python() -> Result<()> {
         return Ok(());
     }
     // Debian ships python3 without what `venv` needs. As root, as in a container of CI, nobody else will install it.
-    if Path::new("/etc/debian_version").exists() && is_root() {
-        process::stdout(Command::new("apt-get").args(["update", "--quiet"])).context("installing python3-venv")?;
-        let mut install = Command::new("apt-get");
-        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "--yes", "--quiet", "python3-venv"]);
-        process::stdout(&mut install).context("installing python3-venv")?;
+    if packages::can_install() {
+        packages::install(&["python3-venv"])?;
     }
     ensure!(
         python_makes_environments(),
@@ -93,8 +89,4 @@ fn ensure_python() -> Result<()> {
 
 fn python_makes_environments() -> bool {
     process::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }

@@ -1,23 +1,7 @@
-//! The median of some samples, and how far they spread.
+//! What the samples of one way to deploy come to.
 
 use super::sample::Sample;
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub median: f64,
-    pub least: f64,
-    pub greatest: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Self { median, least: values[0], greatest: values[values.len() - 1] }
-    }
-}
+use crate::spread::Spread;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Summary {
@@ -40,16 +24,5 @@ impl Summary {
             cpu_ms: spread(|sample| sample.cpu_ms),
             wall_ms: spread(|sample| sample.wall_ms),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_stands_between_the_least_and_the_greatest() {
-        assert_eq!(Spread::of(vec![9.0, 1.0, 2.0]), Spread { median: 2.0, least: 1.0, greatest: 9.0 });
-        assert_eq!(Spread::of(vec![4.0, 2.0]), Spread { median: 3.0, least: 2.0, greatest: 4.0 });
     }
 }

@@ -35,10 +35,7 @@ impl From<repository::Error> for Problem {
     fn from(error: repository::Error) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         match error {
-            repository::Error::Store(tradewind_store::Error::DiskFull) => {
-                Self::new(Code::DiskFull, "the control plane's disk is full; nothing was changed")
-                    .hint("make room on the disk of the control plane's data directory")
-            }
+            repository::Error::Store(tradewind_store::Error::DiskFull) => crate::api::disk_full(),
             _ => Self::new(Code::Internal, "the control plane's store failed; nothing was changed")
                 .hint("see the control plane's log"),
         }

@@ -31,6 +31,9 @@ pub struct DeploymentSpec {
     /// Regions that are probed in a way of their own.
     #[serde(default)]
     pub region_health: BTreeMap<RegionName, HealthPolicy>,
+    /// Requests of these regions' users are answered in these regions and nowhere else. Empty: anywhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stay_in: BTreeSet<RegionName>,
 }
 
 /// Replicas per region.
@@ -42,6 +45,7 @@ pub struct Scale {
     pub threads: u32,
     /// The most requests that a replica should have in flight. With it, a region that is full sends what is beyond to
     /// the nearest region with room; without it, gateways find out what a replica can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
 }
 
@@ -202,6 +206,7 @@ impl DeploymentSpec {
             && self.scale == other.scale
             && self.health == other.health
             && self.region_health == other.region_health
+            && self.stay_in == other.stay_in
             && sorted(self) == sorted(other)
     }
 
@@ -231,6 +236,13 @@ impl DeploymentSpec {
         let own = own.into_iter().filter(|region| self.regions.contains(region));
         let probed: Vec<&str> = own.filter(differently).map(AsRef::as_ref).collect();
         changes.extend((!probed.is_empty()).then(|| format!("health of {}", probed.join(", "))));
+        let bounds = |spec: &Self| {
+            let names: Vec<&str> = spec.stay_in.iter().map(RegionName::as_str).collect();
+            if names.is_empty() { "anywhere".to_owned() } else { names.join(", ") }
+        };
+        if self.stay_in != before.stay_in {
+            changes.push(format!("stay in {} -> {}", bounds(before), bounds(self)));
+        }
         let missing_from = |regions: &[RegionName], all: &[RegionName]| {
             let missing = regions.iter().filter(|region| !all.contains(region));
             missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -75,6 +75,7 @@ mod tests {
                     regions: vec![],
                     health: HealthPolicy::default(),
                     region_health: Default::default(),
+                    stay_in: Default::default(),
                 }),
                 prepared: None,
             }],

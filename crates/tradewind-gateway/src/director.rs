@@ -212,6 +212,10 @@ impl Director {
         self.snapshot.as_ref()?.regions.iter().find(|members| members.name == self.gateway.region)
     }
 
+    fn knows_all_replicas(&self) -> bool {
+        self.own_members().is_some_and(|own| own.agents.iter().all(|agent| self.endpoints.contains_key(agent)))
+    }
+
     fn sync_streams(&mut self) {
         let Some(snapshot) = self.snapshot.clone() else { return };
         let listed: HashSet<String> =
@@ -343,15 +347,18 @@ impl Director {
             snapshot,
             peers: &peers,
             replicas,
+            replicas_known: self.knows_all_replicas(),
             previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
             lanes: &self.lanes,
         });
+        world.look(previous.as_deref().unwrap_or(&world));
         self.gateway.world.store(Some(Arc::new(world)));
     }
 
     /// Health, capacity or round trips may have changed.
     fn review(&mut self) {
         let Some(world) = self.gateway.world.load_full() else { return };
+        world.look(&world);
         if world.order_now() != world.order {
             self.compose();
         }

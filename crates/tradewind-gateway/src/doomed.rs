@@ -30,7 +30,8 @@ impl Doomed {
         let now = Millis::now();
         let fingerprint = fingerprint(model, body);
         self.until.rcu(|known| {
-            let mut next: HashMap<_, _> = known.iter().filter(|(_, until)| **until > now).map(|(f, u)| (*f, *u)).collect();
+            let mut next: HashMap<_, _> =
+                known.iter().filter(|(_, until)| **until > now).map(|(f, u)| (*f, *u)).collect();
             if next.len() < REMEMBERED {
                 next.insert(fingerprint, now.after(REFUSED_FOR));
             }

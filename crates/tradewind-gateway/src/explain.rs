@@ -3,6 +3,8 @@
 use http::{Request, StatusCode};
 use tradewind_api::gateway::{ExplainQuery, Explanation, RegionVerdict, ReplicaVerdict};
 
+use tradewind_core::RegionName;
+
 use crate::{
     clock::Millis,
     gateway::Gateway,
@@ -34,7 +36,7 @@ pub(crate) fn answer<B>(gateway: &Gateway, world: &World, request: &Request<B>) 
     let regions: Vec<RegionVerdict> = order
         .iter()
         .map(|name| {
-            let mut verdict = verdict(world, query.model.as_str(), serving, name);
+            let mut verdict = verdict(world, &from, query.model.as_str(), serving, name);
             if away && name == own {
                 verdict.reason = "takes its users back gradually, this one later".to_owned();
             }
@@ -59,10 +61,11 @@ pub(crate) fn answer<B>(gateway: &Gateway, world: &World, request: &Request<B>) 
     Reply::json(StatusCode::OK, &explanation)
 }
 
-fn verdict(world: &World, model: &str, serving: &Serving, name: &tradewind_core::RegionName) -> RegionVerdict {
-    let condition = world.condition(model, serving, name);
+fn verdict(world: &World, from: &RegionName, model: &str, serving: &Serving, name: &RegionName) -> RegionVerdict {
+    let condition = world.condition_for(from, model, serving, name);
     let round_trip = world.regions.get(name).and_then(|region| region.round_trip());
     let (eligible, reason) = match condition.check() {
+        Err(_) if !serving.state.may_go(from, name) => (false, format!("may not take requests from {from}")),
         Ok(()) => (true, format!("has {} ready", condition.ready)),
         Err(reason) => (false, describe(reason).to_owned()),
     };

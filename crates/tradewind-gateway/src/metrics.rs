@@ -213,10 +213,18 @@ impl Metrics {
     fn render_gauges(&self, text: &mut String, world: Option<&World>) -> std::fmt::Result {
         for (name, help, count) in [
             ("retries_total", "Requests sent again to another replica or region.", &self.retries),
-            ("retries_refused_total", "Requests not sent again because the budget of retries was spent.", &self.retries_refused),
+            (
+                "retries_refused_total",
+                "Requests not sent again because the budget of retries was spent.",
+                &self.retries_refused,
+            ),
             ("ejections_total", "Times that a replica was left out because its answers failed.", &self.ejections),
             ("spilled_total", "Requests sent to another region because the own one was full.", &self.spilled),
-            ("doomed_total", "Requests refused because an equal one was in flight on replicas that died.", &self.doomed),
+            (
+                "doomed_total",
+                "Requests refused because an equal one was in flight on replicas that died.",
+                &self.doomed,
+            ),
             ("peer_requests_total", "Requests taken for gateways of other regions.", &self.for_peers),
             ("overload_total", "Requests refused because too many were under way.", &self.overload),
         ] {

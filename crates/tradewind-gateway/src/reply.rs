@@ -27,7 +27,10 @@ pub(crate) struct Reply {
 enum Content {
     /// For people.
     Error(String),
-    Page { content_type: &'static str, body: Bytes },
+    Page {
+        content_type: &'static str,
+        body: Bytes,
+    },
 }
 
 impl Reply {

@@ -53,6 +53,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) model: &'a str,
     pub(crate) serving: &'a Serving,
     pub(crate) order: &'a [RegionName],
+    /// The region whose user asks.
+    pub(crate) from: &'a RegionName,
     /// The own region takes this user only when nobody else can.
     pub(crate) own_last: bool,
     pub(crate) heat: &'a RefCell<Heat>,
@@ -68,7 +70,7 @@ impl Walk<'_> {
             return Next::Ask(choice);
         }
         let mut full = false;
-        for name in self.order {
+        for name in self.order() {
             if *name == self.world.own {
                 match self.own(tried, random, now) {
                     Own::Takes(choice) => return Next::Ask(choice),
@@ -85,8 +87,13 @@ impl Walk<'_> {
         self.hopeful(tried).or_else(|| self.suspected(tried)).map_or(Next::Nobody, Next::Ask)
     }
 
+    /// The regions that may answer, nearest first.
+    fn order(&self) -> impl Iterator<Item = &RegionName> + Clone {
+        self.order.iter().filter(|name| self.serving.state.may_go(self.from, name))
+    }
+
     fn nearest_peer(&self, tried: &[Arc<Target>], random: u64, full: bool) -> Option<Choice> {
-        let others = self.order.iter().filter(|name| **name != self.world.own);
+        let others = self.order().filter(|name| **name != self.world.own);
         others.into_iter().find_map(|name| self.peer(name, tried, random, full))
     }
 
@@ -151,7 +158,7 @@ impl Walk<'_> {
         let open = |name: &&RegionName| {
             self.serving.routed(name) && self.world.regions.get(*name).is_some_and(|region| !region.drained)
         };
-        let regions = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
+        let regions = self.order().filter(open).filter_map(|name| self.world.regions.get(name));
         let peers = regions.flat_map(|region| &region.gateways);
         let untried = peers.clone().filter(|peer| !was_tried(tried, &peer.target));
         let knocked = peers.clone().any(|peer| !peer.target.healthy() && was_tried(tried, &peer.target));
@@ -163,7 +170,7 @@ impl Walk<'_> {
 
     /// The last resort: a replica that is left out because its answers were bad may still give a good one.
     fn suspected(&self, tried: &[Arc<Target>]) -> Option<Choice> {
-        if !self.order.contains(&self.world.own) || !self.serving.routed(&self.world.own) {
+        if !self.order().any(|name| *name == self.world.own) || !self.serving.routed(&self.world.own) {
             return None;
         }
         let able = |replica: &&Arc<Replica>| replica.ready() && !was_tried(tried, &replica.target);
@@ -212,6 +219,7 @@ mod tests {
             version: VersionNumber(1),
             regions: vec![name(NEAR), name(FAR)],
             region_health: Default::default(),
+            stay_in: Default::default(),
             health: HealthPolicy::default(),
         };
         let route = Route { model: "digits".parse().unwrap(), committed: Some(state), prepared: None };
@@ -233,6 +241,7 @@ mod tests {
             snapshot: Arc::new(snapshot),
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
+            replicas_known: true,
             previous_order: &[],
             lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })
@@ -243,7 +252,8 @@ mod tests {
         let world = world(answering);
         let serving = world.models["digits"].committed.as_ref().unwrap();
         let (order, heat) = (&world.order, &RefCell::default());
-        let walk = Walk { world: &world, model: "digits", serving, order, own_last: false, heat };
+        let (own_last, from) = (false, &world.own);
+        let walk = Walk { world: &world, model: "digits", serving, order, from, own_last, heat };
         let (mut tried, mut asked) = (Vec::new(), Vec::new());
         while let Next::Ask(choice) = walk.next(&tried, 0) {
             choice.target().condemn();

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tradewind_api::gateway::REQUEST_ID_HEADER;
+use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT};
 
 use crate::{
     body::Answer,
@@ -34,8 +34,6 @@ use framing::Inspected;
 pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 /// A request's head comes within this time of the end of the last one: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// What is in flight when the gateway is told to stop has this long to finish.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most header fields of a request.
@@ -57,7 +55,7 @@ const SEND_BUFFER_LIMIT: usize = 256 << 10;
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    // Cancelled when draining has taken too long.
+    // Cancelled when what is in flight has had all the time that anybody waits for it.
     let abort = CancellationToken::new();
     while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(worker, &listener)).await {
         let (worker, shutdown, abort) = (Rc::clone(worker), shutdown.clone(), abort.clone());
@@ -68,7 +66,7 @@ pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: Ca
     }
     drop(listener);
     connections.close();
-    if timeout(DRAIN_LIMIT, connections.wait()).await.is_err() {
+    if timeout(INFERENCE_LIMIT, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "cut off what did not finish in time");
         abort.cancel();
         connections.wait().await;
@@ -136,7 +134,7 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
                 }
                 () = streams.idle(&used) => {
                     connection.as_mut().graceful_shutdown();
-                    timeout(DRAIN_LIMIT, connection).await.unwrap_or(Ok(()))
+                    timeout(INFERENCE_LIMIT, connection).await.unwrap_or(Ok(()))
                 }
             }
         }

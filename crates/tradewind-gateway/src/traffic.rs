@@ -5,12 +5,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tradewind_core::{
-    health::{return_share},
-    traffic::Bucket,
-};
+use tradewind_core::{health::return_share, traffic::Bucket};
 
-/// Of one model. Requests themselves notice that the region was lost and that it is back, so nothing else need watch.
+/// What the own region has for a model that it should serve, compared with what it had at the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// All agents of the region have told what runs, to this gateway or to the one before it.
+    pub(crate) known: bool,
+    pub(crate) any_ready: bool,
+    /// There were replicas, and not one of them is there any more.
+    pub(crate) replaced: bool,
+}
+
+impl Look {
+    /// Whether users had to go elsewhere since the last look. A gateway that starts has the endpoints on disk for its
+    /// last look: where one of those replicas lives, the region was never lost, and serves at once; where others have
+    /// come in their place, or none is ready, it was. A gateway that knows nothing yet says nothing.
+    pub(crate) fn shows_loss(self) -> bool {
+        self.replaced || (self.known && !self.any_ready)
+    }
+}
+
+/// Of one model. Requests themselves notice that the region was lost and that it is back; looks notice what happens
+/// while nobody asks.
 #[derive(Debug)]
 pub(crate) struct Returning {
     started: Instant,
@@ -27,6 +44,12 @@ impl Returning {
             lost: AtomicBool::new(false),
             returned_at: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn look(&self, look: Look) {
+        if look.shows_loss() {
+            self.lost.store(true, Ordering::Relaxed);
         }
     }
 
@@ -74,6 +97,24 @@ impl Returning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_region_was_lost_when_nothing_of_what_it_had_is_left() {
+        let check = |known, any_ready, replaced, lost: bool| {
+            let look = Look { known, any_ready, replaced };
+            assert_eq!(look.shows_loss(), lost, "{look:?}");
+            let returning = Returning::new();
+            returning.look(look);
+            let all = (0..100).all(|_| returning.serves(true, 1.0, None));
+            assert_eq!(all, !lost, "{look:?}");
+        };
+        check(false, false, false, false);
+        check(false, true, false, false);
+        check(true, true, false, false);
+        check(true, false, false, true);
+        check(false, true, true, true);
+        check(true, true, true, true);
+    }
 
     #[test]
     fn users_come_back_gradually_only_after_a_loss() {

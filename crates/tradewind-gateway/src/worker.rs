@@ -11,11 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
-use tradewind_core::{
-    balance::Heat,
-    retry::Budget,
-    traffic::Sequence,
-};
+use tradewind_core::{balance::Heat, retry::Budget, traffic::Sequence};
 
 use crate::{
     gateway::{Error, Gateway},

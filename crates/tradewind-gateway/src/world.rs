@@ -22,6 +22,7 @@ use crate::{
     peer::Peer,
     replica::Replica,
     target::Target,
+    traffic::Look,
 };
 
 /// So many requests of a model may always wait.
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) models: HashMap<Arc<str>, Model>,
     pub(crate) regions: BTreeMap<RegionName, Region>,
     pub(crate) replicas: Vec<Arc<Replica>>,
+    replicas_known: bool,
     /// As this region sees them, nearest first.
     pub(crate) order: Vec<RegionName>,
     /// As the users of another region see them, by estimate; made when first asked for.
@@ -90,13 +92,15 @@ pub(crate) struct Parts<'a> {
     pub(crate) peers: &'a HashMap<(RegionName, String), Arc<Peer>>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) previous_order: &'a [RegionName],
+    /// Whether the replicas are those that all agents of the own region have told of.
+    pub(crate) replicas_known: bool,
     /// Of each model that is routed.
     pub(crate) lanes: &'a HashMap<ModelName, Arc<Lane>>,
 }
 
 impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
-        let Parts { own, snapshot, peers, replicas, previous_order, lanes } = parts;
+        let Parts { own, snapshot, peers, replicas, replicas_known, previous_order, lanes } = parts;
         let regions: BTreeMap<RegionName, Region> = snapshot
             .regions
             .iter()
@@ -116,7 +120,22 @@ impl World {
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
         let foreign_orders = regions.keys().map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { own: own.clone(), snapshot, models, regions, replicas, order, foreign_orders }
+        Self { own: own.clone(), snapshot, models, regions, replicas, replicas_known, order, foreign_orders }
+    }
+
+    /// Looks at each model that the own region should serve: whether it was lost since `before`, so that its users come
+    /// back gradually.
+    pub(crate) fn look(&self, before: &Self) {
+        for (name, model) in &self.models {
+            let Some(serving) = &model.committed else { continue };
+            let condition = self.condition(name, serving, &self.own);
+            if !condition.routed || condition.drained {
+                continue;
+            }
+            let had = before.models.get(name).and_then(|model| model.committed.as_ref());
+            let replaced = had.is_some_and(|had| serving.replaces_all_of(had));
+            model.lane.returning.look(Look { known: self.replicas_known, any_ready: condition.ready > 0, replaced });
+        }
     }
 
     /// The order as it would be now; differs from `order` when round trips have changed enough.
@@ -150,7 +169,19 @@ impl World {
 
     /// Where users of the own region are sent.
     pub(crate) fn users_go_to(&self, model: &str, serving: &Serving) -> Option<&RegionName> {
-        locality::users_go_to(&self.order, |name| self.condition(model, serving, name))
+        locality::users_go_to(&self.order, |name| self.condition_for(&self.own, model, serving, name))
+    }
+
+    /// The same for users of one region, whose requests may be bound to some regions.
+    pub(crate) fn condition_for(
+        &self,
+        from: &RegionName,
+        model: &str,
+        serving: &Serving,
+        name: &RegionName,
+    ) -> Condition {
+        let condition = self.condition(model, serving, name);
+        Condition { routed: condition.routed && serving.state.may_go(from, name), ..condition }
     }
 
     pub(crate) fn eligible(&self, model: &str, serving: &Serving) -> bool {
@@ -175,7 +206,7 @@ impl World {
         let mut message = format!("model `{model}` cannot be served now");
         let mut separator = ": ";
         for name in self.order.iter().filter(|name| serving.routed(name)) {
-            if let Err(reason) = self.condition(model, serving, name).check() {
+            if let Err(reason) = self.condition_for(&self.own, model, serving, name).check() {
                 message.push_str(&format!("{separator}{name} {}", describe(reason)));
                 separator = ", ";
             }
@@ -246,17 +277,14 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 impl Model {
     fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], lane: Arc<Lane>) -> Self {
         let serving = |state: &RouteState| Serving::compose(own, &route.model, state, replicas);
-        Self {
-            committed: route.committed.as_ref().map(serving),
-            prepared: route.prepared.as_ref().map(serving),
-            lane,
-        }
+        Self { committed: route.committed.as_ref().map(serving), prepared: route.prepared.as_ref().map(serving), lane }
     }
 }
 
 impl Serving {
     fn compose(own: &RegionName, model: &ModelName, state: &RouteState, replicas: &[Arc<Replica>]) -> Self {
-        let replicas: Vec<_> = replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
+        let replicas: Vec<_> =
+            replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
         Self {
             regions: state.regions.iter().cloned().collect(),
             desired: replicas.iter().map(|replica| replica.endpoint.desired).max().unwrap_or(0),
@@ -267,6 +295,13 @@ impl Serving {
             epoch: HeaderValue::from(state.epoch.0),
             state: state.clone(),
         }
+    }
+
+    /// Whether it had replicas of the same revision here, and none of them is left.
+    fn replaces_all_of(&self, had: &Self) -> bool {
+        let same = (had.state.revision, had.state.live) == (self.state.revision, self.state.live);
+        let is_left = |replica: &Arc<Replica>| self.replicas.iter().any(|left| Arc::ptr_eq(left, replica));
+        same && !had.replicas.is_empty() && !had.replicas.iter().any(is_left)
     }
 
     pub(crate) fn routed(&self, region: &RegionName) -> bool {

@@ -11,10 +11,11 @@ use std::{
 use ort::{
     ErrorCode,
     memory::Allocator,
-    session::{RunOptions, Session, SessionInputValue},
+    session::{RunOptions, Session},
     value::{DynTensor, DynValue, Tensor},
 };
 use tokio::sync::{mpsc, oneshot};
+use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::{
     bundle::{BundleFile, Signature, TensorSpec},
     inference::Datatype,
@@ -23,12 +24,11 @@ use tradewind_core::{
 use crate::{
     model::{Loaded, ModelError},
     signature::element_type,
+    tensor::Input,
 };
 
 /// Requests that wait for the model; one more is told to come back later.
 pub(crate) const QUEUE_LIMIT: usize = 128;
-/// A request waits and runs at most this long.
-const INFERENCE_LIMIT: Duration = Duration::from_secs(60);
 /// The warm-up makes no input larger than this many elements.
 const WARM_UP_ELEMENTS_LIMIT: usize = 16 << 20;
 
@@ -82,7 +82,7 @@ enum Message {
 }
 
 struct Job {
-    inputs: Vec<DynValue>,
+    inputs: Vec<Input>,
     options: Arc<RunOptions>,
     reply: oneshot::Sender<Result<Outputs, InferError>>,
 }
@@ -115,7 +115,7 @@ fn serve(load: impl FnOnce() -> Result<Loaded, ModelError>, announce: oneshot::S
     while let Some(Message::Run(job)) = messages.blocking_recv() {
         // The client may have left while its request waited.
         if !job.reply.is_closed() {
-            let result = run(&mut session, job.inputs, &job.options);
+            let result = run(&mut session, &job.inputs, &job.options);
             let _ = job.reply.send(result);
         }
     }
@@ -123,7 +123,7 @@ fn serve(load: impl FnOnce() -> Result<Loaded, ModelError>, announce: oneshot::S
 
 impl Engine {
     /// `inputs` follow the order of the signature and have been checked against it. Dropping the future cancels.
-    pub(crate) async fn infer(&self, inputs: Vec<DynValue>) -> Result<Outputs, InferError> {
+    pub(crate) async fn infer(&self, inputs: Vec<Input>) -> Result<Outputs, InferError> {
         let options = RunOptions::new().map_err(|error| InferError::Failed(error.message().to_owned()))?;
         let options = Arc::new(options);
         let (reply, answer) = oneshot::channel();
@@ -158,9 +158,10 @@ impl Drop for TerminateOnDrop {
     }
 }
 
-fn run(session: &mut Session, inputs: Vec<DynValue>, options: &RunOptions) -> Result<Outputs, InferError> {
+fn run(session: &mut Session, inputs: &[Input], options: &RunOptions) -> Result<Outputs, InferError> {
     let started = Instant::now();
-    let inputs: Vec<SessionInputValue<'static>> = inputs.into_iter().map(SessionInputValue::from).collect();
+    let inputs: Result<Vec<_>, _> = inputs.iter().map(Input::session_value).collect();
+    let inputs = inputs.map_err(|error| InferError::Failed(error.message().to_owned()))?;
     let outputs = session.run_with_options(inputs.as_slice(), options).map_err(|error| {
         tracing::debug!(error = error.message(), "inference failed");
         let reason = reason(error.message());
@@ -202,14 +203,14 @@ fn warm_up(session: &mut Session, signature: &Signature) {
         .collect::<Result<Vec<_>, _>>()
         .and_then(|inputs| RunOptions::new().map(|options| (inputs, options)))
         .map_err(|error| InferError::Failed(error.message().to_owned()))
-        .and_then(|(inputs, options)| run(session, inputs, &options));
+        .and_then(|(inputs, options)| run(session, &inputs, &options));
     match warmed {
         Ok(_) => tracing::info!(took_ms = started.elapsed().as_millis(), "warmed up"),
         Err(error) => tracing::info!(%error, "the model takes no zeros, it starts cold"),
     }
 }
 
-fn blank(spec: &TensorSpec) -> Result<DynValue, ort::Error> {
+fn blank(spec: &TensorSpec) -> Result<Input, ort::Error> {
     let shape: Vec<i64> = spec.shape.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
     let elements = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?));
     let Some(elements) = elements.filter(|&elements| elements <= WARM_UP_ELEMENTS_LIMIT) else {
@@ -218,9 +219,12 @@ fn blank(spec: &TensorSpec) -> Result<DynValue, ort::Error> {
     match spec.datatype {
         Datatype::Bytes => {
             let strings = vec![String::new(); elements];
-            Ok(Tensor::from_string_array((shape, strings.as_slice()))?.into_dyn())
+            Ok(Input::Owned(Tensor::from_string_array((shape, strings.as_slice()))?.into_dyn()))
         }
-        datatype => Ok(DynTensor::new(&Allocator::default(), element_type(datatype), shape)?.into_dyn()),
+        datatype => {
+            let zeros = DynTensor::new(&Allocator::default(), element_type(datatype), shape)?;
+            Ok(Input::Owned(zeros.into_dyn()))
+        }
     }
 }
 

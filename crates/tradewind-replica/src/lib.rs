@@ -4,8 +4,8 @@
 //! and one listening socket; it must not know regions, slots, routes or who started it. No other crate touches
 //! ONNX Runtime.
 //!
-//! A request: `server` admits it and reads its body, `request` parses and checks it against the signature,
-//! `engine` runs it, `response` writes the answer.
+//! A request, of REST or gRPC: `server` admits it and reads its body, `request` parses and checks it against the
+//! signature, `engine` runs it, `response` writes the answer.
 
 mod engine;
 mod inspect;
@@ -18,6 +18,7 @@ mod response;
 mod runtime;
 mod server;
 mod signature;
+mod tensor;
 
 pub use inspect::{Inspection, inspect};
 pub use listen::{Listen, ListenError};

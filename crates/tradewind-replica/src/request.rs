@@ -1,105 +1,77 @@
-//! A V2 inference request in JSON: parsed in one pass, checked against the model's signature.
-//!
-//! serde_json checks the syntax and finds the pieces; tensor data stays text until `data` reads it straight into a
-//! typed vector, so numbers are rounded once and no tree of values is ever built.
+//! An inference request, checked against the model's signature. Each protocol parses its own form of one; what they
+//! have in common, names, datatypes, shapes and data, is checked here.
 
 mod data;
+mod error;
+pub(crate) mod grpc;
+pub(crate) mod json;
+mod raw;
+mod typed;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Debug};
 
-use ort::value::{DynValue, Tensor};
-use serde::{Deserialize, de::IgnoredAny};
+use bytes::Bytes;
+use ort::value::PrimitiveTensorElementType;
 use serde_json::value::RawValue;
+use tradewind_api::grpc::message::InferTensorContents;
 use tradewind_core::{
     bundle::{Signature, TensorSpec},
     inference::Datatype,
 };
+
+pub(crate) use error::RequestError;
+
+use crate::tensor::{Input, with_element};
 
 /// A request that the model can run.
 #[derive(Debug)]
 pub(crate) struct Inference {
     pub(crate) id: Option<String>,
     /// In the order of the signature.
-    pub(crate) inputs: Vec<DynValue>,
-    /// Indices into the signature's outputs, in the order asked for.
-    pub(crate) outputs: Vec<usize>,
+    pub(crate) inputs: Vec<Input>,
+    /// In the order asked for.
+    pub(crate) outputs: Vec<Wanted>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RequestError {
-    #[error("the request has no body")]
-    Empty,
-    #[error("the request is not UTF-8: {0}")]
-    Encoding(#[from] std::str::Utf8Error),
-    #[error("the request is not a valid inference request: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("the model has no input `{0}`")]
-    UnknownInput(String),
-    #[error("input `{0}` is given twice")]
-    DuplicateInput(String),
-    #[error("input `{0}` is missing")]
-    MissingInput(String),
-    #[error("the model has no output `{0}`")]
-    UnknownOutput(String),
-    #[error("output `{0}` is asked for twice")]
-    DuplicateOutput(String),
-    #[error("binary tensors are not supported yet, send `data` in JSON")]
-    Binary,
-    #[error("input `{0}` has no `data`")]
-    NoData(String),
-    #[error("input `{input}` has datatype {given}, the model takes {expected}")]
-    Datatype { input: String, given: String, expected: Datatype },
-    #[error("input `{input}` has shape {given:?}, the model takes [{expected}]")]
-    Shape { input: String, given: Vec<i64>, expected: String },
-    #[error("input `{input}` has a shape of too many elements: {given:?}")]
-    TooManyElements { input: String, given: Vec<i64> },
-    #[error("input `{input}`: {source}")]
-    Data { input: String, source: data::DataError },
-    #[error("input `{input}`: {message}")]
-    Tensor { input: String, message: String },
+/// An output that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Among the signature's outputs.
+    pub(crate) position: usize,
+    pub(crate) form: Form,
 }
 
-#[derive(Deserialize)]
-struct Request<'a> {
-    id: Option<String>,
-    #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    #[serde(borrow)]
-    outputs: Option<Vec<Output<'a>>>,
+/// How an output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Raw,
 }
 
-#[derive(Deserialize)]
-struct Input<'a> {
-    #[serde(borrow)]
+/// One input as a request gives it.
+struct Given<'a> {
     name: Cow<'a, str>,
-    #[serde(borrow)]
     datatype: Cow<'a, str>,
-    shape: Vec<i64>,
-    parameters: Option<InputParameters>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    shape: Cow<'a, [i64]>,
+    data: Data<'a>,
 }
 
-#[derive(Deserialize)]
-struct InputParameters {
-    binary_data_size: Option<IgnoredAny>,
+/// A tensor's elements, in the form that they came in.
+enum Data<'a> {
+    /// JSON text, which stays text until it is read straight into a typed vector: numbers are rounded once, and no tree
+    /// of values is ever built.
+    Json(&'a RawValue),
+    /// Little-endian memory, part of the body.
+    Raw(Bytes),
+    /// The one element of a BYTES tensor.
+    LoneString(Bytes),
+    Typed(InferTensorContents),
 }
 
-#[derive(Deserialize)]
-struct Output<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-}
-
-/// Parses `body` and checks it against `signature`.
-pub(crate) fn parse(body: &[u8], signature: &Signature) -> Result<Inference, RequestError> {
-    if body.is_empty() {
-        return Err(RequestError::Empty);
-    }
-    let request: Request<'_> = serde_json::from_str(std::str::from_utf8(body)?)?;
-    let outputs = select_outputs(request.outputs.as_deref().unwrap_or_default(), signature)?;
-    let mut given: Vec<Option<Input<'_>>> = signature.inputs.iter().map(|_| None).collect();
-    for input in request.inputs {
+/// Puts inputs into the order of the signature and makes tensors of them.
+fn arrange(inputs: Vec<Given<'_>>, signature: &Signature) -> Result<Vec<Input>, RequestError> {
+    let mut given: Vec<Option<Given<'_>>> = signature.inputs.iter().map(|_| None).collect();
+    for input in inputs {
         let position = signature.inputs.iter().position(|spec| spec.name == input.name);
         let slot = position.and_then(|position| given.get_mut(position));
         let slot = slot.ok_or_else(|| RequestError::UnknownInput(shorten(&input.name)))?;
@@ -111,72 +83,66 @@ pub(crate) fn parse(body: &[u8], signature: &Signature) -> Result<Inference, Req
     let pairs = given.into_iter().zip(&signature.inputs);
     let inputs = pairs.map(|(input, spec)| {
         let input = input.ok_or_else(|| RequestError::MissingInput(spec.name.clone()))?;
-        tensor(&input, spec)
+        tensor(input, spec)
     });
-    Ok(Inference { id: request.id, inputs: inputs.collect::<Result<_, _>>()?, outputs })
+    inputs.collect()
 }
 
-/// None named means all of them.
-fn select_outputs(asked: &[Output<'_>], signature: &Signature) -> Result<Vec<usize>, RequestError> {
-    if asked.is_empty() {
-        return Ok((0..signature.outputs.len()).collect());
-    }
-    let mut selected = Vec::new();
-    for output in asked {
-        let position = signature.outputs.iter().position(|spec| spec.name == output.name);
-        let position = position.ok_or_else(|| RequestError::UnknownOutput(shorten(&output.name)))?;
-        if selected.contains(&position) {
-            return Err(RequestError::DuplicateOutput(output.name.clone().into_owned()));
+/// Finds outputs by name. None named means all of them, in the form `otherwise`.
+fn select<'a>(
+    named: impl Iterator<Item = (&'a str, Form)>,
+    otherwise: Form,
+    signature: &Signature,
+) -> Result<Vec<Wanted>, RequestError> {
+    let mut selected: Vec<Wanted> = Vec::new();
+    for (name, form) in named {
+        let position = signature.outputs.iter().position(|spec| spec.name == name);
+        let position = position.ok_or_else(|| RequestError::UnknownOutput(shorten(name)))?;
+        if selected.iter().any(|wanted| wanted.position == position) {
+            return Err(RequestError::DuplicateOutput(name.to_owned()));
         }
-        selected.push(position);
+        selected.push(Wanted { position, form });
+    }
+    if selected.is_empty() {
+        selected.extend((0..signature.outputs.len()).map(|position| Wanted { position, form: otherwise }));
     }
     Ok(selected)
 }
 
-fn tensor(input: &Input<'_>, spec: &TensorSpec) -> Result<DynValue, RequestError> {
+fn tensor(input: Given<'_>, spec: &TensorSpec) -> Result<Input, RequestError> {
     if input.datatype != spec.datatype.as_str() {
         let (input, given) = (spec.name.clone(), shorten(&input.datatype));
         return Err(RequestError::Datatype { input, given, expected: spec.datatype });
     }
     let shape = check_shape(&input.shape, spec)?;
-    let Some(raw) = input.data else {
-        let binary = input.parameters.as_ref().is_some_and(|parameters| parameters.binary_data_size.is_some());
-        return Err(if binary { RequestError::Binary } else { RequestError::NoData(spec.name.clone()) });
-    };
-    match spec.datatype {
-        Datatype::Bool => primitive::<bool>(raw, shape, spec),
-        Datatype::Uint8 => primitive::<u8>(raw, shape, spec),
-        Datatype::Uint16 => primitive::<u16>(raw, shape, spec),
-        Datatype::Uint32 => primitive::<u32>(raw, shape, spec),
-        Datatype::Uint64 => primitive::<u64>(raw, shape, spec),
-        Datatype::Int8 => primitive::<i8>(raw, shape, spec),
-        Datatype::Int16 => primitive::<i16>(raw, shape, spec),
-        Datatype::Int32 => primitive::<i32>(raw, shape, spec),
-        Datatype::Int64 => primitive::<i64>(raw, shape, spec),
-        Datatype::Fp16 => primitive::<half::f16>(raw, shape, spec),
-        Datatype::Bf16 => primitive::<half::bf16>(raw, shape, spec),
-        Datatype::Fp32 => primitive::<f32>(raw, shape, spec),
-        Datatype::Fp64 => primitive::<f64>(raw, shape, spec),
-        Datatype::Bytes => strings(raw, shape, spec),
+    let in_raw = |source| RequestError::Raw { input: spec.name.clone(), source };
+    match input.data {
+        Data::Json(text) => {
+            with_element!(spec.datatype, T => numbers::<T>(text, shape, spec), Bytes => strings(text, shape, spec))
+        }
+        Data::Raw(bytes) => raw::tensor(bytes, shape, spec.datatype).map_err(in_raw),
+        Data::LoneString(bytes) => raw::lone_string(&bytes, shape).map_err(in_raw),
+        Data::Typed(contents) => typed::tensor(contents, shape, spec.datatype)
+            .map_err(|source| RequestError::Typed { input: spec.name.clone(), source }),
     }
 }
 
-fn primitive<T>(raw: &RawValue, shape: Vec<usize>, spec: &TensorSpec) -> Result<DynValue, RequestError>
+fn numbers<T>(text: &RawValue, shape: Vec<usize>, spec: &TensorSpec) -> Result<Input, RequestError>
 where
-    T: data::Element + ort::value::PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
+    T: data::Element + PrimitiveTensorElementType + Clone + Debug + 'static,
 {
-    let values = read::<T>(raw, &shape, spec)?;
-    Ok(Tensor::from_array((shape, values)).map_err(|error| refused(spec, &error))?.into_dyn())
+    let values = read::<T>(text, &shape, spec)?;
+    Input::from_values(values, shape).map_err(|error| refused(spec, &error))
 }
 
-fn strings(raw: &RawValue, shape: Vec<usize>, spec: &TensorSpec) -> Result<DynValue, RequestError> {
-    let values = read::<String>(raw, &shape, spec)?;
-    Ok(Tensor::from_string_array((shape, values.as_slice())).map_err(|error| refused(spec, &error))?.into_dyn())
+fn strings(text: &RawValue, shape: Vec<usize>, spec: &TensorSpec) -> Result<Input, RequestError> {
+    let values = read::<String>(text, &shape, spec)?;
+    Input::from_strings(&values, shape).map_err(|error| refused(spec, &error))
 }
 
-fn read<T: data::Element>(raw: &RawValue, shape: &[usize], spec: &TensorSpec) -> Result<Vec<T>, RequestError> {
+fn read<T: data::Element>(text: &RawValue, shape: &[usize], spec: &TensorSpec) -> Result<Vec<T>, RequestError> {
     let named = |source| RequestError::Data { input: spec.name.clone(), source };
-    data::read(raw.get(), shape, spec.datatype).map_err(named)
+    data::read(text.get(), shape, spec.datatype).map_err(named)
 }
 
 fn refused(spec: &TensorSpec, error: &ort::Error) -> RequestError {
@@ -189,9 +155,8 @@ fn check_shape(given: &[i64], spec: &TensorSpec) -> Result<Vec<usize>, RequestEr
         && given.iter().zip(&spec.shape).all(|(&given, &dim)| given >= 0 && (dim < 0 || given == dim));
     if !fits {
         let given = given.iter().copied().take(SHOWN_DIMS).collect();
-        let expected: Vec<_> =
-            spec.shape.iter().map(|&dim| if dim < 0 { "N".to_owned() } else { dim.to_string() }).collect();
-        return Err(RequestError::Shape { input: spec.name.clone(), given, expected: expected.join(",") });
+        let expected = dimensions(&spec.shape);
+        return Err(RequestError::Shape { input: spec.name.clone(), given, expected });
     }
     let too_many = || RequestError::TooManyElements { input: spec.name.clone(), given: given.to_vec() };
     let sizes: Vec<usize> = given.iter().filter_map(|&dim| usize::try_from(dim).ok()).collect();
@@ -201,6 +166,12 @@ fn check_shape(given: &[i64], spec: &TensorSpec) -> Result<Vec<usize>, RequestEr
         return Err(too_many());
     }
     Ok(sizes)
+}
+
+/// `N,64`
+fn dimensions(shape: &[i64]) -> String {
+    let dims: Vec<_> = shape.iter().map(|&dim| if dim < 0 { "N".to_owned() } else { dim.to_string() }).collect();
+    dims.join(",")
 }
 
 /// No element is larger than this; `checked_mul` begins with it so that sizes in bytes are safe too.

@@ -1,11 +1,13 @@
 //! The life of a replica: listen at once, load, warm up, serve, drain.
 
+mod body;
 mod failure;
+mod grpc;
 mod infer;
+mod rest;
 mod routes;
 
 use std::{
-    future::IntoFuture,
     io,
     num::NonZeroUsize,
     path::PathBuf,
@@ -14,20 +16,29 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::ListenerExt;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tradewind_core::{ModelName, VersionNumber};
+use tradewind_api::{
+    gateway::PROBE_HEADER,
+    replica::INFERENCE_LIMIT,
+    server::{self, Limits, Windows},
+};
+use tradewind_core::{ModelName, VersionNumber, names::NAME_LIMIT};
 
+use self::failure::Failure;
 use crate::{
     engine::{self, Engine, QUEUE_LIMIT},
     listen::{Listen, ListenError},
-    metrics::Metrics,
+    metrics::{Metrics, Reason},
     model::{ModelError, Source},
 };
 
-/// Requests that came before the shutdown have this long to be answered.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// The most connections at once.
+const CONNECTIONS_LIMIT: usize = 4096;
+/// What may be under way to here on one HTTP/2 stream: small enough for many, large enough that a large tensor does not
+/// wait for leave to be sent.
+const WINDOWS: Windows = Windows { stream: 4 << 20, connection: 16 << 20 };
 /// The inference thread has this long to end after the drain.
 const ENGINE_STOP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -57,8 +68,6 @@ pub enum Error {
     Thread(#[source] io::Error),
     #[error("the inference thread ended unexpectedly")]
     ThreadEnded,
-    #[error("could not serve requests")]
-    Serve(#[source] io::Error),
 }
 
 /// What the routes share.
@@ -94,14 +103,8 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
         metrics: Metrics::default(),
         shutdown: shutdown.clone(),
     });
-    let listener = listener.tap_io(|stream| {
-        // An answer is written at once; waiting for more to send would only add delay.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    let serving = axum::serve(listener, routes::router(Arc::clone(&server)));
-    let mut serving = pin!(serving.with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future());
+    let service = routes::service(Arc::clone(&server));
+    let mut serving = pin!(server::run(listener, service, limits(), shutdown.clone()));
     let engine::Starting { ready, ended } = starting;
     let mut ended = pin!(ended);
     let supervised = async {
@@ -112,17 +115,17 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
         Err::<(), Error>(Error::ThreadEnded)
     };
     tokio::select! {
-        biased;
-        () = shutdown.cancelled() => {}
         result = supervised => return result,
-        result = &mut serving => return result.map_err(Error::Serve),
-    }
-    match tokio::time::timeout(DRAIN_LIMIT, serving).await {
-        Ok(result) => result.map_err(Error::Serve)?,
-        Err(_) => tracing::warn!(limit_s = DRAIN_LIMIT.as_secs(), "requests were cut off, they outlasted the drain"),
+        // It ends after the shutdown alone, with the last request or the time for it.
+        () = &mut serving => {}
     }
     server.stop(ended).await;
     Ok(())
+}
+
+/// Requests that came before the shutdown are answered as long as anybody waits for them.
+fn limits() -> Limits {
+    Limits { http2: Some(WINDOWS), ..Limits::new(CONNECTIONS_LIMIT, INFERENCE_LIMIT) }
 }
 
 impl Server {
@@ -133,6 +136,35 @@ impl Server {
 
     fn load_error(&self, source: ModelError) -> Error {
         Error::Load { model: self.model.clone(), version: self.version, source: Box::new(source) }
+    }
+
+    /// A 404 unless the names are those of what this replica serves.
+    fn check_name(&self, model: &str, version: Option<&str>) -> Result<(), Failure> {
+        let shorten = |text: &str| text.chars().take(NAME_LIMIT).collect::<String>();
+        let unknown = |message| Err(Failure::new(StatusCode::NOT_FOUND, Reason::UnknownModel, message));
+        if model != self.model.as_str() {
+            return unknown(format!("this replica serves `{}`, not `{}`", self.model, shorten(model)));
+        }
+        match version {
+            Some(version) if version != self.version_text => {
+                unknown(format!("this replica serves version {}, not `{}`", self.version, shorten(version)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts an inference, unless it is a probe.
+    fn came(&self, headers: &HeaderMap) {
+        if !headers.contains_key(PROBE_HEADER) {
+            self.metrics.request();
+        }
+    }
+
+    /// Counts an inference that came to nothing, unless it is a probe.
+    fn failed(&self, headers: &HeaderMap, failure: &Failure) {
+        if !headers.contains_key(PROBE_HEADER) {
+            self.metrics.error(failure.reason);
+        }
     }
 
     fn is_ready(&self) -> bool {

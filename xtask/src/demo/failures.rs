@@ -13,9 +13,8 @@ use super::{
     verdict::{Row, Verdict},
 };
 
-/// A region without an agent stays so for this long: more than the window of the rates by which `status` sees where
-/// its users go.
-const SILENT_TIME: Duration = Duration::from_secs(8);
+/// `status` knows of a lost region long before this.
+const NOTICE_LIMIT: Duration = Duration::from_secs(30);
 /// A region that is gone as a whole stays so for this long.
 const DEAD_TIME: Duration = Duration::from_secs(4);
 /// The design's target for moving users.
@@ -38,9 +37,9 @@ pub(super) async fn lose_replicas(
     screen.heading(&format!("6  kill -9: the agent and the replicas of {VICTIM} die under its users' hands"));
     let felled = stage.world.fell(VICTIM, &["agent"]).await?;
     screen.scene(Tone::Command, &format!("  $ kill -9    # {} processes", felled.processes));
-    tokio::time::sleep(SILENT_TIME).await;
-    let report = users.since(felled.at);
+    eventually("status says where the users go", NOTICE_LIMIT, || stage.users_went(VICTIM, NEAREST)).await?;
     stage.tradewind(screen, Film::Nothing, &["status"]).await?;
+    let report = users.since(felled.at);
     let moved = first_from_elsewhere(&report).context("no user was moved")?;
     let took = moved.at - felled.at;
     let where_to = places(&report.of(VICTIM), VICTIM);
@@ -115,7 +114,7 @@ pub(super) async fn lose_region(
         failures: report.failures().len(),
         times: format!("at the next entry after {}, {in_flight} in flight broke off", time(took)),
     });
-    come_back(stage, screen, verdict, users, &felled.fallen, "its gateway, then its agent,").await
+    come_back(stage, screen, verdict, users, &felled.fallen, "its gateway and its agent").await
 }
 
 /// Starts what was killed, and watches the users return.

@@ -127,18 +127,23 @@ impl Stage {
         Load::of(&groups, THINKING, INFER, &self.request)
     }
 
-    /// Starts what was killed, with the same command lines: the gateway first, so that it watches its region come back.
+    /// Starts what was killed, with the same command lines.
     pub(super) async fn start_again(&mut self, region: &str, fallen: &[Fallen]) -> Result<()> {
+        for process in fallen {
+            self.revived.push(process.start_again()?);
+        }
         let caller = Caller::new()?;
         let address = self.url(region, "");
-        for role in ["gateway", "agent"] {
-            for process in fallen.iter().filter(|process| process.role == role) {
-                self.revived.push(process.start_again()?);
-            }
-            let ready = || async { caller.is_ready(&address).await.then_some(()) };
-            eventually("the gateway is ready", START_LIMIT, ready).await?;
-        }
-        Ok(())
+        let ready = || async { caller.is_ready(&address).await.then_some(()) };
+        eventually("the gateway is ready", START_LIMIT, ready).await
+    }
+
+    /// Whether `status` says that a region is unhealthy and its users go to another.
+    pub(super) async fn users_went(&self, from: &str, to: &str) -> Option<()> {
+        let output = self.command(&["status", "digits", "-o", "json"]).ok()?.output().await.ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let health = &status["health"][from];
+        (health["healthy"] == false && health["users_go_to"] == to).then_some(())
     }
 
     /// Stops everything; an error says what is left.

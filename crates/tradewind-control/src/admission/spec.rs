@@ -89,6 +89,10 @@ pub(super) async fn specify(
     let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
     let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
     let region_health = region_health(request, health, before, &regions);
+    let stay_in = match &request.stay_in {
+        Some(asked) => asked.iter().cloned().collect(),
+        None => before.map(|spec| spec.stay_in.clone()).unwrap_or_default(),
+    };
     let spec = DeploymentSpec {
         model: version.name.clone(),
         version: version.version,
@@ -98,6 +102,7 @@ pub(super) async fn specify(
         strategy,
         health,
         region_health,
+        stay_in,
     };
     check_limits(&spec)?;
     Ok(spec)
@@ -158,6 +163,9 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     }
     if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
         return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
+    }
+    if let Some(stranger) = spec.stay_in.iter().find(|region| !spec.regions.contains(region)) {
+        return invalid(format!("stay_in names {stranger}, which is not a region of this deployment"));
     }
     for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
         if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {

@@ -1,7 +1,11 @@
 //! The stored forms, pinned: what an earlier release has written must be read, and what this one writes must be what
 //! its fixture says. A change of a form adds a version and a fixture; it never edits one.
 
-use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    path::PathBuf,
+};
 
 use tradewind_core::{
     Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
@@ -119,6 +123,7 @@ fn deployments() {
         strategy: Strategy { min_regions: Some(1), ..Strategy::default() },
         health: HealthPolicy::default(),
         region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
+        stay_in: BTreeSet::new(),
     };
     check(&Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() });
 }
@@ -186,6 +191,7 @@ fn desired_state() {
         regions: vec![region()],
         health: HealthPolicy::default(),
         region_health: BTreeMap::new(),
+        stay_in: BTreeSet::new(),
     };
     check(&Route { model: model(), committed: Some(state), prepared: None });
 }

@@ -176,7 +176,8 @@ fn in_path<'a>(path: &'a str, prefix: &str, versions: bool) -> Option<Named<'a>>
 
 /// The body as far as it has come, the model and perhaps the version.
 async fn read_target(mut arriving: Arriving) -> Result<(Arriving, String, Option<String>), Refused> {
-    let malformed = |message: &dyn std::fmt::Display| Refused(Reply::error(StatusCode::BAD_REQUEST, message.to_string()));
+    let malformed =
+        |message: &dyn std::fmt::Display| Refused(Reply::error(StatusCode::BAD_REQUEST, message.to_string()));
     loop {
         if let Some((header, message)) = arriving.held().split_first_chunk::<{ frame::HEADER_BYTES }>() {
             let header = frame::Header::read(*header).map_err(|error| malformed(&error))?;
@@ -264,7 +265,11 @@ mod tests {
 
     #[test]
     fn a_path_names_a_model_and_perhaps_a_version() {
-        let named = |path| Way::Rest.named(path, &HeaderMap::new()).map(|named| (named.model.to_owned(), named.version.map(str::to_owned)));
+        let named = |path| {
+            Way::Rest
+                .named(path, &HeaderMap::new())
+                .map(|named| (named.model.to_owned(), named.version.map(str::to_owned)))
+        };
         let check = |path, model: &str, version: Option<&str>| {
             assert_eq!(named(path), Some((model.to_owned(), version.map(str::to_owned))), "{path}");
         };

@@ -10,7 +10,8 @@ use http::{
 };
 use tradewind_api::{
     gateway::{
-        EPOCH_HEADER, MODEL_HEADER, PEER_HEADER, REGION_HEADER, REVISION_HEADER, SLOT_HEADER, SPILL_HEADER, UNAVAILABLE_HEADER,
+        EPOCH_HEADER, MODEL_HEADER, PEER_HEADER, REGION_HEADER, REVISION_HEADER, SLOT_HEADER, SPILL_HEADER,
+        UNAVAILABLE_HEADER,
     },
     grpc,
 };
@@ -30,7 +31,7 @@ use crate::{
     peer::Spilled,
     reply::{Dialect, Reply},
     routing::{Choice, Next, Walk},
-    target::{Target, eject},
+    target::eject,
     worker::{Own, Worker},
     world::{World, headroom},
 };
@@ -141,14 +142,15 @@ impl Call<'_> {
     fn walk(&self, region_died: bool) -> Walk<'_> {
         let Found { name, serving, .. } = self.found;
         let own = &self.worker.gateway.region;
-        let (order, own_last) = match self.origin {
-            Origin::Peer { .. } => (std::slice::from_ref(own), false),
+        let (from, order, own_last) = match self.origin {
+            // Whether it may come here, the gateway that sent it has judged.
+            Origin::Peer { .. } => (own, std::slice::from_ref(own), false),
             Origin::User { region, key } => {
                 let order = self.world.order_from(region).unwrap_or(&self.world.order);
-                (order, region_died || *region == *own && !self.serves_own(key.as_ref()))
+                (region, order, region_died || *region == *own && !self.serves_own(key.as_ref()))
             }
         };
-        Walk { world: self.world, model: name, serving, order, own_last, heat: &self.own.heat }
+        Walk { world: self.world, model: name, serving, order, from, own_last, heat: &self.own.heat }
     }
 
     /// Whether the own region takes this user of its own.

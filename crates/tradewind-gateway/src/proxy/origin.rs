@@ -101,8 +101,7 @@ pub(super) fn find<'w>(world: &'w World, named: Named<'_>, origin: &Origin) -> R
     let live = serving.state.version;
     match named.version {
         Some(version) if version.parse() != Ok(live.0) => {
-            let message =
-                format!("version {} of model `{name}` is not live; version {live} is", printable(version));
+            let message = format!("version {} of model `{name}` is not live; version {live} is", printable(version));
             Err(Reply::error(StatusCode::NOT_FOUND, message))
         }
         _ => Ok(Found { name, model, serving }),

@@ -17,8 +17,8 @@ use crate::{
     peer::Spilled,
     reply::{Dialect, Reply},
     target::InFlight,
-    world::Serving,
     worker::Worker,
+    world::Serving,
 };
 
 /// Counts a request once, however it ends; one that is dropped was cancelled by its user.

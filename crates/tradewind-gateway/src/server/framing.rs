@@ -77,7 +77,10 @@ struct Framing {
 enum Part {
     RequestLine,
     Fields(Body),
-    Data { left: u64, then: Then },
+    Data {
+        left: u64,
+        then: Then,
+    },
     ChunkSize,
     ChunkEnd,
     Trailers,
@@ -262,7 +265,16 @@ mod tests {
             check(&format!("{HEAD}Content-Length: 3\r\n\r\nabc{HEAD}{fields}"), false);
         }
         check("GET / HTTP/1.1\nHost: a\r\n\r\n", false);
-        for chunks in ["x\r\n", "-1\r\n", "5\nabcde\r\n", "2\r\nabc\r\n", "2\r\nab\n", "10000000000000000\r\n", "\r\n", "0\r\nX: a\n"] {
+        for chunks in [
+            "x\r\n",
+            "-1\r\n",
+            "5\nabcde\r\n",
+            "2\r\nabc\r\n",
+            "2\r\nab\n",
+            "10000000000000000\r\n",
+            "\r\n",
+            "0\r\nX: a\n",
+        ] {
             check(&format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunks}"), false);
         }
     }

@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tradewind_api::gateway::GatewayReport;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, Answers, EU, Replica, US, World, model, until};
+use crate::{
+    load::Answers,
+    world::{ASIA, EU, Gateway, Replica, US, World, listener, model, until},
+};
 
 const USERS: usize = 8;
 
@@ -83,6 +86,69 @@ async fn a_lost_region_sends_its_users_to_the_next_and_takes_them_back_gradually
     assert_none_failed(&answers);
     let home = answers.good.iter().filter(|(_, region, _)| region == US).count();
     assert!(home * 2 < answers.good.len(), "{home} of {} came home at once", answers.good.len());
+}
+
+/// Starts the gateway of us-east1 anew, with what a directory holds.
+fn restart(world: &mut World, directory: &str) {
+    // Dropped, it is as dead as if it had been killed.
+    drop(world.gateways.remove(US));
+    let directory = world.directory.path().join(directory);
+    world.gateways.insert(US, Gateway::start(US, listener(), world.control.url(), directory));
+}
+
+/// Waits until the gateway of us-east1 that runs now says where its users go.
+async fn users_go_to(world: &World, there: &str) {
+    let address = world.gateways[US].address.to_string();
+    let told = |report: &GatewayReport| Some(report.users_go_to.get(&model())?.as_ref()?.as_str() == there);
+    world.control.reported(US, |report| report.address == address && told(report) == Some(true)).await;
+}
+
+/// How many of so many answers came from us-east1, while `replica` answered some.
+async fn at_home(world: &World, replica: &Replica) -> (usize, usize) {
+    let load = world.load(US, USERS);
+    served(replica, 10).await;
+    let answers = load.stop().await;
+    assert_none_failed(&answers);
+    (answers.good.iter().filter(|(_, region, _)| region == US).count(), answers.good.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_starts_in_a_healthy_region_serves_at_once() {
+    let (us, eu) = (replica("us"), replica("eu"));
+    let mut world = World::start(&[(US, &[&us]), (EU, &[&eu])]).await;
+    for directory in [US, "nothing is known there"] {
+        restart(&mut world, directory);
+        users_go_to(&world, US).await;
+        let (home, all) = at_home(&world, &us).await;
+        assert_eq!(home, all, "{directory}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_starts_in_a_region_that_was_lost_takes_its_users_back_gradually() {
+    let (us, eu) = (replica("us"), replica("eu"));
+    let mut world = World::start(&[(US, &[&us]), (EU, &[&eu])]).await;
+    // The disk knows of a replica that is no more; until another has come, nobody asks.
+    world.gateways.get_mut(US).unwrap().kill();
+    us.kill();
+    let second = us.successor("us-second");
+    world.agents[US].tell(&[&second]);
+    restart(&mut world, US);
+    let endpoints = world.directory.path().join(US).join("endpoints");
+    until(async || std::fs::read_to_string(&endpoints).is_ok_and(|known| known.contains("us-second"))).await;
+    let (home, all) = at_home(&world, &second).await;
+    assert!(home * 2 < all, "{home} of {all} came home at once");
+
+    // Nothing is on disk, and the agent tells of no replica at first.
+    world.agents[US].tell(&[]);
+    second.kill();
+    restart(&mut world, "nothing is known there");
+    users_go_to(&world, EU).await;
+    let third = us.successor("us-third");
+    world.agents[US].tell(&[&third]);
+    users_go_to(&world, US).await;
+    let (home, all) = at_home(&world, &third).await;
+    assert!(home * 2 < all, "{home} of {all} came home at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

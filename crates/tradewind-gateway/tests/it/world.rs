@@ -3,6 +3,7 @@
 //! Everything that a test may kill lives in a runtime of its own: dropping that is as sudden as `kill -9`.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -355,7 +356,7 @@ impl World {
             name: region(name),
             location: catalogue::location(name),
             drained: false,
-            gateways: vec![listeners[name].local_addr().unwrap().to_string()],
+            gateways: Vec::new(),
             agents: vec![agents[name].process.address.to_string()],
         });
         let routed = regions.iter().filter(|(_, replicas)| !replicas.is_empty()).map(|(name, _)| region(name));
@@ -369,24 +370,38 @@ impl World {
             health: policy(),
         });
         let directory = tempfile::tempdir().unwrap();
-        let gateways = listeners
+        let gateways: BTreeMap<_, _> = listeners
             .into_iter()
             .map(|(name, listener)| (name, Gateway::start(name, listener, control.url(), directory.path().join(name))))
             .collect();
         let http = tradewind_api::client::http_client().build().unwrap();
         let world = Self { control, agents, gateways, directory, http };
+        // They hear of each other when each knows its own replicas, so that their first answers to each other say it.
+        for (name, _) in regions.iter().filter(|(_, replicas)| !replicas.is_empty()) {
+            let home = Some(region(name));
+            world.control.reported(name, |report| report.users_go_to.get(&model()) == Some(&home)).await;
+        }
+        world.control.change(|snapshot| {
+            for members in &mut snapshot.regions {
+                members.gateways = vec![world.gateways[members.name.as_str()].address.to_string()];
+            }
+        });
         for (name, _) in regions {
             world.ready(name).await;
         }
         world
     }
 
-    /// Waits until a gateway says that it is ready, and reaches all its peers.
+    /// Waits until a gateway says that it is ready, and reaches all its peers in times that do not change any more.
     pub(crate) async fn ready(&self, name: &str) {
         let others = self.gateways.len() - 1;
+        let before = RefCell::new(None);
         self.control
             .reported(name, |report| {
-                report.peers.iter().filter(|peer| peer.healthy && peer.round_trip_us.is_some()).count() >= others
+                let healthy = report.peers.iter().filter(|peer| peer.healthy);
+                let times: Vec<u64> = healthy.filter_map(|peer| peer.round_trip_us).collect();
+                let reached = times.len() >= others;
+                before.replace(Some(times.clone())) == Some(times) && reached
             })
             .await;
         until(async || self.get(name, "/readyz").await.status() == 200).await;
@@ -406,62 +421,6 @@ impl World {
         assert_eq!(response.status(), 200, "{:?}", response.text().await);
         header(&response, "x-tradewind-region")
     }
-
-    /// Asks a gateway from several users at once until told to stop; returns how many answers each pair of region and
-    /// slot gave, and what failed.
-    pub(crate) fn load(&self, name: &str, users: usize) -> Load {
-        let stop = CancellationToken::new();
-        let tasks = (0..users).map(|_| {
-            let (request, stop) = (self.infer(name), stop.clone());
-            tokio::spawn(async move {
-                let mut answers = Answers::default();
-                while !stop.is_cancelled() {
-                    let asked = Instant::now();
-                    match request.try_clone().unwrap().send().await {
-                        Ok(response) if response.status() == 200 => {
-                            let by = (header(&response, "x-tradewind-region"), header(&response, "x-tradewind-slot"));
-                            match response.bytes().await {
-                                Ok(_) => answers.good.push((asked, by.0, by.1)),
-                                Err(error) => answers.failed.push(format!("body: {error:?}")),
-                            }
-                        }
-                        Ok(response) => {
-                            let head = format!("{response:?}");
-                            answers.failed.push(format!("{head} {:?}", response.text().await));
-                        }
-                        Err(error) => answers.failed.push(format!("{error:?}")),
-                    }
-                }
-                answers
-            })
-        });
-        Load { tasks: tasks.collect(), stop }
-    }
-}
-
-pub(crate) struct Load {
-    tasks: Vec<tokio::task::JoinHandle<Answers>>,
-    stop: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Answers {
-    /// When asked, the region, the slot.
-    pub(crate) good: Vec<(Instant, String, String)>,
-    pub(crate) failed: Vec<String>,
-}
-
-impl Load {
-    pub(crate) async fn stop(self) -> Answers {
-        self.stop.cancel();
-        let mut all = Answers::default();
-        for task in self.tasks {
-            let answers = task.await.unwrap();
-            all.good.extend(answers.good);
-            all.failed.extend(answers.failed);
-        }
-        all
-    }
 }
 
 pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteState {
@@ -473,6 +432,7 @@ pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteSt
         regions,
         health: policy(),
         region_health: Default::default(),
+        stay_in: Default::default(),
     }
 }
 

@@ -14,9 +14,9 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 #[derive(Debug)]
 pub(super) struct Failure {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     pub(super) reason: Reason,
-    message: String,
+    pub(super) message: String,
 }
 
 impl Failure {

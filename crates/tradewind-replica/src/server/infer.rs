@@ -1,125 +1,97 @@
-//! `POST .../infer`: admit, read, parse, run, write. Every failure is a status and a [`Reason`].
+//! An inference, whatever its protocol: admit, read, parse, run, write. Every failure is a status and a
+//! [`Reason`](crate::metrics::Reason).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use axum::{
-    body::{Bytes, to_bytes},
-    extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
 use tradewind_api::gateway::PROBE_HEADER;
 
-use super::{Server, failure::Failure, routes::Named};
+use super::{
+    Server,
+    body::{self, Plan},
+    failure::Failure,
+};
 use crate::{
     engine::{Engine, InferError, Outputs},
-    metrics::Reason,
-    request::{self, Inference, RequestError},
-    response::{self, Answering, Asked},
+    request::Inference,
+    response::{self, Answering, Asked, ResponseError},
 };
 
-/// The largest request.
-const BODY_BYTES_LIMIT: usize = 64 << 20;
-/// A client has this long to send its request.
-const BODY_READ_LIMIT: Duration = Duration::from_secs(30);
-/// A request up to this size is parsed where it was read: that takes less than handing it over.
-const INLINE_BYTES_LIMIT: usize = 32 << 10;
-/// So is an answer of this many elements written.
-const INLINE_ELEMENTS_LIMIT: usize = 4 << 10;
-/// Announces the protocol's binary tensors.
-const BINARY_HEADER: &str = "inference-header-content-length";
+/// A request that costs no more than so many bytes of JSON is parsed where it was read: that takes less than handing it
+/// over.
+const INLINE_PARSE_LIMIT: usize = 32 << 10;
+/// So is an answer written that costs no more than so many numbers in JSON.
+const INLINE_WRITE_LIMIT: usize = 4 << 10;
 
-pub(super) async fn infer(
-    State(server): State<Arc<Server>>,
-    Path(named): Path<Named>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let counted = !request.headers().contains_key(PROBE_HEADER);
-    if counted {
-        server.metrics.request();
-    }
-    match answer(&server, &named, request, counted).await {
-        Ok(body) => Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response()),
-        Err(failure) => {
-            if counted {
-                server.metrics.error(failure.reason);
-            }
-            Err(failure)
-        }
-    }
+/// What differs between REST and gRPC.
+pub(super) trait Protocol: Send + 'static {
+    type Answer: Send + 'static;
+
+    fn plan(&self) -> Plan;
+
+    /// How long it takes to parse `body`, in bytes of JSON.
+    fn parse_cost(&self, body: &Bytes) -> usize;
+
+    fn parse(&self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
+
+    fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
 }
 
-async fn answer(server: &Arc<Server>, named: &Named, request: Request, counted: bool) -> Result<Vec<u8>, Failure> {
-    server.check_name(named)?;
+/// Dropping the future cancels the inference, wherever it is.
+pub(super) async fn infer<P: Protocol>(
+    server: &Arc<Server>,
+    protocol: P,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<P::Answer, Failure> {
+    server.came(headers);
+    answer(server, protocol, headers, body).await.inspect_err(|failure| server.failed(headers, failure))
+}
+
+async fn answer<P: Protocol>(
+    server: &Arc<Server>,
+    protocol: P,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<P::Answer, Failure> {
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
-    check_headers(request.headers())?;
     let overloaded = |_| Failure::from(InferError::Overloaded);
     let _permit = server.admission.try_acquire().map_err(overloaded)?;
-    let body = read(request).await?;
-    let (inputs, asked) = parse(server, engine, body).await?.split();
+    let body = body::read(headers, body, protocol.plan()).await?;
+    let (inputs, asked) = parse(server, engine, protocol, body).await?.split();
     let outputs = engine.infer(inputs).await?;
-    if counted {
+    if !headers.contains_key(PROBE_HEADER) {
         server.metrics.inference(outputs.took);
     }
-    encode(server, engine, asked, outputs).await
+    encode::<P>(server, engine, asked, outputs).await
 }
 
-fn check_headers(headers: &HeaderMap) -> Result<(), Failure> {
-    if headers.contains_key(BINARY_HEADER) {
-        return Err(RequestError::Binary.into());
-    }
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            let message = "compressed requests are not supported, send the request as it is";
-            Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn read(request: Request) -> Result<Bytes, Failure> {
-    let too_large = || {
-        let message = format!("the request has more than {BODY_BYTES_LIMIT} bytes");
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message)
-    };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_BYTES_LIMIT as u64) {
-        return Err(too_large());
-    }
-    let body = to_bytes(request.into_body(), BODY_BYTES_LIMIT);
-    match tokio::time::timeout(BODY_READ_LIMIT, body).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(error)) => {
-            let message = format!("the request's body broke off: {error}");
-            Err(Failure::new(StatusCode::BAD_REQUEST, Reason::Invalid, message))
-        }
-        Err(_) => {
-            let message = format!("the request was not sent within {} s", BODY_READ_LIMIT.as_secs());
-            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, Reason::Invalid, message))
-        }
-    }
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
-}
-
-async fn parse(server: &Arc<Server>, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-    if body.len() <= INLINE_BYTES_LIMIT {
-        return Ok(request::parse(&body, &engine.signature)?);
+async fn parse<P: Protocol>(
+    server: &Arc<Server>,
+    engine: &Engine,
+    protocol: P,
+    body: Bytes,
+) -> Result<Inference, Failure> {
+    if protocol.parse_cost(&body) <= INLINE_PARSE_LIMIT {
+        return protocol.parse(server, engine, body);
     }
     let server = Arc::clone(server);
-    let parsed = off_the_reactor(move || request::parse(&body, &server.loaded_engine().signature));
-    Ok(parsed.await?)
+    off_the_reactor(move || protocol.parse(&server, server.loaded_engine(), body)).await
 }
 
-async fn encode(server: &Arc<Server>, engine: &Engine, asked: Asked, outputs: Outputs) -> Result<Vec<u8>, Failure> {
-    if response::elements(&asked, &outputs) <= INLINE_ELEMENTS_LIMIT {
-        return Ok(response::encode(server.answering(engine), &asked, &outputs)?);
+async fn encode<P: Protocol>(
+    server: &Arc<Server>,
+    engine: &Engine,
+    asked: Asked,
+    outputs: Outputs,
+) -> Result<P::Answer, Failure> {
+    if response::cost(&asked, &outputs) <= INLINE_WRITE_LIMIT {
+        return Ok(P::encode(server.answering(engine), &asked, &outputs)?);
     }
     let server = Arc::clone(server);
-    let encoded = off_the_reactor(move || response::encode(server.answering(server.loaded_engine()), &asked, &outputs));
+    let encoded = off_the_reactor(move || P::encode(server.answering(server.loaded_engine()), &asked, &outputs));
     Ok(encoded.await?)
 }
 

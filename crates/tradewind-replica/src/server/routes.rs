@@ -1,27 +1,51 @@
-//! The routes that tell; `infer` holds the one that works.
+//! The routes of REST that tell; `rest` holds the one that works. What speaks gRPC goes to `grpc` instead.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use serde::Deserialize;
 use serde_json::json;
-use tradewind_api::replica::LoadedModel;
+use tradewind_api::{grpc::is_grpc, replica::LoadedModel, server};
 
-use super::{Server, failure::Failure, infer};
+use super::{Server, failure::Failure, grpc, rest};
 use crate::{engine::QUEUE_LIMIT, metrics::Reason};
 
 /// What Triton calls a model of this kind; clients show it.
-const PLATFORM: &str = "onnxruntime_onnx";
+pub(super) const PLATFORM: &str = "onnxruntime_onnx";
 
-pub(super) fn router(server: Arc<Server>) -> Router {
+/// What of the protocol is optional and served here.
+pub(super) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+
+/// REST and gRPC on one port.
+pub(super) fn service(
+    server: Arc<Server>,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+    let rest = server::routes(router(Arc::clone(&server)));
+    service_fn(move |request: Request<Incoming>| {
+        let (server, rest) = (Arc::clone(&server), rest.clone());
+        async move {
+            if is_grpc(request.headers()) {
+                return Ok(grpc::answer(server, request.map(Body::new)).await);
+            }
+            rest.call(request).await
+        }
+    })
+}
+
+fn router(server: Arc<Server>) -> Router {
     let model =
-        Router::new().route("/", get(metadata)).route("/ready", get(model_ready)).route("/infer", post(infer::infer));
+        Router::new().route("/", get(metadata)).route("/ready", get(model_ready)).route("/infer", post(rest::infer));
     Router::new()
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
@@ -40,28 +64,8 @@ pub(super) fn router(server: Arc<Server>) -> Router {
 /// The model, and the version if any, that a path names.
 #[derive(Debug, Deserialize)]
 pub(super) struct Named {
-    model: String,
-    version: Option<String>,
-}
-
-impl Server {
-    /// A 404 unless the path names what this replica serves.
-    pub(super) fn check_name(&self, named: &Named) -> Result<(), Failure> {
-        let unknown = |message| Err(Failure::new(StatusCode::NOT_FOUND, Reason::UnknownModel, message));
-        if named.model != self.model.as_str() {
-            return unknown(format!("this replica serves `{}`, not `{}`", self.model, shorten(&named.model)));
-        }
-        match &named.version {
-            Some(version) if *version != self.version_text => {
-                unknown(format!("this replica serves version {}, not `{}`", self.version, shorten(version)))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(tradewind_core::names::NAME_LIMIT).collect()
+    pub(super) model: String,
+    pub(super) version: Option<String>,
 }
 
 fn refuse(status: StatusCode, message: &str) -> Failure {
@@ -83,17 +87,17 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
 
 /// 404 for a model that is not served here, where Triton answers 400.
 async fn model_ready(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named)?;
+    server.check_name(&named.model, named.version.as_deref())?;
     let ready = server.is_ready();
     Ok((ready_status(ready), Json(json!({ "name": server.model, "ready": ready }))).into_response())
 }
 
 async fn server_metadata() -> Response {
-    Json(json!({ "name": "tradewind", "version": env!("CARGO_PKG_VERSION"), "extensions": [] })).into_response()
+    Json(json!({ "name": "tradewind", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })).into_response()
 }
 
 async fn metadata(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named)?;
+    server.check_name(&named.model, named.version.as_deref())?;
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let body = json!({
         "name": server.model,
@@ -106,7 +110,7 @@ async fn metadata(State(server): State<Arc<Server>>, Path(named): Path<Named>) -
 }
 
 async fn loaded(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named)?;
+    server.check_name(&named.model, named.version.as_deref())?;
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let loaded = LoadedModel {
         replica: server.id.clone(),

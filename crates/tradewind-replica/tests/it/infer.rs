@@ -58,7 +58,7 @@ fn add(extra: Value) -> String {
             {"name": "b", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6], "parameters": {"unknown": 1}},
             {"name": "a", "datatype": "FP32", "shape": [2, 3], "data": [[10, 20, 30], [40, 50, 60]]},
         ],
-        "parameters": {"binary_data_output": true, "unknown": {"deep": []}},
+        "parameters": {"binary_data_output": false, "unknown": {"deep": []}},
     });
     request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     request.to_string()
@@ -143,6 +143,9 @@ async fn values_that_json_cannot_carry_are_an_error_of_the_server() {
     let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 0]}]}).to_string();
     let answer = replica.infer("reciprocal", body).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(answer.error(), "output `y` holds a value that JSON cannot carry (NaN or infinity)");
+    assert_eq!(
+        answer.error(),
+        "output `y` holds a value that JSON cannot carry (NaN or infinity); ask for it as binary data"
+    );
     replica.stop().await;
 }

@@ -7,7 +7,7 @@ use tokio::{process::Command, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tradewind_replica::{Listen, run};
 
-use crate::replica::{DEADLINE, Replica, answer, options};
+use crate::replica::{Replica, answer, options};
 
 /// Loops inside the model `n` times.
 fn spin(n: u64) -> String {
@@ -16,22 +16,6 @@ fn spin(n: u64) -> String {
 
 /// Longer than any test waits.
 const FOREVER: u64 = 1 << 50;
-
-/// Tries until `condition` holds.
-async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, holds).await.unwrap_or_else(|_| panic!("{what}"));
-}
-
-async fn in_flight(replica: &Replica) -> u64 {
-    let metrics = replica.get("/metrics").await.text;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("tradewind_replica_requests_in_flight "));
-    line.expect("the gauge is there").parse().expect("it is a number")
-}
 
 #[tokio::test]
 async fn a_model_that_does_not_load_ends_the_replica_with_the_reason() {
@@ -81,10 +65,10 @@ async fn a_client_that_leaves_frees_the_model() {
     let replica = Replica::start("spin").await;
     let request = replica.client.post(replica.url("/v2/models/spin/infer")).body(spin(FOREVER));
     let abandoned = tokio::spawn(answer(request));
-    eventually("the request runs", async || in_flight(&replica).await == 1).await;
+    replica.in_flight(1).await;
     assert_eq!(replica.get("/v2/health/live").await.status, StatusCode::OK, "health answers while the model is busy");
     abandoned.abort();
-    eventually("the request is over", async || in_flight(&replica).await == 0).await;
+    replica.in_flight(0).await;
     assert_eq!(replica.infer("spin", spin(3)).await.json()["outputs"][0]["data"], serde_json::json!([3]));
     replica.stop().await;
 }
@@ -94,7 +78,7 @@ async fn a_shutdown_answers_what_was_accepted() {
     let replica = Replica::start("spin").await;
     let request = replica.client.post(replica.url("/v2/models/spin/infer")).body(spin(100_000));
     let accepted = tokio::spawn(answer(request));
-    eventually("the request runs", async || in_flight(&replica).await == 1).await;
+    replica.in_flight(1).await;
     let address = replica.address;
     replica.stop().await;
     let answer = accepted.await.unwrap();

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod binary;
+mod grpc;
 mod hostile;
 mod infer;
 mod inspect;

@@ -16,7 +16,10 @@ async fn health_and_metadata_follow_the_protocol() {
         ("/readyz", json!({"ready": true})),
         ("/v2/models/add/ready", json!({"name": "add", "ready": true})),
         ("/v2/models/add/versions/3/ready", json!({"name": "add", "ready": true})),
-        ("/v2", json!({"name": "tradewind", "version": env!("CARGO_PKG_VERSION"), "extensions": []})),
+        (
+            "/v2",
+            json!({"name": "tradewind", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
+        ),
     ] {
         let answer = replica.get(path).await;
         assert_eq!((answer.status, answer.json()), (StatusCode::OK, expected), "{path}");

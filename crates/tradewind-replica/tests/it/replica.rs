@@ -82,6 +82,17 @@ impl Replica {
         self.post(&format!("/v2/models/{model}/infer"), body).await
     }
 
+    /// Waits until so many inferences are being read, waiting or running.
+    pub(crate) async fn in_flight(&self, expected: u64) {
+        let line = format!("tradewind_replica_requests_in_flight {expected}\n");
+        let reached = async {
+            while !self.get("/metrics").await.text.contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, reached).await.unwrap_or_else(|_| panic!("{expected} are never in flight"));
+    }
+
     /// What `run` returns.
     pub(crate) async fn ended(self) -> Result<(), Error> {
         tokio::time::timeout(DEADLINE, self.running).await.expect("the replica ends").expect("without a panic")

@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// All regions of the deployment, separated by commas [default: those it has]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     regions: Vec<RegionName>,
+    /// Regions whose users' requests never leave them, such as those of the EU [default: none]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    stay_in: Vec<RegionName>,
     /// Read the deployment from a file; flags come before it
     #[arg(short, long, value_name = "deployment.toml")]
     file: Option<PathBuf>,

@@ -45,6 +45,7 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         scale: scale(&args.scale, file.scale),
         health: file.health,
         region_health: file.region_health,
+        stay_in: if args.stay_in.is_empty() { file.stay_in } else { Some(args.stay_in.clone()) },
         max_parallel: flags.max_parallel.or(table.max_parallel),
         retries: flags.retries.or(table.retries),
         progress_deadline: flags.progress_deadline.or(table.progress_deadline),

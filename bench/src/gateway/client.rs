@@ -1,0 +1,92 @@
+//! A user's connection to a model, and what the right answer is.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// No answer to a question is longer than this, head included.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// A request and its one right answer.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub path: String,
+    pub body: Bytes,
+    pub answer: Bytes,
+}
+
+/// A kept connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    pub(super) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // How it ends is told to whoever waits for an answer.
+        let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
+        Ok(Self { sender, address, _driver: driver })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    pub(super) async fn send(&mut self, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        self.sender.ready().await.context("the connection was closed")?;
+        let request = Request::post(path)
+            .header(header::HOST, self.address.to_string())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        self.sender.send_request(request).await.context("no answer came")
+    }
+
+    pub(super) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+        let response = self.send(path, body).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await.context("the answer broke off")?.to_bytes()))
+    }
+
+    /// Fails unless the answer is the right one.
+    pub(super) async fn ask(&mut self, question: &Question) -> Result<()> {
+        let (status, answer) = self.post(&question.path, question.body.clone()).await?;
+        let shown = || String::from_utf8_lossy(&answer).into_owned();
+        ensure!(status == StatusCode::OK, "{} was answered with {status}: {}", question.path, shown());
+        ensure!(answer == question.answer, "{} was answered wrongly: {}", question.path, shown());
+        Ok(())
+    }
+}
+
+/// Asks on a new connection and gives the length of the whole answer, head included, which must be the right one.
+pub(super) async fn answer_length(address: SocketAddr, question: &Question) -> Result<usize> {
+    let mut stream = TcpStream::connect(address).await?;
+    let (path, length) = (&question.path, question.body.len());
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), &question.body].concat()).await?;
+    let mut received = Vec::new();
+    while !received.ends_with(&question.answer) {
+        let read = stream.read_buf(&mut received).await?;
+        let right = read > 0 && received.len() <= ANSWER_LIMIT;
+        ensure!(right, "{path} was answered wrongly: {}", String::from_utf8_lossy(&received));
+    }
+    ensure!(received.starts_with(b"HTTP/1.1 200 "), "{path} was refused: {}", String::from_utf8_lossy(&received));
+    Ok(received.len())
+}

@@ -1,0 +1,55 @@
+//! What a connection costs that nothing happens on: resident memory of the proxy's processes.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    client::Connection,
+    report::{Better, Row},
+    scene::{Contender, Scene},
+};
+
+pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: usize) -> Result<Vec<Row>> {
+    let mut each = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
+    let mut fresh = Row::new("resident memory without them, MiB", Better::Less, 1);
+    for round in 0..rounds {
+        for contender in Contender::turns(Contender::PROXIES, round) {
+            // A new process, since an old one keeps memory that it once needed.
+            scene.start_again(contender).await?;
+            let (before, after) = hold(scene, contender, connections).await.with_context(|| contender.name())?;
+            let kib = (after - before) / connections as f64;
+            super::say(&format!("idle, round {}: {} {kib:.2} KiB a connection", round + 1, contender.name()));
+            each.add(contender, kib);
+            fresh.add(contender, before / 1024.0);
+        }
+    }
+    Ok(vec![each, fresh])
+}
+
+/// The memory of a proxy in KiB, without connections and with so many.
+async fn hold(scene: &Scene<'_>, contender: Contender, count: usize) -> Result<(f64, f64)> {
+    let address = scene.door(contender)?;
+    let before = resident_kib(&scene.pids(contender)?)?;
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::open(address).await?;
+        connection.ask(&scene.question).await?;
+        connections.push(connection);
+    }
+    let after = resident_kib(&scene.pids(contender)?)?;
+    ensure!(connections.iter().all(Connection::is_open), "connections were closed");
+    Ok((before as f64, after as f64))
+}
+
+fn resident_kib(pids: &[u32]) -> Result<u64> {
+    ensure!(!pids.is_empty(), "it does not run");
+    pids.iter()
+        .map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading a process's status")?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the status has no VmRSS")?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().context("VmRSS is no number of kB")
+        })
+        .sum()
+}

@@ -1,0 +1,194 @@
+//! Requests at a fixed rate, whether or not answers come: each has a time at which it is due, and its latency counts from
+//! then. A proxy that stalls is charged for every request that it made wait.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc,
+    task::{JoinSet, LocalSet},
+};
+
+use super::client::{Connection, Question};
+
+/// The last answers come within this time of the last request.
+const LAG_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub address: SocketAddr,
+    pub question: Question,
+    pub per_second: u32,
+    pub time: Duration,
+    /// As many requests can be under way at once.
+    pub connections: usize,
+}
+
+/// Sends all of them from this thread, and gives their latencies, sorted. Any wrong answer is an error.
+pub(super) fn run(plan: &Plan) -> Result<Vec<Duration>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sending = LocalSet::new();
+    let all = sending.run_until(async { tokio::time::timeout(plan.time + LAG_LIMIT, send(plan)).await });
+    let mut latencies = runtime.block_on(all).context("answers lag behind")??;
+    latencies.sort_unstable();
+    Ok(latencies)
+}
+
+/// The latency below which `share` (0 to 1) of them lie.
+pub(super) fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "an index")]
+    let index = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
+}
+
+/// Who can take a request, and the requests that nobody could take yet, by when they were due.
+#[derive(Debug, Default)]
+struct Queue {
+    /// To each connection.
+    senders: Vec<mpsc::UnboundedSender<Instant>>,
+    /// Connections that wait for a request.
+    free: Vec<usize>,
+    waiting: VecDeque<Instant>,
+}
+
+async fn send(plan: &Plan) -> Result<Vec<Duration>> {
+    let queue = Rc::new(RefCell::new(Queue::default()));
+    let mut answers = JoinSet::new();
+    for number in 0..plan.connections {
+        let connection = Connection::open(plan.address).await?;
+        let (sender, due) = mpsc::unbounded_channel();
+        queue.borrow_mut().senders.push(sender);
+        queue.borrow_mut().free.push(number);
+        let asker = Asker { number, connection, question: plan.question.clone(), due, queue: queue.clone() };
+        answers.spawn_local(asker.run());
+    }
+    let interval = Duration::from_secs(1) / plan.per_second;
+    let count = u64::from(plan.per_second) * plan.time.as_millis() as u64 / 1000;
+    let ticks = Ticks::every(interval)?;
+    let (start, mut sent) = (Instant::now(), 0);
+    while sent < count {
+        for _ in 0..ticks.wait().await?.min(count - sent) {
+            sent += 1;
+            queue.borrow_mut().give(start + interval * sent as u32)?;
+        }
+        if let Some(ended) = answers.try_join_next() {
+            ended??;
+            bail!("a connection ended early");
+        }
+    }
+    // What is waiting is taken by those who are busy, and then there is nothing more to come.
+    queue.borrow_mut().senders.clear();
+    let mut latencies = Vec::new();
+    while let Some(ended) = answers.join_next().await {
+        latencies.append(&mut ended??);
+    }
+    ensure!(latencies.len() as u64 == count, "{} of {count} requests were answered", latencies.len());
+    Ok(latencies)
+}
+
+impl Queue {
+    fn give(&mut self, due: Instant) -> Result<()> {
+        match self.free.pop() {
+            Some(number) => self.senders[number].send(due).context("a connection ended early"),
+            None => {
+                self.waiting.push_back(due);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One connection, and what it is to ask when.
+struct Asker {
+    number: usize,
+    connection: Connection,
+    question: Question,
+    due: mpsc::UnboundedReceiver<Instant>,
+    queue: Rc<RefCell<Queue>>,
+}
+
+impl Asker {
+    /// Gives the latencies of its requests.
+    async fn run(mut self) -> Result<Vec<Duration>> {
+        let mut latencies = Vec::new();
+        while let Some(mut due) = self.due.recv().await {
+            loop {
+                self.connection.ask(&self.question).await?;
+                latencies.push(due.elapsed());
+                let mut queue = self.queue.borrow_mut();
+                match queue.waiting.pop_front() {
+                    Some(next) => due = next,
+                    None => {
+                        queue.free.push(self.number);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(latencies)
+    }
+}
+
+/// A timer that is finer than the runtime's own.
+struct Ticks(AsyncFd<OwnedFd>);
+
+impl Ticks {
+    fn every(interval: Duration) -> Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let interval = Timespec { tv_sec: interval.as_secs().cast_signed(), tv_nsec: interval.subsec_nanos().into() };
+        let timer_spec = Itimerspec { it_interval: interval, it_value: interval };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &timer_spec)?;
+        // SAFETY: the descriptor is owned by what is registered, which never replaces it and closes it when dropped.
+        #[expect(unsafe_code, reason = "tokio cannot see that an `OwnedFd` keeps its descriptor")]
+        let timer = unsafe { AsyncFd::register(timer) };
+        Ok(Self(timer.map_err(std::io::Error::from)?))
+    }
+
+    /// How many ticks have passed since the last call; at least one.
+    async fn wait(&self) -> Result<u64> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let mut ticks = [0; 8];
+            let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut ticks)?));
+            if let Ok(read) = read {
+                read.context("reading a timer")?;
+                return Ok(u64::from_ne_bytes(ticks));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        let sorted: Vec<Duration> = (1..=1000).map(Duration::from_micros).collect();
+        let micros = |share| quantile(&sorted, share).as_micros();
+        assert_eq!((micros(0.5), micros(0.99), micros(0.999), micros(1.0)), (500, 990, 999, 1000));
+        assert_eq!(quantile(&sorted[..1], 0.5), Duration::from_micros(1));
+        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_request_waits_when_nobody_is_free() {
+        let (sender, mut due) = mpsc::unbounded_channel();
+        let mut queue = Queue { senders: vec![sender], free: vec![0], waiting: VecDeque::new() };
+        let times = [Instant::now(), Instant::now() + Duration::from_secs(1)];
+        times.iter().for_each(|time| queue.give(*time).unwrap());
+        assert_eq!(due.try_recv(), Ok(times[0]));
+        assert_eq!(queue.waiting, [times[1]]);
+    }
+}

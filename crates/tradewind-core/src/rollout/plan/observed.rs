@@ -1,0 +1,41 @@
+//! What the planner looks at beside the record.
+
+use crate::{RegionName, Timestamp, assignment::SlotStatus};
+
+/// What is observed at the time of planning.
+pub trait Observed {
+    fn region(&self, region: &RegionName) -> RegionObservation<'_>;
+    /// The gateways, with respect to the newest epoch of the rollout.
+    fn gateways(&self) -> GatewayObservation;
+}
+
+/// What is known of a region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RegionObservation<'a> {
+    pub reach: Reach,
+    /// The rollout's slot as the region's agent reports it.
+    pub slot: Option<&'a SlotStatus>,
+    /// When that slot last made progress that is not in the record, such as bytes fetched.
+    pub progress_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Reachable,
+    /// Nobody has listened for long enough to know.
+    Unknown,
+    /// Silent for so many seconds; `None`: never heard of.
+    Unreachable {
+        silent_secs: Option<u64>,
+    },
+}
+
+/// How far gateways are with an epoch. Only gateways with a live lease count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayObservation {
+    pub gateways: u32,
+    pub prepared: u32,
+    pub committed: u32,
+    /// A gateway that refused what it was sent, and why.
+    pub refusal: Option<String>,
+}

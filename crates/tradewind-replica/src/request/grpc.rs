@@ -1,0 +1,48 @@
+//! A request of gRPC: tensors raw, one beside each input, or typed, within the inputs; not both. Outputs are always
+//! wanted raw: clients such as `tritonclient.grpc` read nothing else.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use prost::Message;
+use tradewind_api::grpc::{message::ModelInferRequest, target};
+use tradewind_core::bundle::Signature;
+
+use super::{Data, Form, Given, Inference, RequestError, arrange, select, shorten};
+
+/// A message with more inputs, outputs or raw contents is not decoded: two bytes of it would become hundreds.
+const ENTRIES_LIMIT: usize = 1 << 10;
+/// The repeated fields of a request, as they are numbered.
+const REPEATED: [(u32, &str); 3] = [(5, "inputs"), (6, "outputs"), (7, "raw contents")];
+
+/// Raw contents stay parts of `message`.
+pub(crate) fn decode(message: Bytes) -> Result<ModelInferRequest, RequestError> {
+    let malformed = |error: &dyn std::error::Error| RequestError::Message(error.to_string());
+    let counts = target::count_fields(&message, REPEATED.map(|(number, _)| number)).map_err(|e| malformed(&e))?;
+    if let Some((count, (_, what))) = counts.into_iter().zip(REPEATED).find(|&(count, _)| count > ENTRIES_LIMIT) {
+        return Err(RequestError::TooMany { what, count });
+    }
+    ModelInferRequest::decode(message).map_err(|error| malformed(&error))
+}
+
+pub(crate) fn check(request: ModelInferRequest, signature: &Signature) -> Result<Inference, RequestError> {
+    let named = request.outputs.iter().map(|output| (output.name.as_str(), Form::Raw));
+    let outputs = select(named, Form::Raw, signature)?;
+    let (tensors, raw) = (request.inputs.len(), request.raw_input_contents.len());
+    if raw > 0 && raw != tensors {
+        return Err(RequestError::RawCount { tensors, raw });
+    }
+    let mut raw = request.raw_input_contents.into_iter();
+    let given = request.inputs.into_iter().map(|input| {
+        let data = match (raw.next(), input.contents) {
+            (Some(_), Some(_)) => return Err(RequestError::RawAndTyped(shorten(&input.name))),
+            (Some(bytes), None) => Data::Raw(bytes),
+            // Without any contents it may be a tensor of no elements.
+            (None, contents) => Data::Typed(contents.unwrap_or_default()),
+        };
+        let (name, datatype, shape) = (Cow::from(input.name), Cow::from(input.datatype), Cow::from(input.shape));
+        Ok(Given { name, datatype, shape, data })
+    });
+    let inputs = arrange(given.collect::<Result<_, _>>()?, signature)?;
+    Ok(Inference { id: Some(request.id).filter(|id| !id.is_empty()), inputs, outputs })
+}
