@@ -36,8 +36,6 @@ pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most header fields of a request.
-const HEADERS_LIMIT: usize = 128;
 /// The most bytes of an HTTP/2 request's head.
 const HEAD_LIMIT: u32 = 64 << 10;
 /// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
@@ -146,8 +144,8 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.max_headers(HEADERS_LIMIT).max_buf_size(BUFFER_LIMIT);
+    // hyper's own limit of 100 header fields is kept: to set another costs each request two allocations.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_LIMIT);
     builder
 }
 
@@ -217,4 +215,73 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     };
     response.headers_mut().insert(REQUEST_ID_HEADER, id);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::body::{Arriving, REQUEST_IDLE};
+
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
+
+    async fn read(body: Incoming) -> String {
+        let read = match Arriving::new(body) {
+            Ok(arriving) => arriving.gather().await.map(drop),
+            Err(fault) => Err(fault),
+        };
+        read.map_or_else(|fault| fault.to_string(), |()| "read".to_owned())
+    }
+
+    /// What a client is told that sends the last bytes one by one, and how long it takes until it is cut off.
+    async fn trickle(at_once: &str, one_by_one: &str, pause: Duration) -> (String, Duration) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(read(request.into_body()).await))))
+        });
+        let connection = http1_builder().serve_connection(TokioIo::new(Inspected::new(server)), service);
+        let (mut reading, mut writing) = tokio::io::split(client);
+        let send = async {
+            writing.write_all(at_once.as_bytes()).await?;
+            for byte in one_by_one.bytes() {
+                tokio::time::sleep(pause).await;
+                writing.write_all(&[byte]).await?;
+            }
+            std::future::pending::<io::Result<()>>().await
+        };
+        let hear = async {
+            let mut answer = String::new();
+            reading.read_to_string(&mut answer).await.unwrap();
+            (answer, Instant::now())
+        };
+        let began = Instant::now();
+        let hear = async {
+            tokio::select! { heard = hear => heard, _ = send => unreachable!("sending has no end") }
+        };
+        // However the connection ends.
+        let ((answer, ended), _) = tokio::join!(hear, connection);
+        (answer, ended - began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_heads_and_bodies_are_cut_off() {
+        let nearly = |limit: Duration| limit..limit + Duration::from_secs(1);
+        let pause = Duration::from_secs(7);
+        let (answer, after) = trickle("", &HEAD.repeat(9), pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "{answer} after {after:?}");
+        let (answer, after) = trickle("", "", pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "idle: {answer} after {after:?}");
+        let head = format!("{HEAD}Content-Length: 900\r\n\r\n");
+        let (answer, after) = trickle(&head, &"x".repeat(900), pause).await;
+        assert!(answer.contains("did not arrive in time"), "{answer}");
+        assert!(nearly(REQUEST_IDLE).contains(&after), "{after:?}");
+        let (answer, _) = trickle(&format!("{head}{}", "x".repeat(890)), &"x".repeat(10), Duration::from_secs(2)).await;
+        assert!(answer.ends_with("read"), "{answer}");
+    }
 }

@@ -111,7 +111,7 @@ impl Framing {
                 bytes = &mut bytes[here..];
                 continue;
             }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
                 self.line.extend_from_slice(bytes);
                 if self.line.len() > BUFFER_LIMIT {
                     self.refuse(bytes);
@@ -175,17 +175,21 @@ fn data(left: u64, then: Then) -> Part {
 }
 
 impl Body {
-    /// After one more header field; `None` when that says a length again, or one that is not clear.
+    /// After one more header field; `None` when that says a length again, or one that is not clear. Nearly all are told
+    /// by their first letter to say nothing of it.
     fn with(self, line: &[u8]) -> Option<Self> {
-        let said = if let Some(value) = value_of(line, b"content-length:") {
-            Self::Length(number(value, 10)?)
-        } else if let Some(value) = value_of(line, b"transfer-encoding:") {
-            value.eq_ignore_ascii_case(b"chunked").then_some(Self::Chunked)?
-        } else {
+        let said = match line.first()? {
+            b'c' | b'C' => value_of(line, b"content-length:").map(|value| number(value, 10).map(Self::Length)),
+            b't' | b'T' => value_of(line, b"transfer-encoding:")
+                .map(|value| value.eq_ignore_ascii_case(b"chunked").then_some(Self::Chunked)),
             // What begins with a space goes on with the line before (obs-fold).
-            return (!line.starts_with(b" ") && !line.starts_with(b"\t")).then_some(self);
+            b' ' | b'\t' => return None,
+            _ => None,
         };
-        (self == Self::Empty).then_some(said)
+        match said {
+            None => Some(self),
+            Some(said) => said.filter(|_| self == Self::Empty),
+        }
     }
 }
 

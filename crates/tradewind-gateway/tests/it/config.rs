@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use tradewind_api::gateway::GatewaySnapshot;
 use tradewind_core::{Epoch, Slot};
 
-use crate::world::{EU, Gateway, Replica, US, World, listener, model, region, state, until};
+use crate::{
+    process::listener,
+    replica::Replica,
+    world::{EU, Gateway, US, World, model, region, state, until},
+};
 
 fn replica(id: &str, slot: Slot, revision: u64) -> Replica {
     Replica::start(id, slot, revision, Duration::from_millis(2))

@@ -7,7 +7,9 @@ use tradewind_core::Slot;
 
 use crate::{
     load::Answers,
-    world::{ASIA, EU, Gateway, Replica, US, World, listener, model, until},
+    process::listener,
+    replica::Replica,
+    world::{ASIA, EU, Gateway, US, World, model, until},
 };
 
 const USERS: usize = 8;
