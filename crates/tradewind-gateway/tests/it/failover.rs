@@ -190,3 +190,27 @@ async fn a_gateway_that_is_stopped_finishes_what_is_in_flight() {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_restarts_on_another_port_is_found_without_control() {
+    let us = replica("us");
+    let mut world = World::start(&[(US, &[&us])]).await;
+    world.control.process.kill();
+    let load = world.load(US, 1);
+    served(&us, 5).await;
+    let second = us.successor("second");
+    world.agents[US].tell(&[&us, &second]);
+    served(&second, 5).await;
+    us.kill();
+    world.agents[US].tell(&[&second]);
+    served(&second, 5).await;
+    assert_none_failed(&load.stop().await);
+    // With nobody left, one comes up on a port that nobody has heard of.
+    second.kill();
+    world.agents[US].tell(&[]);
+    until(async || world.infer(US).send().await.unwrap().status() == 503).await;
+    let third = us.successor("third");
+    world.agents[US].tell(&[&third]);
+    until(async || world.infer(US).send().await.unwrap().status() == 200).await;
+    assert!(third.served.load(Ordering::SeqCst) > 0);
+}

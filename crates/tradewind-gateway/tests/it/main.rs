@@ -1,9 +1,15 @@
 //! Gateways between fake controls, agents and replicas, over real sockets.
 
+mod balance;
+mod capacity;
 mod config;
+mod deadlines;
+mod ejection;
 mod failover;
 mod framing;
+mod grpc;
 mod http2;
+mod leaving;
 #[expect(clippy::unwrap_used, reason = "what cannot be asked fails the test")]
 mod load;
 #[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
@@ -11,5 +17,7 @@ mod process;
 #[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 mod replica;
 mod requests;
+mod retries;
+mod streams;
 #[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 mod world;

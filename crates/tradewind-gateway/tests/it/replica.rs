@@ -166,9 +166,9 @@ impl Asked {
             let Ok(chunk) = chunk else { return StatusCode::BAD_REQUEST.into_response() };
             size += chunk.len();
         }
+        *self.last_headers.lock().unwrap() = headers;
         // Stands for the time that a model takes.
         tokio::time::sleep(self.delay).await;
-        *self.last_headers.lock().unwrap() = headers;
         self.served.fetch_add(1, Ordering::SeqCst);
         let mood = *self.mood.lock().unwrap();
         match mood {
