@@ -16,7 +16,7 @@ use tradewind_core::{
     outlier, overload,
 };
 
-use crate::{clock::Millis, gate::Gate, metrics::Metrics, replica::Replica};
+use crate::{clock::Millis, gate::Gate, replica::Replica};
 
 /// Numbers targets, so that threads find their connections to one without comparing addresses.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -264,14 +264,15 @@ impl Target {
     }
 }
 
-/// Leaves one of a group out for a while, unless most of them would be.
-pub(crate) fn eject(group: &[Arc<Replica>], target: &Target, metrics: &Metrics) {
+/// Leaves one of a group out for a while, unless most of them would be; whether it does.
+pub(crate) fn eject(group: &[Arc<Replica>], target: &Target) -> bool {
     let now = Millis::now();
     let ejected = group.iter().filter(|other| !std::ptr::eq(&*other.target, target) && other.target.ejected(now));
-    if outlier::may_eject(ejected.count(), group.len()) {
-        metrics.ejections.fetch_add(1, Ordering::Relaxed);
+    let may = outlier::may_eject(ejected.count(), group.len());
+    if may {
         target.eject(now);
     }
+    may
 }
 
 fn fading(handicap: u32, age: Millis) -> u32 {

@@ -2,7 +2,10 @@
 
 use std::{
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::{
@@ -27,7 +30,7 @@ use crate::{
     body::{Answer, Inbound, Outbound, Passing},
     headers::strip_hop_by_hop,
     link::{Exchange, Failure, Link, Protocol, Reuse},
-    metrics::Outcome,
+    metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
     routing::{Choice, Next, Walk},
@@ -75,7 +78,10 @@ impl Call<'_> {
                 }
             };
             if !progress.tried.is_empty() {
-                self.worker.gateway.metrics.retries.fetch_add(1, Ordering::Relaxed);
+                self.count(&choice, |series| &series.retries);
+            }
+            if let Choice::Peer { spilled: Some(_), .. } = &choice {
+                self.count(&choice, |series| &series.spilled);
             }
             progress.tried.push(Arc::clone(choice.target()));
             match self.attempt(choice, progress).await {
@@ -280,7 +286,6 @@ impl Call<'_> {
             headers.insert(MODEL_HEADER, model);
         }
         if spilled.is_some() {
-            self.worker.gateway.metrics.spilled.fetch_add(1, Ordering::Relaxed);
             headers.insert(SPILL_HEADER, HeaderValue::from_static("1"));
         }
     }
@@ -316,9 +321,18 @@ impl Call<'_> {
     /// A replica answers badly. Enough of that, and it is left out, but never most of its group.
     fn suspect(&self, choice: &Choice) {
         let Choice::Replica { replica, in_flight } = choice else { return };
-        if replica.target.failed(in_flight.is_trial()) {
-            eject(&self.found.serving.replicas, &replica.target, &self.worker.gateway.metrics);
+        if replica.target.failed(in_flight.is_trial()) && eject(&self.found.serving.replicas, &replica.target) {
+            self.count(choice, |series| &series.ejections);
         }
+    }
+
+    fn count(&self, choice: &Choice, of: fn(&Series) -> &AtomicU64) {
+        let Found { name, serving, .. } = self.found;
+        let region = match choice {
+            Choice::Replica { .. } => &self.worker.gateway.region,
+            Choice::Peer { peer, .. } => &peer.region,
+        };
+        serving.count(&self.worker.gateway.metrics, name, region, of);
     }
 
     fn finish(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {

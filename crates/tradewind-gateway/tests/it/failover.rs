@@ -49,8 +49,7 @@ async fn requests_do_not_wait_for_a_replica_that_hangs() {
     served(&second, 20).await;
     let _socket = first.freeze();
     // All users but those who hang on the first one go on; when probes give it up, they are sent to the second.
-    let retried = async || !world.get(US, "/metrics").await.text().await.unwrap().contains("retries_total 0");
-    until(retried).await;
+    until(async || world.metric(US, "tradewind_gateway_retries_total").await > 0).await;
     served(&second, 50).await;
     assert_none_failed(&load.stop().await);
 }

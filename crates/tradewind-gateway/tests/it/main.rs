@@ -12,6 +12,7 @@ mod http2;
 mod leaving;
 #[expect(clippy::unwrap_used, reason = "what cannot be asked fails the test")]
 mod load;
+mod metrics;
 #[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 mod process;
 #[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]

@@ -290,11 +290,12 @@ impl World {
         self.http.post(self.gateways[name].url("/v2/models/digits/infer")).body("{}")
     }
 
-    /// One series of a gateway's metrics; 0 where it is not there.
+    /// One series of a gateway's metrics, or, without labels, the sum of all of that name.
     pub(crate) async fn metric(&self, name: &str, series: &str) -> u64 {
         let text = self.get(name, "/metrics").await.text().await.unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
+        let matches = |line: &&str| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        text.lines().filter(matches).map(value).sum()
     }
 
     /// The region that answered; panics unless it was a success.
