@@ -28,7 +28,7 @@ async fn the_senders_time_is_kept_and_passed_on() {
         assert!((Duration::from_millis(300)..SLOW / 2).contains(&began.elapsed()), "{:?}", began.elapsed());
         let told = eu.last_header("x-request-timeout").unwrap();
         let left: u64 = told.strip_suffix("ms").unwrap().parse().unwrap();
-        assert!(left > 0 && left <= 300, "{told}");
+        assert!(left > 0 && left < 300, "{told}: what is left of it");
     }
     let malformed = world.infer(US).header("x-request-timeout", "soon").send().await.unwrap();
     assert_eq!(malformed.status(), StatusCode::BAD_REQUEST);
