@@ -16,7 +16,7 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
-    gateway::{self, GatewayReport, config::ConfigMessage},
+    gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
     ndjson,
     problem::Problem,
@@ -232,6 +232,12 @@ impl Client {
 
     pub async fn history(&self, model: &ModelName) -> Result<History, Error> {
         self.get(&format!("/v1/deployments/{model}/history")).await
+    }
+
+    /// Where a request would go now, as a gateway of the user's region says.
+    pub async fn explain_route(&self, model: &ModelName, query: &RouteQuery) -> Result<RouteExplanation, Error> {
+        let request = self.request(Method::GET, &format!("/v1/routes/{model}/explain")).query(query);
+        self.json(request.timeout(REQUEST_TIMEOUT)).await
     }
 
     /// The text of the replicas' logs in one region; with `follow` it goes on until dropped.

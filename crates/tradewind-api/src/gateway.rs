@@ -195,6 +195,25 @@ pub struct Explanation {
     pub replicas: Vec<ReplicaVerdict>,
 }
 
+/// Whose request control is asked about, on `GET /v1/routes/{model}/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteQuery {
+    /// The user's region; a gateway of it is asked.
+    pub from: RegionName,
+    /// The user's key, if the request has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What control answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RouteExplanation {
+    pub schema_version: u32,
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
 /// What speaks for or against a region.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RegionVerdict {

@@ -340,9 +340,13 @@ impl Director {
         let Some(world) = self.gateway.world.load_full() else { return };
         self.replicas.values().for_each(|replica| replica.value.target.measure(rotate));
         if window {
-            for serving in world.models.values().filter_map(|model| model.committed.as_ref()) {
+            let committed = world.models.iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?)));
+            for (name, serving) in committed {
                 for replica in serving.replicas.iter().filter(|replica| replica.target.failing()) {
-                    eject(&serving.replicas, &replica.target, &self.gateway.metrics);
+                    if eject(&serving.replicas, &replica.target) {
+                        let Gateway { metrics, region, .. } = &*self.gateway;
+                        serving.count(metrics, name, region, |series| &series.ejections);
+                    }
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! What is counted: each request once, at the gateway where it entered.
 
+mod render;
+
 use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,9 +15,11 @@ use arc_swap::ArcSwap;
 use tradewind_core::{ModelName, RegionName, RevisionNumber, Slot};
 
 use crate::{
-    histogram::{BOUNDS, Buckets, Window},
+    histogram::{Buckets, Window},
     world::World,
 };
+
+pub(crate) use render::render_dropped_lines;
 
 /// The most series; beyond it, those of revisions that are no longer routed are dropped.
 const SERIES_LIMIT: usize = 4096;
@@ -80,6 +83,12 @@ pub(crate) struct Key {
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     outcomes: [AtomicU64; Outcome::ALL.len()],
+    /// Sent to that region after somebody else had failed to answer.
+    pub(crate) retries: AtomicU64,
+    /// Sent to that region for want of room in the own one.
+    pub(crate) spilled: AtomicU64,
+    /// Replicas of the own region that were left out for their answers.
+    pub(crate) ejections: AtomicU64,
     durations: Buckets,
     window: Window,
 }
@@ -114,12 +123,8 @@ impl Series {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     series: ArcSwap<HashMap<Key, Arc<Series>>>,
-    pub(crate) retries: AtomicU64,
     /// Not tried again because the budget was spent.
     pub(crate) retries_refused: AtomicU64,
-    pub(crate) ejections: AtomicU64,
-    /// Sent to another region for want of room.
-    pub(crate) spilled: AtomicU64,
     /// Refused because an equal one was in flight on replicas that died.
     pub(crate) doomed: AtomicU64,
     /// Requests answered for gateways of other regions.
@@ -169,113 +174,4 @@ impl Metrics {
         });
         self.series.load().get(key).map_or(fresh, Arc::clone)
     }
-
-    /// Prometheus' text format 0.0.4.
-    pub(crate) fn render(&self, world: Option<&World>) -> String {
-        let mut text = String::new();
-        self.render_requests(&mut text).expect("writing to a string cannot fail");
-        self.render_gauges(&mut text, world).expect("writing to a string cannot fail");
-        text
-    }
-
-    fn render_requests(&self, text: &mut String) -> std::fmt::Result {
-        let series = self.series.load();
-        // Revisions share a line: a label for them would grow without end.
-        let mut lines: BTreeMap<(&ModelName, &RegionName, Slot), Vec<&Series>> = BTreeMap::new();
-        for (key, series) in series.iter() {
-            lines.entry((&key.model, &key.region, key.slot)).or_default().push(series);
-        }
-        head(text, "tradewind_gateway_requests_total", "counter", "Requests that entered here, by who answered.")?;
-        for ((model, region, slot), series) in &lines {
-            for outcome in Outcome::ALL {
-                let count: u64 = series.iter().map(|series| series.of(outcome)).sum();
-                let outcome = outcome.as_str();
-                writeln!(
-                    text,
-                    "tradewind_gateway_requests_total{{model=\"{model}\",region=\"{region}\",slot=\"{slot}\",outcome=\"{outcome}\"}} {count}"
-                )?;
-            }
-        }
-        let name = "tradewind_gateway_request_duration_seconds";
-        head(text, name, "histogram", "From the request's head to the end of its answer.")?;
-        for ((model, region, slot), series) in &lines {
-            let labels = format!("model=\"{model}\",region=\"{region}\",slot=\"{slot}\"");
-            let read: Vec<_> = series.iter().map(|series| series.durations.read()).collect();
-            for (index, bound) in BOUNDS.iter().enumerate() {
-                let count: u64 = read.iter().map(|(cumulative, ..)| cumulative[index]).sum();
-                writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
-            }
-            let count: u64 = read.iter().map(|(_, count, _)| count).sum();
-            let sum: f64 = read.iter().map(|(.., sum)| sum).sum();
-            writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
-            writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}")?;
-        }
-        Ok(())
-    }
-
-    fn render_gauges(&self, text: &mut String, world: Option<&World>) -> std::fmt::Result {
-        for (name, help, count) in [
-            ("retries_total", "Requests sent again to another replica or region.", &self.retries),
-            (
-                "retries_refused_total",
-                "Requests not sent again because the budget of retries was spent.",
-                &self.retries_refused,
-            ),
-            ("ejections_total", "Times that a replica was left out because its answers failed.", &self.ejections),
-            ("spilled_total", "Requests sent to another region because the own one was full.", &self.spilled),
-            (
-                "doomed_total",
-                "Requests refused because an equal one was in flight on replicas that died.",
-                &self.doomed,
-            ),
-            ("peer_requests_total", "Requests taken for gateways of other regions.", &self.for_peers),
-            ("overload_total", "Requests refused because too many were under way.", &self.overload),
-            (
-                "config_relists_total",
-                "Times that control was asked for its whole configuration because a change did not fit.",
-                &self.relists,
-            ),
-            ("config_refused_total", "Times that a bad configuration was refused.", &self.configs_refused),
-        ] {
-            let name = format!("tradewind_gateway_{name}");
-            head(text, &name, "counter", help)?;
-            writeln!(text, "{name} {}", count.load(Ordering::Relaxed))?;
-        }
-        let name = "tradewind_gateway_requests_in_flight";
-        head(text, name, "gauge", "Requests under way.")?;
-        writeln!(text, "{name} {}", self.concurrent.load(Ordering::Relaxed))?;
-        let Some(world) = world else { return Ok(()) };
-        let name = "tradewind_gateway_peer_healthy";
-        head(text, name, "gauge", "Whether a gateway of that region answers.")?;
-        for (region, state) in world.regions.iter().filter(|(region, _)| **region != world.own) {
-            writeln!(text, "{name}{{region=\"{region}\"}} {}", u8::from(state.reachable()))?;
-        }
-        let name = "tradewind_gateway_route_epoch";
-        head(text, name, "gauge", "The epoch that is served.")?;
-        let mut models: Vec<_> = world.models.iter().collect();
-        models.sort_by_key(|(model, _)| *model);
-        for (model, serving) in models.into_iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?))) {
-            writeln!(text, "{name}{{model=\"{model}\"}} {}", serving.state.epoch)?;
-        }
-        let name = "tradewind_gateway_requests_waiting";
-        head(text, name, "gauge", "Requests that wait for a replica to have room.")?;
-        let mut models: Vec<_> = world.models.iter().collect();
-        models.sort_by_key(|(model, _)| *model);
-        for (model, lane) in models.into_iter().map(|(model, known)| (model, &known.lane)) {
-            writeln!(text, "{name}{{model=\"{model}\"}} {}", lane.gate.waiting())?;
-        }
-        Ok(())
-    }
-}
-
-/// Only of a gateway with an access log.
-pub(crate) fn render_dropped_lines(text: &mut String, dropped: u64) {
-    let name = "tradewind_gateway_access_log_dropped_total";
-    head(text, name, "counter", "Lines of the access log that were not written.")
-        .and_then(|()| writeln!(text, "{name} {dropped}"))
-        .expect("writing to a string cannot fail");
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }

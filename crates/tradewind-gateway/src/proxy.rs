@@ -105,6 +105,7 @@ pub(crate) async fn pass_on(
         tried: Vec::new(),
         sent: 0,
         deaths: 0,
+        region_died: false,
         outcome: Unanswered::NotSent,
         luggage: Some((record, admitted)),
     };
@@ -139,6 +140,8 @@ struct Progress {
     sent: u32,
     /// How often the replica that had it died.
     deaths: u32,
+    /// They died because the own region did: other regions come first.
+    region_died: bool,
     outcome: Unanswered,
     /// What an answer takes with it.
     luggage: Option<(Record, Admitted)>,
@@ -195,11 +198,16 @@ impl Journey<'_> {
             }
             let Self { worker, origin, asked, head, .. } = self;
             let call = Call { worker, world: &world, found, own: &own, origin, asked, head };
-            if let Some(response) = call.run(&mut self.progress).await {
-                return response;
+            let mut answered = call.run(&mut self.progress).await;
+            if answered.is_none() && self.progress.deaths >= DEATHS_LIMIT {
+                if region_lives(&world).await {
+                    return self.condemn();
+                }
+                (self.progress.deaths, self.progress.region_died) = (0, true);
+                answered = call.run(&mut self.progress).await;
             }
-            if self.progress.deaths >= DEATHS_LIMIT && region_lives(&world).await {
-                return self.condemn();
+            if let Some(response) = answered {
+                return response;
             }
         }
     }

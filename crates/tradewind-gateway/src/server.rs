@@ -1,10 +1,11 @@
 //! The server of one thread: connections and the limits on them.
 
+mod framing;
 mod own;
 
-use std::{convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -24,8 +25,10 @@ use crate::{
     body::Answer,
     headers::request_id,
     proxy::{self, Way},
+    reply::{Dialect, Reply},
     worker::Worker,
 };
+use framing::Inspected;
 
 /// The most connections at once, over all threads; more wait in the socket's backlog.
 pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
@@ -33,8 +36,6 @@ pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most header fields of a request.
-const HEADERS_LIMIT: usize = 128;
 /// The most bytes of an HTTP/2 request's head.
 const HEAD_LIMIT: u32 = 64 << 10;
 /// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
@@ -98,13 +99,18 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
         () = shutdown.cancelled() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
-    let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(answer(&worker, request).await) }
-    });
-    let io = TokioIo::new(stream);
+    let used = Rc::new(Cell::new(false));
+    let service = {
+        let used = Rc::clone(&used);
+        service_fn(move |request| {
+            used.set(true);
+            let worker = Rc::clone(&worker);
+            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+        })
+    };
     let ended = match protocol {
         Protocol::Http1 => {
+            let io = TokioIo::new(Inspected::new(stream));
             let mut connection = pin!(http1_builder().serve_connection(io, service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -115,12 +121,18 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
             }
         }
         Protocol::Http2 => {
-            let mut connection = pin!(http2_builder().serve_connection(io, service));
+            let streams = Streams(TaskTracker::new());
+            let builder = http2_builder(streams.clone());
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
+                }
+                () = streams.idle(&used) => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(INFERENCE_LIMIT, connection).await.unwrap_or(Ok(()))
                 }
             }
         }
@@ -132,13 +144,13 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.max_headers(HEADERS_LIMIT).max_buf_size(BUFFER_LIMIT);
+    // hyper's own limit of 100 header fields is kept: to set another costs each request two allocations.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_LIMIT);
     builder
 }
 
-fn http2_builder() -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(Streams(TaskTracker::new()));
+fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_header_list_size(HEAD_LIMIT);
     builder.max_concurrent_streams(STREAMS_LIMIT).max_pending_accept_reset_streams(RESET_LIMIT);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
@@ -167,18 +179,109 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
 #[derive(Debug, Clone)]
 struct Streams(TaskTracker);
 
+impl Streams {
+    /// Resolves when there has been nothing to do for [`HEAD_TIMEOUT`]; not even a first request, perhaps.
+    async fn idle(&self, used: &Cell<bool>) {
+        loop {
+            tokio::time::sleep(HEAD_TIMEOUT).await;
+            if !used.replace(false) && self.0.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         self.0.spawn_local(stream);
     }
 }
 
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next().is_some() || request.version() != Version::HTTP_11;
+    first && hosts.next().is_none()
+}
+
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
     let mut response = match Way::of(&request) {
+        // RFC 9112, 3.2: who is in front may look at another one.
+        _ if !names_one_host(&request) => {
+            Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
+        }
         Some(way) => proxy::pass_on(worker, request, way, &id).await,
         None => own::answer(worker, &request),
     };
     response.headers_mut().insert(REQUEST_ID_HEADER, id);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::body::{Arriving, REQUEST_IDLE};
+
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
+
+    async fn read(body: Incoming) -> String {
+        let read = match Arriving::new(body) {
+            Ok(arriving) => arriving.gather().await.map(drop),
+            Err(fault) => Err(fault),
+        };
+        read.map_or_else(|fault| fault.to_string(), |()| "read".to_owned())
+    }
+
+    /// What a client is told that sends the last bytes one by one, and how long it takes until it is cut off.
+    async fn trickle(at_once: &str, one_by_one: &str, pause: Duration) -> (String, Duration) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(read(request.into_body()).await))))
+        });
+        let connection = http1_builder().serve_connection(TokioIo::new(Inspected::new(server)), service);
+        let (mut reading, mut writing) = tokio::io::split(client);
+        let send = async {
+            writing.write_all(at_once.as_bytes()).await?;
+            for byte in one_by_one.bytes() {
+                tokio::time::sleep(pause).await;
+                writing.write_all(&[byte]).await?;
+            }
+            std::future::pending::<io::Result<()>>().await
+        };
+        let hear = async {
+            let mut answer = String::new();
+            reading.read_to_string(&mut answer).await.unwrap();
+            (answer, Instant::now())
+        };
+        let began = Instant::now();
+        let hear = async {
+            tokio::select! { heard = hear => heard, _ = send => unreachable!("sending has no end") }
+        };
+        // However the connection ends.
+        let ((answer, ended), _) = tokio::join!(hear, connection);
+        (answer, ended - began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_heads_and_bodies_are_cut_off() {
+        let nearly = |limit: Duration| limit..limit + Duration::from_secs(1);
+        let pause = Duration::from_secs(7);
+        let (answer, after) = trickle("", &HEAD.repeat(9), pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "{answer} after {after:?}");
+        let (answer, after) = trickle("", "", pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "idle: {answer} after {after:?}");
+        let head = format!("{HEAD}Content-Length: 900\r\n\r\n");
+        let (answer, after) = trickle(&head, &"x".repeat(900), pause).await;
+        assert!(answer.contains("did not arrive in time"), "{answer}");
+        assert!(nearly(REQUEST_IDLE).contains(&after), "{after:?}");
+        let (answer, _) = trickle(&format!("{head}{}", "x".repeat(890)), &"x".repeat(10), Duration::from_secs(2)).await;
+        assert!(answer.ends_with("read"), "{answer}");
+    }
 }

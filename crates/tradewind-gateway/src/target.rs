@@ -16,7 +16,7 @@ use tradewind_core::{
     outlier, overload,
 };
 
-use crate::{clock::Millis, gate::Gate, metrics::Metrics, replica::Replica};
+use crate::{clock::Millis, gate::Gate, replica::Replica};
 
 /// Numbers targets, so that threads find their connections to one without comparing addresses.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -215,8 +215,9 @@ impl Target {
         }
     }
 
-    /// It answered as it should, the head of its answer after so long.
-    pub(crate) fn succeeded(&self, head: Duration) {
+    /// It answered as it should, the head of its answer after so long. Only a `trial` ends an ejection: others were sent
+    /// before it, or for want of anybody else.
+    pub(crate) fn succeeded(&self, head: Duration, trial: bool) {
         let latency_us = micros(head);
         let Suspicion { consecutive, ejections, until, answers, .. } = &self.suspicion;
         answers.fetch_add(1, Ordering::Relaxed);
@@ -225,19 +226,22 @@ impl Target {
         if consecutive.load(Ordering::Relaxed) != 0 {
             consecutive.store(0, Ordering::Relaxed);
         }
-        if until.load(Ordering::Relaxed) != 0 {
+        if trial {
             until.store(0, Ordering::Relaxed);
             ejections.store(0, Ordering::Relaxed);
         }
     }
 
-    /// It answered with an error of its own, or not in time; whether that is enough to suspect it.
-    pub(crate) fn failed(&self) -> bool {
-        self.suspicion.answers.fetch_add(1, Ordering::Relaxed);
-        self.suspicion.failures.fetch_add(1, Ordering::Relaxed);
-        let failures = self.suspicion.consecutive.fetch_add(1, Ordering::Relaxed) + 1;
-        // A failed trial ejects at once.
-        failures >= outlier::CONSECUTIVE_FAILURES || self.suspicion.until.load(Ordering::Relaxed) != 0
+    /// It answered with an error of its own, or not in time; whether that is enough to leave it out. While it is, only a
+    /// failed `trial` leaves it out again.
+    pub(crate) fn failed(&self, trial: bool) -> bool {
+        let Suspicion { consecutive, until, answers, failures, .. } = &self.suspicion;
+        if until.load(Ordering::Relaxed) != 0 {
+            return trial;
+        }
+        answers.fetch_add(1, Ordering::Relaxed);
+        failures.fetch_add(1, Ordering::Relaxed);
+        consecutive.fetch_add(1, Ordering::Relaxed) + 1 >= outlier::CONSECUTIVE_FAILURES
     }
 
     /// Whether most of its answers since the last call were failures.
@@ -250,20 +254,25 @@ impl Target {
     pub(crate) fn eject(&self, now: Millis) {
         let times = self.suspicion.ejections.fetch_add(1, Ordering::Relaxed) + 1;
         let time = outlier::ejection(times, rand::random());
-        self.suspicion.consecutive.store(0, Ordering::Relaxed);
-        self.suspicion.until.store(now.after(time).0, Ordering::Relaxed);
+        let Suspicion { consecutive, until, answers, failures, .. } = &self.suspicion;
+        consecutive.store(0, Ordering::Relaxed);
+        until.store(now.after(time).0, Ordering::Relaxed);
+        // What it is left out for counts once.
+        answers.store(0, Ordering::Relaxed);
+        failures.store(0, Ordering::Relaxed);
         tracing::warn!(address = self.address, times, "left out for {} ms: its answers fail", time.as_millis());
     }
 }
 
-/// Leaves one of a group out for a while, unless most of them would be.
-pub(crate) fn eject(group: &[Arc<Replica>], target: &Target, metrics: &Metrics) {
+/// Leaves one of a group out for a while, unless most of them would be; whether it does.
+pub(crate) fn eject(group: &[Arc<Replica>], target: &Target) -> bool {
     let now = Millis::now();
     let ejected = group.iter().filter(|other| !std::ptr::eq(&*other.target, target) && other.target.ejected(now));
-    if outlier::may_eject(ejected.count(), group.len()) {
-        metrics.ejections.fetch_add(1, Ordering::Relaxed);
+    let may = outlier::may_eject(ejected.count(), group.len());
+    if may {
         target.eject(now);
     }
+    may
 }
 
 fn fading(handicap: u32, age: Millis) -> u32 {
@@ -280,6 +289,11 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Whether it tries if an ejection is over.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.trial
+    }
+
     /// Its answer has come to its end.
     pub(crate) fn complete(self) {
         let Capacity { answered, fastest_us, .. } = &self.target.capacity;
@@ -319,19 +333,21 @@ mod tests {
     #[test]
     fn failures_in_a_row_eject_and_a_trial_ends_it() {
         let target = target(0);
-        let enough = (0..outlier::CONSECUTIVE_FAILURES).map(|_| target.failed()).filter(|enough| *enough).count();
+        let enough = (0..outlier::CONSECUTIVE_FAILURES).map(|_| target.failed(false)).filter(|enough| *enough).count();
         assert_eq!(enough, 1);
         let now = Millis(1_000_000);
         target.eject(now);
         assert!(target.ejected(now) && target.ejected(now.after(Duration::from_millis(500))));
+        target.succeeded(Duration::from_millis(1), false);
+        assert!(target.ejected(now) && !target.failed(false), "what was sent before changes nothing");
         let later = now.after(Duration::from_secs(2));
         assert!(!target.ejected(later), "somebody may try");
         let mut trial = target.begin();
         target.try_again(&mut trial);
         assert!(target.ejected(later), "one at a time");
-        assert!(target.failed(), "a failed trial ejects again");
+        assert!(target.failed(trial.is_trial()), "a failed trial ejects again");
+        target.succeeded(Duration::from_millis(1), trial.is_trial());
         drop(trial);
-        target.succeeded(Duration::from_millis(1));
         assert!(!target.ejected(now), "a good answer ends it");
     }
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -319,6 +322,13 @@ impl Serving {
                 region: region.clone(),
             })
         }))
+    }
+
+    /// Counts something that is not a request, where requests that `region` answers are counted.
+    pub(crate) fn count(&self, metrics: &Metrics, model: &str, region: &RegionName, of: fn(&Series) -> &AtomicU64) {
+        if let Some(series) = self.series(metrics, model, region.as_str()) {
+            of(series).fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// How many requests may wait for a replica to have room: as many as the replicas can take, and enough for a burst

@@ -231,6 +231,10 @@ impl Deadline {
         Ok(Self { at, told: time.is_some() })
     }
 
+    pub(super) fn is_the_senders(self) -> bool {
+        self.told
+    }
+
     pub(super) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }

@@ -2,7 +2,10 @@
 
 use std::{
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::{
@@ -10,7 +13,8 @@ use http::{
 };
 use tradewind_api::{
     gateway::{
-        EPOCH_HEADER, PEER_HEADER, REGION_HEADER, REVISION_HEADER, SLOT_HEADER, SPILL_HEADER, UNAVAILABLE_HEADER,
+        EPOCH_HEADER, MODEL_HEADER, PEER_HEADER, REGION_HEADER, REVISION_HEADER, SLOT_HEADER, SPILL_HEADER,
+        UNAVAILABLE_HEADER,
     },
     grpc,
 };
@@ -18,7 +22,7 @@ use tradewind_core::overload;
 
 use super::{
     DEATHS_LIMIT, Progress, Unanswered,
-    ask::{Asked, fault_reply},
+    ask::{Asked, Way, fault_reply},
     origin::{Found, NOT_SENT, Origin, text},
     record::Trip,
 };
@@ -26,11 +30,11 @@ use crate::{
     body::{Answer, Inbound, Outbound, Passing},
     headers::strip_hop_by_hop,
     link::{Exchange, Failure, Link, Protocol, Reuse},
-    metrics::Outcome,
+    metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
     routing::{Choice, Next, Walk},
-    target::{Target, eject},
+    target::eject,
     worker::{Own, Worker},
     world::{World, headroom},
 };
@@ -54,6 +58,8 @@ enum Attempt {
     NotSent,
     /// It may have been begun and will not be answered.
     Lost,
+    /// The replica that had it died.
+    Killed,
     /// The replica has too much to do, and another one may be asked.
     Refused,
     /// Trying again would not help.
@@ -64,7 +70,7 @@ impl Call<'_> {
     /// The answer; `None` when nobody in this world is left to ask.
     pub(super) async fn run(self, progress: &mut Progress) -> Option<Response<Answer>> {
         while !progress.spent(self.origin) && progress.deaths < DEATHS_LIMIT {
-            let choice = match self.next(&progress.tried).await {
+            let choice = match self.next(progress).await {
                 Ok(choice) => choice,
                 Err(why) => {
                     progress.happened(why);
@@ -72,7 +78,10 @@ impl Call<'_> {
                 }
             };
             if !progress.tried.is_empty() {
-                self.worker.gateway.metrics.retries.fetch_add(1, Ordering::Relaxed);
+                self.count(&choice, |series| &series.retries);
+            }
+            if let Choice::Peer { spilled: Some(_), .. } = &choice {
+                self.count(&choice, |series| &series.spilled);
             }
             progress.tried.push(Arc::clone(choice.target()));
             match self.attempt(choice, progress).await {
@@ -83,6 +92,10 @@ impl Call<'_> {
                     progress.happened(Unanswered::Full);
                 }
                 Attempt::Lost => {
+                    progress.sent += 1;
+                    progress.happened(Unanswered::Lost);
+                }
+                Attempt::Killed => {
                     progress.sent += 1;
                     progress.deaths += 1;
                     progress.happened(Unanswered::Lost);
@@ -103,12 +116,13 @@ impl Call<'_> {
     }
 
     /// Who is asked next; waits, within bounds, for somebody to have room.
-    async fn next(&self, tried: &[Arc<Target>]) -> Result<Choice, Unanswered> {
+    async fn next(&self, progress: &Progress) -> Result<Choice, Unanswered> {
+        let tried = &progress.tried;
         let spilled = matches!(self.origin, Origin::Peer { spilled: true, .. });
         if spilled && !self.has_room_to_spare() {
             return Err(Unanswered::Full);
         }
-        let walk = self.walk();
+        let walk = self.walk(progress.region_died);
         match walk.next(tried, self.worker.random()) {
             Next::Ask(choice) => return Ok(choice),
             Next::Nobody => return Err(Unanswered::NotSent),
@@ -134,7 +148,7 @@ impl Call<'_> {
         headroom(ready.map(|replica| &*replica.target)).is_some_and(|room| room > 0)
     }
 
-    fn walk(&self) -> Walk<'_> {
+    fn walk(&self, region_died: bool) -> Walk<'_> {
         let Found { name, serving, .. } = self.found;
         let own = &self.worker.gateway.region;
         let (from, order, own_last) = match self.origin {
@@ -142,7 +156,7 @@ impl Call<'_> {
             Origin::Peer { .. } => (own, std::slice::from_ref(own), false),
             Origin::User { region, key } => {
                 let order = self.world.order_from(region).unwrap_or(&self.world.order);
-                (region, order, *region == *own && !self.serves_own(key.as_ref()))
+                (region, order, region_died || *region == *own && !self.serves_own(key.as_ref()))
             }
         };
         Walk { world: self.world, model: name, serving, order, from, own_last, heat: &self.own.heat }
@@ -169,7 +183,7 @@ impl Call<'_> {
             // An answer that is there is taken.
             biased;
             exchange = self.send(&choice, &link, &mut progress.body) => exchange,
-            () = link.lost(), if replayable => return Attempt::Lost,
+            () = link.lost(), if replayable => return lost(&choice),
         };
         if let Some(fault) = progress.body.fault() {
             return Attempt::Final(fault_reply(fault));
@@ -184,10 +198,13 @@ impl Call<'_> {
             Err(Failure::Broken { source, .. }) => {
                 tracing::debug!(address = target.address(), error = %source, "lost while waiting for an answer");
                 target.want_probe();
-                Attempt::Lost
+                lost(&choice)
             }
             Err(Failure::Timeout) => {
-                self.suspect(&choice);
+                // Who wants an answer sooner than a replica can give it says nothing against the replica.
+                if !self.asked.deadline.is_the_senders() {
+                    self.suspect(&choice);
+                }
                 let message = format!("model `{}` did not answer in time", self.found.name);
                 Attempt::Final(Reply::error(StatusCode::GATEWAY_TIMEOUT, message))
             }
@@ -266,8 +283,12 @@ impl Call<'_> {
             headers.insert(PEER_HEADER, token);
         }
         headers.insert(EPOCH_HEADER, self.found.serving.epoch.clone());
+        if self.asked.way == Way::Called
+            && let Ok(model) = HeaderValue::from_str(&self.asked.model)
+        {
+            headers.insert(MODEL_HEADER, model);
+        }
         if spilled.is_some() {
-            self.worker.gateway.metrics.spilled.fetch_add(1, Ordering::Relaxed);
             headers.insert(SPILL_HEADER, HeaderValue::from_static("1"));
         }
     }
@@ -279,14 +300,14 @@ impl Call<'_> {
                 let declined = text(headers, UNAVAILABLE_HEADER).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
                 if let Some(value) = declined {
                     peer.declined(self.found.name, &self.found.serving.state);
-                    return if value == NOT_SENT { Attempt::NotSent } else { Attempt::Lost };
+                    return if value == NOT_SENT { Attempt::NotSent } else { Attempt::Killed };
                 }
             }
-            Choice::Replica { replica, .. } => {
+            Choice::Replica { replica, in_flight } => {
                 if outcome(status, headers) == Outcome::ServerError {
                     self.suspect(&choice);
                 } else {
-                    replica.target.succeeded(exchange.elapsed);
+                    replica.target.succeeded(exchange.elapsed, in_flight.is_trial());
                 }
                 let more = progress.body.replayable() && progress.sent + 1 < self.origin.attempts();
                 if status == StatusCode::SERVICE_UNAVAILABLE && more {
@@ -302,10 +323,19 @@ impl Call<'_> {
 
     /// A replica answers badly. Enough of that, and it is left out, but never most of its group.
     fn suspect(&self, choice: &Choice) {
-        let Choice::Replica { replica, .. } = choice else { return };
-        if replica.target.failed() {
-            eject(&self.found.serving.replicas, &replica.target, &self.worker.gateway.metrics);
+        let Choice::Replica { replica, in_flight } = choice else { return };
+        if replica.target.failed(in_flight.is_trial()) && eject(&self.found.serving.replicas, &replica.target) {
+            self.count(choice, |series| &series.ejections);
         }
+    }
+
+    fn count(&self, choice: &Choice, of: fn(&Series) -> &AtomicU64) {
+        let Found { name, serving, .. } = self.found;
+        let region = match choice {
+            Choice::Replica { .. } => &self.worker.gateway.region,
+            Choice::Peer { peer, .. } => &peer.region,
+        };
+        serving.count(&self.worker.gateway.metrics, name, region, of);
     }
 
     fn finish(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
@@ -355,6 +385,15 @@ const REGION: HeaderName = HeaderName::from_static(REGION_HEADER);
 const SLOT: HeaderName = HeaderName::from_static(SLOT_HEADER);
 const REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 const EPOCH: HeaderName = HeaderName::from_static(EPOCH_HEADER);
+
+/// A connection broke that a request was on. With a replica's goes the replica; a gateway says by itself what became of
+/// the replica that it asked.
+fn lost(choice: &Choice) -> Attempt {
+    match choice {
+        Choice::Replica { .. } => Attempt::Killed,
+        Choice::Peer { .. } => Attempt::Lost,
+    }
+}
 
 /// How an answer counts. gRPC says it in a header when there is no message, else in the trailers.
 fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {

@@ -6,7 +6,11 @@ use serde_json::Value;
 use tradewind_core::Slot;
 use tradewind_gateway::{AccessLogOptions, Destination};
 
-use crate::world::{EU, Gateway, Replica, US, World, listener, until};
+use crate::{
+    process::listener,
+    replica::Replica,
+    world::{EU, Gateway, US, World, until},
+};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

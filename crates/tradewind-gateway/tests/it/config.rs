@@ -10,7 +10,11 @@ use tradewind_api::gateway::{
 };
 use tradewind_core::{Epoch, Slot, route::RouteState};
 
-use crate::world::{EU, Gateway, Replica, US, World, listener, model, region, state, until};
+use crate::{
+    process::listener,
+    replica::Replica,
+    world::{EU, Gateway, US, World, model, region, state, until},
+};
 
 fn replica(id: &str, slot: Slot, revision: u64) -> Replica {
     Replica::start(id, slot, revision, Duration::from_millis(2))

@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use reqwest::StatusCode;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, EU, MESH, Replica, US, World, header};
+use crate::{
+    replica::Replica,
+    world::{ASIA, EU, MESH, US, World, header},
+};
 
 fn replica(id: &str) -> Replica {
     Replica::start(id, Slot::Blue, 1, Duration::ZERO)

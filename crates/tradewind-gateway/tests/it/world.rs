@@ -1,14 +1,12 @@
 //! A small world: one control, an agent and a gateway per region, and replicas that can be killed.
-//!
-//! Everything that a test may kill lives in a runtime of its own: dropping that is as sudden as `kill -9`.
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,11 +14,10 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use futures_util::{Stream, StreamExt, stream::select};
 use tokio::{
@@ -30,7 +27,7 @@ use tokio::{
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
-    agent::{Endpoint, Endpoints},
+    agent::Endpoints,
     gateway::{
         GatewayReport, GatewaySnapshot, RegionMembers,
         config::{ConfigMessage, Edition, diff},
@@ -38,20 +35,24 @@ use tradewind_api::{
     ndjson,
 };
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, bundle, catalogue,
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, catalogue,
     deployment::HealthPolicy,
     duration::Span,
-    probe::Probe,
     route::{Route, RouteState},
 };
 use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
+
+use crate::{
+    process::{Process, listener, runtime},
+    replica::Replica,
+};
 
 pub(crate) const MESH: &str = "mesh-token";
 pub(crate) const MODEL: &str = "digits";
 pub(crate) const US: &str = "us-east1";
 pub(crate) const EU: &str = "europe-west1";
 pub(crate) const ASIA: &str = "asia-northeast1";
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) fn region(name: &str) -> RegionName {
     name.parse().unwrap()
@@ -68,147 +69,6 @@ pub(crate) fn policy() -> HealthPolicy {
         timeout: Span::from_millis(2000),
         unhealthy_after: 2,
         healthy_after: 1,
-    }
-}
-
-pub(crate) fn listener() -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    listener
-}
-
-/// A server in a runtime of its own.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) address: SocketAddr,
-    runtime: Option<Runtime>,
-}
-
-impl Process {
-    pub(crate) fn start(listener: TcpListener, router: Router) -> Self {
-        let address = listener.local_addr().unwrap();
-        let runtime = runtime();
-        runtime.spawn(async move {
-            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
-        });
-        Self { address, runtime: Some(runtime) }
-    }
-
-    pub(crate) fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
-/// What a replica was asked, and how it behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct Replica {
-    pub(crate) id: String,
-    pub(crate) slot: Slot,
-    pub(crate) revision: u64,
-    delay: Duration,
-    pub(crate) served: Arc<AtomicU64>,
-    pub(crate) last_headers: Arc<Mutex<HeaderMap>>,
-    process: Arc<Mutex<Process>>,
-    address: SocketAddr,
-    probe: Probe,
-}
-
-impl Replica {
-    pub(crate) fn start(id: &str, slot: Slot, revision: u64, delay: Duration) -> Self {
-        let listener = listener();
-        let address = listener.local_addr().unwrap();
-        let served = Arc::new(AtomicU64::new(0));
-        let last_headers = Arc::new(Mutex::new(HeaderMap::new()));
-        let (count, seen, name) = (Arc::clone(&served), Arc::clone(&last_headers), id.to_owned());
-        let infer = move |headers: HeaderMap, body: Body| {
-            let (count, seen, name) = (Arc::clone(&count), Arc::clone(&seen), name.clone());
-            async move {
-                let mut size = 0;
-                let mut body = body.into_data_stream();
-                while let Some(chunk) = body.next().await {
-                    let Ok(chunk) = chunk else { return StatusCode::BAD_REQUEST.into_response() };
-                    size += chunk.len();
-                }
-                // Stands for the time that a model takes.
-                tokio::time::sleep(delay).await;
-                *seen.lock().unwrap() = headers;
-                count.fetch_add(1, Ordering::SeqCst);
-                Json(serde_json::json!({ "replica": name, "slot": slot, "size": size })).into_response()
-            }
-        };
-        let router = Router::new()
-            .route("/v2/health/ready", get(|| async { StatusCode::OK }))
-            .route("/own/health", get(|| async { StatusCode::NO_CONTENT }))
-            .route("/v2/models/{*rest}", any(infer))
-            .layer(axum::extract::DefaultBodyLimit::disable());
-        let process = Arc::new(Mutex::new(Process::start(listener, router)));
-        Self {
-            id: id.to_owned(),
-            slot,
-            revision,
-            delay,
-            served,
-            last_headers,
-            process,
-            address,
-            probe: Probe::default(),
-        }
-    }
-
-    /// A server of somebody's own, which says in another way whether it is ready.
-    pub(crate) fn probed(self, probe: &str) -> Self {
-        Self { probe: probe.to_owned().into(), ..self }
-    }
-
-    pub(crate) fn kill(&self) {
-        self.process.lock().unwrap().kill();
-    }
-
-    /// From now on its socket accepts connections and nobody answers them.
-    pub(crate) fn freeze(&self) -> TcpListener {
-        self.kill();
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match TcpListener::bind(self.address) {
-                Ok(listener) => return listener,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            id: self.id.clone(),
-            model: model(),
-            slot: self.slot,
-            revision: RevisionNumber(self.revision),
-            version: VersionNumber(self.revision),
-            address: self.address.to_string(),
-            ready: true,
-            health: policy(),
-            desired: 0,
-            concurrency: None,
-            runtime: if self.probe == Probe::default() { Default::default() } else { bundle::Runtime::Command },
-            probe: self.probe.clone(),
-        }
-    }
-
-    /// Another process in the same place, as an agent restarts one.
-    pub(crate) fn successor(&self, id: &str) -> Self {
-        Self::start(id, self.slot, self.revision, self.delay)
     }
 }
 
@@ -468,6 +328,14 @@ impl World {
 
     pub(crate) fn infer(&self, name: &str) -> reqwest::RequestBuilder {
         self.http.post(self.gateways[name].url("/v2/models/digits/infer")).body("{}")
+    }
+
+    /// One series of a gateway's metrics, or, without labels, the sum of all of that name.
+    pub(crate) async fn metric(&self, name: &str, series: &str) -> u64 {
+        let text = self.get(name, "/metrics").await.text().await.unwrap();
+        let matches = |line: &&str| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        text.lines().filter(matches).map(value).sum()
     }
 
     /// The region that answered; panics unless it was a success.
