@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use reqwest::StatusCode;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, EU, MESH, Replica, US, World, header};
+use crate::world::{ASIA, EU, MESH, Replica, US, World, header, until};
 
 fn replica(id: &str) -> Replica {
     Replica::start(id, Slot::Blue, 1, Duration::ZERO)
@@ -143,6 +143,8 @@ async fn without_any_replica_the_answer_says_what_is_missing() {
     let us = replica("us");
     let world = World::start(&[(US, &[&us])]).await;
     us.kill();
+    // A request that is sent as it dies is lost with it, which is another answer.
+    until(async || world.get(US, "/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE).await;
     let response = world.infer(US).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(header(&response, "retry-after"), "1");
