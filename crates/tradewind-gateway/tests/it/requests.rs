@@ -7,7 +7,7 @@ use tradewind_core::Slot;
 
 use crate::{
     replica::Replica,
-    world::{ASIA, EU, MESH, US, World, header},
+    world::{ASIA, EU, MESH, US, World, header, until},
 };
 
 fn replica(id: &str) -> Replica {
@@ -146,6 +146,8 @@ async fn without_any_replica_the_answer_says_what_is_missing() {
     let us = replica("us");
     let world = World::start(&[(US, &[&us])]).await;
     us.kill();
+    // A request that is sent as it dies is lost with it, which is another answer.
+    until(async || world.get(US, "/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE).await;
     let response = world.infer(US).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(header(&response, "retry-after"), "1");
