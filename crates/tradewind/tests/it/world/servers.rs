@@ -60,6 +60,7 @@ async fn a_token_server_is_deployed_and_its_tokens_come_one_by_one() -> Result<(
 
     let deployed = ok(&world, &format!("deploy --regions {} tokens", REGIONS.join(","))).await?.stdout;
     assert!(deployed.contains("digest unproved") && deployed.contains("3/3 golden cases"), "{deployed}");
+    assert!(deployed.contains("/models/tokens/health\n"), "{deployed}");
     for region in REGIONS {
         let mut stream = Stream::open(&world, region, 10, 100).await?;
         assert_eq!(stream.response.headers()["x-tradewind-region"], region);
