@@ -57,8 +57,9 @@ async fn requests_and_what_befell_them_are_counted_by_model_region_and_slot() {
     for answer in spilled {
         assert!(answer.await.unwrap().unwrap().status().as_u16() != 502);
     }
-    good.kill();
-    bad.kill();
+    for full in [&good, &bad] {
+        full.behave(Mood::Fails(StatusCode::SERVICE_UNAVAILABLE));
+    }
     assert_eq!(world.served_by(US).await, EU);
 
     let series = scrape(&world, US).await;
@@ -73,9 +74,10 @@ async fn requests_and_what_befell_them_are_counted_by_model_region_and_slot() {
     assert_eq!(outcome(EU, "ok"), 1);
     assert_eq!(value("request_duration_seconds_count", &labels(US)), asked);
     assert_eq!(value("request_duration_seconds_bucket", &format!("{},le=\"+Inf\"", labels(EU))), 1);
-    assert_eq!(value("ejections_total", &labels(US)), 1);
-    assert!(value("retries_total", &labels(EU)) >= 1);
-    assert_eq!(value("replicas", &format!("{},state=\"ready\"", labels(US))), 0);
+    // A trial that fails counts again.
+    assert!(value("ejections_total", &labels(US)) >= 1);
+    assert_eq!(value("retries_total", &labels(EU)), 1);
+    assert_eq!(value("replicas", &format!("{},state=\"down\"", labels(US))), 0);
     assert_eq!(value("replica_requests_limit", &labels(US)), 8);
     assert_eq!((value("replica_requests_in_flight", &labels(US)), value("requests_in_flight", "")), (0, 0));
     assert_eq!(

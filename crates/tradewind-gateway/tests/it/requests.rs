@@ -35,12 +35,14 @@ async fn users_are_served_by_the_nearest_region() {
     };
     assert_eq!(from(EU).await, EU);
     assert_eq!(from(US).await, US);
-    assert_eq!(from("atlantis").await, from_asia);
+    // Which of the two is nearer may change meanwhile on a busy machine.
+    let from_atlantis = from("atlantis").await;
+    assert!([from_asia, world.served_by(ASIA).await].contains(&from_atlantis), "{from_atlantis}");
 
     let report = world
         .control
         .reported(ASIA, |report| {
-            report.traffic.iter().map(|traffic| traffic.requests).sum::<u64>() == 4
+            report.traffic.iter().map(|traffic| traffic.requests).sum::<u64>() == 5
                 && report.traffic.iter().any(|traffic| traffic.p50_us > 0)
         })
         .await;
