@@ -88,6 +88,7 @@ impl StandIn {
                 desired: assigned.scale.replicas,
                 concurrency: assigned.scale.concurrency,
                 runtime: Default::default(),
+                probe: Default::default(),
             }));
         }
         Ok(Endpoints { region: self.region.clone(), instance: "bench".to_owned(), endpoints })

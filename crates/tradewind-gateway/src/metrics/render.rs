@@ -11,8 +11,11 @@ use tradewind_core::{ModelName, RegionName, Slot};
 use super::{Metrics, Outcome, Series};
 use crate::{clock::Millis, histogram::BOUNDS, world::World};
 
+/// One of the counts of a series.
+type Count = fn(&Series) -> &AtomicU64;
+
 /// What is counted beside requests, by the region that has to do with it.
-const COUNTERS: [(&str, &str, fn(&Series) -> &AtomicU64); 3] = [
+const COUNTERS: [(&str, &str, Count); 3] = [
     ("tradewind_gateway_retries_total", "Requests sent there after another replica or region had failed.", |s| {
         &s.retries
     }),

@@ -202,8 +202,8 @@ async fn pings_are_answered_and_more_streams_than_allowed_are_refused() {
         match frame_in.kind {
             SETTINGS if frame_in.flags & ACK == 0 => {
                 let settings = frame_in.payload.chunks_exact(6);
-                let limit = settings.filter(|setting| setting[..2] == [0, 3]).map(|setting| setting[2..].to_vec());
-                allowed = limit.last().map(|limit| u32::from_be_bytes(limit.try_into().unwrap()));
+                let mut limit = settings.filter(|setting| setting[..2] == [0, 3]).map(|setting| setting[2..].to_vec());
+                allowed = limit.next_back().map(|limit| u32::from_be_bytes(limit.try_into().unwrap()));
             }
             PING => assert_eq!((frame_in.flags & ACK, &frame_in.payload[..]), (ACK, &b"tradewnd"[..])),
             HEADERS => answered += 1,
