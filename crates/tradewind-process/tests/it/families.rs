@@ -28,7 +28,7 @@ async fn a_family_is_ended_with_all_its_descendants() {
 
 #[tokio::test]
 async fn who_outlives_the_head_or_its_grace_is_killed() {
-    let (head, family) = family("deaf", "trap '' TERM; while :; do sleep 1000; done").await;
+    let (head, family) = family("deaf", "trap '' TERM; exec sleep 1000").await;
     in_time(family.terminate(Some(&head), Duration::from_millis(50))).await.unwrap();
     assert!(family.members().is_empty());
     assert_eq!(in_time(head.exited()).await, Exit::Signal(9));
