@@ -6,6 +6,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -38,7 +39,12 @@ class World:
         self.up = subprocess.Popen(
             [program, *arguments, "--data-dir", str(directory / "world")],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, "XDG_STATE_HOME": str(directory / "state")},
+            # Servers of Python find the packages of these tests.
+            env={
+                **os.environ,
+                "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+                "XDG_STATE_HOME": str(directory / "state"),
+            },
         )
         deadline = time.monotonic() + READY_LIMIT_SECONDS
         while not (directory / "world" / "world.json").exists():

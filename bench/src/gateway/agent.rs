@@ -85,6 +85,10 @@ impl StandIn {
                 address: address.to_string(),
                 ready: true,
                 health: assigned.health,
+                desired: assigned.scale.replicas,
+                concurrency: assigned.scale.concurrency,
+                runtime: Default::default(),
+                probe: Default::default(),
             }));
         }
         Ok(Endpoints { region: self.region.clone(), instance: "bench".to_owned(), endpoints })

@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// For replicas.
     pub(crate) http: reqwest::Client,
+    /// For servers of authors' own: it keeps no connection, which would look like somebody who waits for an answer.
+    pub(crate) http_once: reqwest::Client,
     pub(crate) desired: Desired,
     pub(crate) board: Board,
     pub(crate) events: Events,
@@ -78,6 +80,7 @@ pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(
         program: options.program,
         interface: bound.ip(),
         http: http_client().build().expect("the client's settings are constant"),
+        http_once: http_client().pool_max_idle_per_host(0).build().expect("the client's settings are constant"),
         desired: Desired::load(options.region.clone(), &home.desired()),
         board: Board::new(options.region.clone(), instance.clone()),
         events: Events::default(),
@@ -91,7 +94,7 @@ pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(
     });
     let message = format!("agent of {} started on {}", context.region, context.address);
     context.events.emit(Severity::Info, EventKind::AgentStarted, None, message);
-    let mut slots = Slots::take_over(Arc::clone(&context), shutdown.child_token())?;
+    let mut slots = Slots::take_over(Arc::clone(&context), shutdown.child_token()).await?;
     // Before anybody asks: what is known from disk serves from the first moment on.
     slots.apply();
 
@@ -171,10 +174,10 @@ struct Slots {
 }
 
 impl Slots {
-    fn take_over(context: Arc<Context>, shutdown: CancellationToken) -> Result<Self, Error> {
+    async fn take_over(context: Arc<Context>, shutdown: CancellationToken) -> Result<Self, Error> {
         let mut adopted: BTreeMap<SlotKey, Vec<_>> = BTreeMap::new();
         for record in read_all::<ReplicaRecord>(&home::replicas(context.home.root())) {
-            if let Some((record, process)) = adopt(&context, record)? {
+            if let Some((record, process)) = adopt(&context, record).await? {
                 adopted.entry((record.model.clone(), record.slot)).or_default().push((record, process));
             }
         }
@@ -243,7 +246,7 @@ fn assigned(desired: &RegionAssignments) -> BTreeMap<SlotKey, SlotAssignment> {
 }
 
 /// Takes over the replica of a record if it lives; the record of a dead one goes.
-fn adopt(context: &Context, mut record: ReplicaRecord) -> Result<Option<(ReplicaRecord, Process)>, Error> {
+async fn adopt(context: &Context, mut record: ReplicaRecord) -> Result<Option<(ReplicaRecord, Process)>, Error> {
     let failed = |source| Error::Adopt { id: record.id.clone(), source };
     let adopted = match record.process() {
         Some(identity) => Process::adopt(&identity).map_err(failed)?,
@@ -251,6 +254,10 @@ fn adopt(context: &Context, mut record: ReplicaRecord) -> Result<Option<(Replica
     };
     let (id, model) = (&record.id, &record.model);
     let Some(process) = adopted else {
+        if let Some(family) = record.family() {
+            // What it had started may live on, on a port that nobody knows.
+            family.kill(None).await.map_err(failed)?;
+        }
         let message = format!("replica {id} of {model} ({}) ended while no agent ran", record.slot);
         context.events.emit(Severity::Warning, EventKind::ReplicaExited, Some(model), message);
         record.remove(context.home.root());

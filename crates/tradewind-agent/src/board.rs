@@ -10,7 +10,9 @@ use tradewind_api::agent::{Endpoint, Endpoints, ModelStatus, RegionAssignments};
 use tradewind_core::{
     Digest, Generation, ModelName, RegionName, Slot,
     assignment::{ReplicaStatus, SlotStatus},
-    deployment::HealthPolicy,
+    bundle::Runtime,
+    deployment::{HealthPolicy, Scale},
+    probe::Probe,
 };
 
 /// A slot of a model.
@@ -22,6 +24,7 @@ pub(crate) struct SlotView {
     pub(crate) status: SlotStatus,
     pub(crate) digest: Digest,
     pub(crate) health: HealthPolicy,
+    pub(crate) scale: Scale,
     pub(crate) replicas: Vec<ReplicaView>,
 }
 
@@ -30,6 +33,8 @@ pub(crate) struct ReplicaView {
     pub(crate) status: ReplicaStatus,
     /// Gateways are told of it.
     pub(crate) announced: bool,
+    pub(crate) runtime: Runtime,
+    pub(crate) probe: Probe,
 }
 
 #[derive(Debug)]
@@ -121,15 +126,15 @@ impl Board {
 impl Inner {
     fn endpoints(&self) -> Vec<Endpoint> {
         let of = |view: &SlotView| {
-            let health = view.health;
             let announced = view.replicas.iter().filter(|replica| replica.announced);
-            announced.map(move |replica| endpoint(&replica.status, health)).collect::<Vec<_>>()
+            announced.map(|replica| endpoint(replica, view)).collect::<Vec<_>>()
         };
         self.slots.values().flat_map(of).collect()
     }
 }
 
-fn endpoint(status: &ReplicaStatus, health: HealthPolicy) -> Endpoint {
+fn endpoint(replica: &ReplicaView, view: &SlotView) -> Endpoint {
+    let status = &replica.status;
     Endpoint {
         id: status.id.clone(),
         model: status.model.clone(),
@@ -138,6 +143,10 @@ fn endpoint(status: &ReplicaStatus, health: HealthPolicy) -> Endpoint {
         version: status.version,
         address: status.address.clone(),
         ready: status.ready,
-        health,
+        health: view.health,
+        desired: view.scale.replicas,
+        concurrency: view.scale.concurrency,
+        runtime: replica.runtime,
+        probe: replica.probe.clone(),
     }
 }

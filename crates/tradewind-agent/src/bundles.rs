@@ -139,11 +139,15 @@ impl Bundles {
 
     /// What is altered; nothing, if all is well. A difference at the quick look is confirmed by reading everything.
     pub(crate) async fn drift(&self, installed: &Installed) -> Result<Vec<Drift>, InstallError> {
-        let drifts = self.installer.check(&installed.version.index, Check::Quick).await?;
-        if drifts.is_empty() {
-            return Ok(drifts);
+        let version = &installed.version;
+        // What a server leaves beside its files, such as compiled modules, is its own.
+        let counts = |drift: &Drift| version.manifest.server().is_none() || !matches!(drift, Drift::Extra { .. });
+        let mut drifts = self.installer.check(&version.index, Check::Quick).await?;
+        if drifts.iter().any(counts) {
+            drifts = self.installer.check(&version.index, Check::Full).await?;
         }
-        self.installer.check(&installed.version.index, Check::Full).await
+        drifts.retain(counts);
+        Ok(drifts)
     }
 
     /// Puts an altered bundle right; tries until it succeeds.

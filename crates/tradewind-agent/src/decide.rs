@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::RevisionNumber;
 
 /// An attempt has failed when replicas ended this many times before the slot was ready.
@@ -11,10 +12,13 @@ pub(crate) const EARLY_EXITS_LIMIT: u32 = 3;
 /// A replica goes on serving for this long after it was taken out of the announcements. Gateways hear of that within
 /// milliseconds; one that did not is refused, and asks another replica.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
-/// A replica that has answered nothing for this long hangs. Far above a probe's timeout: a machine under load must not
+/// A replica of Tradewind's own that has answered nothing for this long hangs. Far above a probe's timeout: a machine under load must not
 /// kill its own replicas.
 pub(crate) const HANG_LIMIT: Duration = Duration::from_secs(10);
-/// A replica that is not ready after this long will not be.
+/// A server may answer one inference at a time, and nothing else meanwhile: it hangs when that took longer than anybody
+/// waits for it.
+pub(crate) const SERVER_HANG_LIMIT: Duration = INFERENCE_LIMIT.saturating_add(HANG_LIMIT);
+/// A replica of Tradewind's own that is not ready after this long will not be.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(600);
 /// A verification that was asked for waits this long for replicas that are being replaced; then it runs, and fails.
 pub(crate) const VERIFY_WAIT: Duration = Duration::from_secs(10);
@@ -63,6 +67,7 @@ pub(crate) struct Seen {
     /// It loaded a copy of the bundle that has been replaced since.
     pub(crate) stale: bool,
     pub(crate) age: Duration,
+    pub(crate) patience: Patience,
     /// It says that it is ready.
     pub(crate) answering: bool,
     /// How long it has answered nothing at all; zero while it answers, ready or not.
@@ -71,6 +76,23 @@ pub(crate) struct Seen {
     pub(crate) admitted: bool,
     pub(crate) check: CheckState,
     pub(crate) stage: Stage,
+    /// It cannot be told to answer what it has taken before it ends, and somebody is connected to it.
+    pub(crate) busy: bool,
+}
+
+/// How long a replica is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// From its start until it is ready.
+    pub(crate) start: Duration,
+    /// While it answers nothing.
+    pub(crate) silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { start: START_LIMIT, silence: HANG_LIMIT }
+    }
 }
 
 /// The checks that a replica passes which comes later into a verified slot.
@@ -195,7 +217,7 @@ fn retire_one(seen: &Seen, actions: &mut Vec<Action>) {
     match seen.stage {
         Stage::Running if seen.admitted => actions.push(Action::Drain { id }),
         Stage::Running => actions.push(Action::Terminate { id }),
-        Stage::Draining(since) if since >= DRAIN_TIME => actions.push(Action::Terminate { id }),
+        Stage::Draining(since) if since >= DRAIN_TIME && !seen.busy => actions.push(Action::Terminate { id }),
         Stage::Draining(_) | Stage::Ending => {}
     }
 }
@@ -203,8 +225,8 @@ fn retire_one(seen: &Seen, actions: &mut Vec<Action>) {
 /// What one running replica needs for itself.
 fn tend(held: &Held, seen: &Seen, actions: &mut Vec<Action>) {
     let id = seen.id.clone();
-    let never_ready = !seen.admitted && !seen.answering && seen.age >= START_LIMIT;
-    if (seen.admitted && seen.silent >= HANG_LIMIT) || never_ready {
+    let never_ready = !seen.admitted && !seen.answering && seen.age >= seen.patience.start;
+    if (seen.admitted && seen.silent >= seen.patience.silence) || never_ready {
         return actions.push(Action::Kill { id });
     }
     if seen.admitted || !seen.answering {

@@ -1,5 +1,7 @@
 //! Bringing a replica into the world: intent on disk, socket, process, identity on disk, in this order.
 
+mod server;
+
 use std::{
     fs::{self, OpenOptions},
     io,
@@ -7,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tradewind_core::bundle::CommandOptions;
 use tradewind_process::{Process, Spawn};
 
 use crate::{home::Home, record::ReplicaRecord};
@@ -17,13 +20,21 @@ pub(crate) const LOG_LIMIT: u64 = 16 << 20;
 /// What a replica's command line says beside its record.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
-    pub(crate) program: PathBuf,
-    pub(crate) model_file: String,
+    pub(crate) what: What,
     pub(crate) threads: u32,
     pub(crate) interface: IpAddr,
     /// Under which others reach the interface, where its own address does not say.
     pub(crate) host: Option<String>,
     pub(crate) log: PathBuf,
+}
+
+/// What a replica is.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    /// Tradewind's own: a subcommand of `program`.
+    Onnx { program: PathBuf, model_file: String },
+    /// A server of the author's own.
+    Server(CommandOptions),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +72,17 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
     let id = record.id.clone();
     let recording = |source| Error::Record { id: id.clone(), source };
     record.write(home.root()).map_err(recording)?;
-    // The agent's copy of the socket closes when this returns: a dead replica's port must refuse, not queue.
-    let spawned = command(launch, &record).listener(listener).spawn();
+    let command = match &launch.what {
+        // The agent's copy of the socket closes when it is spawned: a dead replica's port must refuse, not queue.
+        What::Onnx { program, model_file } => own(launch, program, model_file, &record).listener(listener),
+        What::Server(options) => {
+            // It opens the port itself. Who takes it in between makes it end, and it is started again on another.
+            drop(listener);
+            server::command(launch, options, &record, bound.port())
+        }
+    };
+    let spawned = command.spawn();
+    drop(command);
     let process = spawned.inspect_err(|_| record.remove(home.root()))?;
     record.identity = Some(process.identity().clone());
     if let Err(source) = record.write(home.root()) {
@@ -75,13 +95,13 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
     Ok(Launched { record, process, log_start })
 }
 
-fn command(launch: &Launch, record: &ReplicaRecord) -> Spawn {
-    Spawn::new(&launch.program)
+fn own(launch: &Launch, program: &Path, model_file: &str, record: &ReplicaRecord) -> Spawn {
+    Spawn::new(program)
         .args(["replica", "--id", &record.id, "--model", record.model.as_str()])
         .args(["--version", &record.version.to_string()])
         .arg("--bundle")
         .arg(&record.directory)
-        .args(["--model-file", &launch.model_file, "--threads", &launch.threads.to_string()])
+        .args(["--model-file", model_file, "--threads", &launch.threads.to_string()])
         .arg("--inherit-listener")
         .log(&launch.log)
 }

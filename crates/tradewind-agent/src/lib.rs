@@ -9,6 +9,7 @@
 mod agent;
 mod board;
 mod bundles;
+mod connections;
 mod decide;
 mod desired;
 mod events;
@@ -29,7 +30,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use tradewind_core::RegionName;
 
 pub use agent::run;
-pub use record::{ReplicaRecord, recorded_replicas, stop_replicas};
+pub use record::{ReplicaRecord, ServerRecord, recorded_replicas, stop_replicas};
 
 /// Where an agent listens unless told otherwise; the port is remembered in its data directory.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);

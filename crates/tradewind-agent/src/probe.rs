@@ -2,21 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::{sync::mpsc, time::MissedTickBehavior};
-use tradewind_core::deployment::HealthPolicy;
-use tradewind_process::{Exit, Process};
+use tokio::{net::TcpStream, sync::mpsc, time::MissedTickBehavior};
+use tradewind_core::{deployment::HealthPolicy, probe::Probe};
+use tradewind_process::{Exit, Family, Process};
 
 /// A replica that was never ready is asked this often: a deploy should not wait for a probe.
 const START_INTERVAL: Duration = Duration::from_millis(20);
+/// A server takes longer to start, and may write a line for each probe.
+const SERVER_START_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest interval and timeout that a policy may ask for.
 const INTERVAL_LEAST: Duration = Duration::from_millis(10);
 
-/// What a replica answered to `GET /v2/health/ready`.
+/// What a replica answered to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ready,
-    /// It answers, and says that it is not ready.
-    NotReady,
+    /// It answers, with this status, and so says that it is not ready.
+    NotReady(u16),
     /// Nothing within the timeout, or no connection.
     Silent,
 }
@@ -24,15 +26,26 @@ pub(crate) enum Answer {
 /// What a watcher tells its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sighting {
-    Probed { answer: Answer, took: Duration },
+    Probed {
+        answer: Answer,
+        took: Duration,
+    },
     Exited(Exit),
+    /// It is out of use, and nobody is connected to it any more.
+    Unused,
 }
 
-pub(crate) async fn ask(http: &reqwest::Client, address: &str, timeout: Duration) -> Answer {
-    let request = http.get(format!("http://{address}/v2/health/ready")).timeout(timeout);
-    match request.send().await {
+pub(crate) async fn ask(http: &reqwest::Client, address: &str, probe: &Probe, timeout: Duration) -> Answer {
+    let path = match probe {
+        Probe::Http(path) => path,
+        Probe::Connect => {
+            let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
+            return if matches!(connected, Ok(Ok(_))) { Answer::Ready } else { Answer::Silent };
+        }
+    };
+    match http.get(format!("http://{address}{path}")).timeout(timeout).send().await {
         Ok(response) if response.status().is_success() => Answer::Ready,
-        Ok(_) => Answer::NotReady,
+        Ok(response) => Answer::NotReady(response.status().as_u16()),
         Err(_) => Answer::Silent,
     }
 }
@@ -46,6 +59,9 @@ pub(crate) struct Watch {
     pub(crate) health: HealthPolicy,
     pub(crate) was_ready: bool,
     pub(crate) process: Process,
+    pub(crate) probe: Probe,
+    /// Of a server, which may have started other processes.
+    pub(crate) family: Option<Family>,
 }
 
 impl Watch {
@@ -53,13 +69,14 @@ impl Watch {
     pub(crate) async fn run(self, tell: mpsc::Sender<(String, Sighting)>) {
         let steady = self.health.interval.duration().max(INTERVAL_LEAST);
         let timeout = self.health.timeout.duration().max(INTERVAL_LEAST);
-        let mut ticks = ticks(if self.was_ready { steady } else { START_INTERVAL.min(steady) });
+        let start = if self.family.is_some() { SERVER_START_INTERVAL } else { START_INTERVAL };
+        let mut ticks = ticks(if self.was_ready { steady } else { start.min(steady) });
         let mut was_ready = self.was_ready;
         let exit = loop {
             let probe = async {
                 ticks.tick().await;
                 let begun = Instant::now();
-                (ask(&self.http, &self.address, timeout).await, begun.elapsed())
+                (ask(&self.http, &self.address, &self.probe, timeout).await, begun.elapsed())
             };
             let (answer, took) = tokio::select! {
                 exit = self.process.exited() => break exit,
@@ -75,6 +92,11 @@ impl Watch {
                 return;
             }
         };
+        if let Some(family) = &self.family
+            && let Err(error) = family.kill(Some(&self.process)).await
+        {
+            tracing::error!(id = self.id, %error, "cannot end what a server has started");
+        }
         // When nobody listens any more, nobody needs to know.
         let _ = tell.send((self.id, Sighting::Exited(exit))).await;
     }

@@ -12,8 +12,11 @@ use tradewind_api::auth::write_private;
 use tradewind_core::{
     Digest, ModelName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{SlotAssignment, Verification},
+    bundle::{Runtime, command::REPLICA_ID_VARIABLE},
+    duration::Span,
+    probe::Probe,
 };
-use tradewind_process::{Identity, Process, find_by_argument};
+use tradewind_process::{Family, Identity, Process, find_by_argument};
 
 use crate::{Error, home};
 
@@ -41,15 +44,48 @@ pub struct ReplicaRecord {
     pub started_at: Timestamp,
     /// It has been announced to gateways.
     pub admitted: bool,
+    /// Absent for Tradewind's own replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerRecord>,
+}
+
+/// What has to be known of a server of the author's own while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    pub probe: Probe,
+    pub startup: Span,
+    pub drain: Span,
 }
 
 impl ReplicaRecord {
     /// The process of this record, if it runs: by its identity, or, when the agent ended before it wrote that down, by
-    /// the unique id on its command line.
+    /// the unique id on its command line or in its environment.
     pub fn process(&self) -> Option<Identity> {
-        match &self.identity {
-            Some(identity) => identity.is_alive().then(|| identity.clone()),
-            None => find_by_argument(&self.id).into_iter().next(),
+        match (&self.identity, self.family()) {
+            (Some(identity), _) => identity.is_alive().then(|| identity.clone()),
+            (None, None) => find_by_argument(&self.id).into_iter().next(),
+            (None, Some(family)) => family.members().into_iter().next(),
+        }
+    }
+
+    /// All processes of a server, which may start others; Tradewind's own replica is one process.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.server.as_ref().map(|_| Family::new(REPLICA_ID_VARIABLE, &self.id))
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        if self.server.is_some() { Runtime::Command } else { Runtime::Onnx }
+    }
+
+    pub(crate) fn probe(&self) -> Probe {
+        self.server.as_ref().map(|server| server.probe.clone()).unwrap_or_default()
+    }
+
+    /// Ends `process` and what it has started: SIGTERM, then SIGKILL once `grace` has passed.
+    pub(crate) async fn terminate(&self, process: &Process, grace: Duration) -> io::Result<()> {
+        match self.family() {
+            Some(family) => family.terminate(Some(process), grace).await,
+            None => process.terminate(grace).await.map(drop),
         }
     }
 
@@ -128,7 +164,7 @@ pub async fn stop_replicas(data_dir: &Path, grace: Duration) -> Result<usize, Er
         let Some(process) = Process::adopt(&identity).map_err(failed)? else { continue };
         let root = data_dir.to_owned();
         ending.spawn(async move {
-            let ended = process.terminate(grace).await;
+            let ended = record.terminate(&process, grace).await;
             ended.map_err(|source| Error::Stop { id: record.id.clone(), source })?;
             record.remove(&root);
             Ok(())

@@ -15,14 +15,13 @@ use axum::{
     routing::get,
 };
 use futures_util::{StreamExt, stream};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::WatchStream;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     Code, Problem,
-    agent::{ENDPOINTS_PATH, LOGS_PATH, LogQuery},
+    agent::{ENDPOINTS_PATH, Endpoints, LOGS_PATH, LogQuery},
     http::bearer,
-    ndjson,
+    ndjson::{self, CHECK_INTERVAL},
     server::{self, Limits},
 };
 
@@ -84,7 +83,15 @@ async fn endpoints(State(server): State<Server>) -> Response {
     if !server.context.settled.load(Ordering::Acquire) {
         return Problem::new(Code::Unavailable, "this agent does not know yet what runs here").into_response();
     }
-    let items = WatchStream::new(server.context.board.endpoints()).map(|endpoints| (*endpoints).clone());
+    let board = server.context.board.endpoints();
+    let items = stream::unfold((board, false), |(mut board, told)| async move {
+        // Also without a change, should a gateway have lost one.
+        if told && let Ok(Err(_)) = timeout(CHECK_INTERVAL, board.changed()).await {
+            return None;
+        }
+        let endpoints = Endpoints::clone(&board.borrow_and_update());
+        Some((endpoints, (board, true)))
+    });
     ndjson::respond(items.take_until(server.shutdown.cancelled_owned()))
 }
 

@@ -217,7 +217,9 @@ impl SlotTask {
 
     /// The time until a decision may be another without anything having happened.
     fn wake_after(&self) -> Duration {
-        let drains = self.replicas.iter().filter_map(|replica| replica.draining_for());
+        // Whoever is busy says when it is not.
+        let free = self.replicas.iter().filter(|replica| !replica.is_busy());
+        let drains = free.filter_map(Replica::draining_for);
         let drains = drains.map(|since| DRAIN_TIME.saturating_sub(since));
         let asked = self.holding.as_ref().and_then(|holding| holding.verify_asked);
         let verify = asked.map(|asked| VERIFY_WAIT.saturating_sub(asked.elapsed())).filter(|wait| !wait.is_zero());
@@ -236,6 +238,7 @@ impl SlotTask {
                     self.context.metrics.sample(&self.key, answer == Answer::Ready, took);
                 }
             }
+            Sighting::Unused => self.replicas[position].be_unused(),
             Sighting::Exited(exit) => {
                 let replica = self.replicas.remove(position);
                 replica.record.remove(self.context.home.root());

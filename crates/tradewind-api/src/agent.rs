@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, ReplicaStatus, SlotStatus},
+    bundle::Runtime,
     deployment::HealthPolicy,
     event::{EventKind, Severity},
+    probe::Probe,
 };
 use utoipa::ToSchema;
 
@@ -109,6 +111,18 @@ pub struct Endpoint {
     /// Loaded, verified, and answering its probes.
     pub ready: bool,
     pub health: HealthPolicy,
+    /// How many replicas its slot should have; 0: not told.
+    #[serde(default)]
+    pub desired: u32,
+    /// The most requests in flight that it should have; absent where the deployment does not say.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// How it is asked whether it is ready.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub probe: Probe,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

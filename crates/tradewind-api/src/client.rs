@@ -16,7 +16,7 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
-    gateway::{self, GatewayReport, GatewaySnapshot},
+    gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
     ndjson,
     problem::Problem,
@@ -234,6 +234,12 @@ impl Client {
         self.get(&format!("/v1/deployments/{model}/history")).await
     }
 
+    /// Where a request would go now, as a gateway of the user's region says.
+    pub async fn explain_route(&self, model: &ModelName, query: &RouteQuery) -> Result<RouteExplanation, Error> {
+        let request = self.request(Method::GET, &format!("/v1/routes/{model}/explain")).query(query);
+        self.json(request.timeout(REQUEST_TIMEOUT)).await
+    }
+
     /// The text of the replicas' logs in one region; with `follow` it goes on until dropped.
     pub async fn logs(&self, region: &RegionName, query: &LogQuery) -> Result<Response, Error> {
         self.send(self.request(Method::GET, &format!("/v1/regions/{region}/logs")).query(query)).await
@@ -272,7 +278,7 @@ impl Client {
         self.json(self.request(Method::POST, agent::REPORT_PATH).json(report).timeout(CONNECT_TIMEOUT)).await
     }
 
-    pub async fn watch_snapshot(&self) -> Result<ndjson::Reader<GatewaySnapshot>, Error> {
+    pub async fn watch_config(&self) -> Result<ndjson::Reader<ConfigMessage>, Error> {
         self.stream(self.request(Method::GET, gateway::SNAPSHOT_PATH)).await
     }
 

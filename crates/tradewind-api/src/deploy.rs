@@ -28,6 +28,8 @@ pub struct DeployRequest {
     /// Regions that are probed in a way of their own; those that are not named stay as they are. One that is named with
     /// nothing in it is probed like the others again.
     pub region_health: Option<BTreeMap<RegionName, HealthChange>>,
+    /// Requests of these regions' users are answered in these regions and nowhere else. With nothing in it: anywhere.
+    pub stay_in: Option<Vec<RegionName>>,
     pub max_parallel: Option<MaxParallel>,
     pub retries: Option<u32>,
     pub progress_deadline: Option<Span>,

@@ -1,5 +1,10 @@
 //! What control and the gateways tell each other, and what gateways tell the gateways of other regions.
 
+pub mod acceptance;
+pub mod config;
+#[cfg(test)]
+mod fixtures;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,16 +14,25 @@ use tradewind_core::{
 };
 use utoipa::ToSchema;
 
-/// `GET /v1/gateway/snapshot`: NDJSON of [`GatewaySnapshot`].
+/// `GET /v1/gateway/snapshot`: NDJSON of [`config::ConfigMessage`].
 pub const SNAPSHOT_PATH: &str = "/v1/gateway/snapshot";
 /// `POST /v1/gateway/report` with a [`GatewayReport`].
 pub const REPORT_PATH: &str = "/v1/gateway/report";
 /// `GET` on a gateway: a [`PeerState`], for the holders of the mesh token.
 pub const PEER_PATH: &str = "/v1/peer";
+/// `GET` on a gateway with an [`ExplainQuery`]: an [`Explanation`], for the holders of the mesh token.
+pub const EXPLAIN_PATH: &str = "/v1/explain";
 /// Carries the mesh token on a request that another gateway passed on. Such a request goes no further.
 pub const PEER_HEADER: &str = "x-tradewind-peer";
 /// On a 503 between gateways: this region cannot serve the model now, ask another one.
 pub const UNAVAILABLE_HEADER: &str = "x-tradewind-unavailable";
+
+/// On a request between gateways: its own region has no room for it. It is taken only where there is room to spare.
+pub const SPILL_HEADER: &str = "x-tradewind-spill";
+/// Names the model of a gRPC request whose message does not, such as one for a model server of the user's own.
+pub const MODEL_HEADER: &str = "x-tradewind-model";
+/// How long the sender will wait for an answer, such as `500ms` or `2s`.
+pub const TIMEOUT_HEADER: &str = "x-request-timeout";
 
 pub const USER_HEADER: &str = "x-tradewind-user";
 pub const CLIENT_REGION_HEADER: &str = "x-tradewind-client-region";
@@ -42,8 +56,13 @@ pub struct GatewaySnapshot {
     pub incarnation: String,
     /// The store's revision that this snapshot shows. Within one incarnation an older one is refused.
     pub revision: u64,
+    /// How many models have a live revision, counted apart from the routes: with fewer routes, some are missing.
+    #[serde(default)]
+    pub deployed: u32,
     pub mesh_token: String,
+    /// In the order of their names.
     pub regions: Vec<RegionMembers>,
+    /// In the order of their models' names.
     pub routes: Vec<Route>,
     /// How regions probe each other.
     pub health: HealthPolicy,
@@ -74,6 +93,9 @@ pub struct GatewayReport {
     pub committed: BTreeMap<ModelName, Committed>,
     /// Why the newest snapshot or a prepared route was refused.
     pub refused: Option<String>,
+    /// What this gateway has taken up, and kept on its disk. Gateways of earlier versions say nothing.
+    #[serde(default)]
+    pub config: Option<config::ConfigVersion>,
     pub peers: Vec<PeerHealth>,
     /// Where requests that entered here went, since this gateway started.
     pub traffic: Vec<Traffic>,
@@ -134,6 +156,89 @@ pub struct PeerCapacity {
     pub slot: Slot,
     pub revision: RevisionNumber,
     pub replicas: u32,
+    /// How many more requests they could have in flight; absent where no limit is declared.
+    #[serde(default)]
+    pub headroom: Option<u32>,
+}
+
+/// Whose request is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    pub model: ModelName,
+    /// The user's key, if the request has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's region; absent: the gateway's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RegionName>,
+}
+
+/// Where a gateway would send a request now, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    pub model: ModelName,
+    /// The gateway that says so.
+    pub gateway: String,
+    /// Its region.
+    pub region: RegionName,
+    /// The user's region.
+    pub from: RegionName,
+    pub epoch: Epoch,
+    pub revision: RevisionNumber,
+    pub slot: Slot,
+    /// The region that would answer; absent when nobody can.
+    pub goes_to: Option<RegionName>,
+    /// In the order in which they are asked.
+    pub regions: Vec<RegionVerdict>,
+    /// Of the gateway's own region.
+    pub replicas: Vec<ReplicaVerdict>,
+}
+
+/// Whose request control is asked about, on `GET /v1/routes/{model}/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteQuery {
+    /// The user's region; a gateway of it is asked.
+    pub from: RegionName,
+    /// The user's key, if the request has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What control answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RouteExplanation {
+    pub schema_version: u32,
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
+/// What speaks for or against a region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RegionVerdict {
+    pub region: RegionName,
+    pub eligible: bool,
+    /// For people.
+    pub reason: String,
+    pub ready: u32,
+    /// Measured from the gateway; absent for its own region and where nothing was measured.
+    pub round_trip_us: Option<u64>,
+}
+
+/// What speaks for or against a replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaVerdict {
+    pub id: String,
+    pub address: String,
+    pub ready: bool,
+    /// Left out because its answers fail.
+    pub ejected: bool,
+    pub in_flight: u32,
+    /// The most requests in flight that it gets.
+    pub limit: u32,
+    /// Until the head of its answers, smoothed; 0: it has answered nothing yet.
+    pub latency_us: u64,
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 /// A stream without news says so this often.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Whoever tells a state by a stream looks at it this often also when nobody said that it changed, and says what it is.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// A stream that is silent for this long is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// The longest line that a reader takes.

@@ -13,6 +13,7 @@ mod models;
 mod ops;
 pub(crate) mod regions;
 mod rollouts;
+mod routes;
 mod status;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(rollouts::abort))
         .routes(handlers!(regions::list, regions::add))
         .routes(handlers!(regions::logs))
+        .routes(handlers!(routes::explain))
         .routes(handlers!(events::list));
     let people_and_agents =
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));

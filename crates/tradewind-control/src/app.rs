@@ -19,7 +19,7 @@ use crate::{
     api::metrics::Requests,
     assignments::AssignmentChanges,
     events::EventLog,
-    fleet::Encoded,
+    fleet::Published,
     hub::Hub,
     keys,
     members::Members,
@@ -43,7 +43,7 @@ pub(crate) struct App {
     pub publisher: Publisher,
     pub events: Arc<EventLog>,
     pub members: Arc<Members>,
-    pub snapshot: watch::Receiver<Encoded>,
+    pub published: watch::Receiver<Arc<Published>>,
     /// To fetch logs from agents.
     pub http: reqwest::Client,
     pub requests: Requests,

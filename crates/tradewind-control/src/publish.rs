@@ -10,9 +10,9 @@ use tradewind_api::{Code, Problem};
 use tradewind_artifacts::{BlobStore, Installer, blobs, bundle, bundle_digest, install};
 use tradewind_core::{
     Digest, ModelName, Timestamp, VersionNumber,
-    bundle::{BundleIndex, MANIFEST_FILE, Manifest, ModelHead, ModelVersion, Signature},
+    bundle::{BundleIndex, MANIFEST_FILE, Manifest, ModelHead, ModelVersion, Runtime, Signature},
     event::{EventKind, EventRecord, Severity},
-    verify::{self, GoldenCase},
+    verify::{self, Case},
 };
 use tradewind_store::{Compare, Op, Txn};
 
@@ -60,7 +60,10 @@ impl Publisher {
         }
         let manifest = self.manifest(&index).await?;
         let cases = bundle::check_contents(&index, &manifest).map_err(refused)?;
-        let signature = self.inspect(&index, &manifest, &cases).await?;
+        let signature = match manifest.server() {
+            Some(_) => self.check_server(&index, &manifest, &cases).await?,
+            None => self.inspect(&index, &manifest, &cases).await?,
+        };
         let draft = ModelVersion {
             name: name.clone(),
             version: VersionNumber::default(),
@@ -113,6 +116,29 @@ impl Publisher {
             return Err(problem.cause(error.to_string()));
         }
         bundle::parse_manifest(&text).map_err(refused)
+    }
+
+    /// A server is not started here: nobody runs code of a bundle in the control plane. What it takes is what its
+    /// manifest states.
+    async fn check_server(
+        &self,
+        index: &BundleIndex,
+        manifest: &Manifest,
+        cases: &[String],
+    ) -> Result<Signature, Problem> {
+        for path in cases {
+            let Some(file) = index.files.get(path) else { continue };
+            let failed = |error: &blobs::Error| crate::api::blobs::problem(error);
+            let blob = self.blobs.read(&file.digest, ..).await.map_err(|error| failed(&error))?;
+            let mut content = Vec::new();
+            // `check_contents` has bounded its size.
+            let read = blob.into_reader().read_to_end(&mut content).await;
+            if let Err(error) = read {
+                return Err(case_refused(path, error.to_string()));
+            }
+            check_case(path, &content, manifest.runtime, manifest.signature.as_ref())?;
+        }
+        Ok(manifest.signature.clone().unwrap_or_default())
     }
 
     /// Puts the bundle together and loads its model, which says what it takes and gives; the rest must agree.
@@ -199,24 +225,24 @@ fn check_declared(manifest: &Manifest, actual: &Signature) -> Result<(), Problem
 /// Reads and checks the golden cases off the reactor: they may be many megabytes.
 async fn check_cases(directory: &Path, cases: &[String], signature: &Signature) -> Result<(), Problem> {
     let (directory, cases, signature) = (directory.to_owned(), cases.to_vec(), Arc::new(signature.clone()));
-    let check = move || cases.iter().try_for_each(|case| check_case(&directory, case, &signature));
+    let check = move || {
+        cases.iter().try_for_each(|path| match std::fs::read(directory.join(path)) {
+            Ok(content) => check_case(path, &content, Runtime::Onnx, Some(&signature)),
+            Err(error) => Err(case_refused(path, error.to_string())),
+        })
+    };
     tokio::task::spawn_blocking(check).await.unwrap_or_else(|_| Err(closing()))
 }
 
-fn check_case(directory: &Path, path: &str, signature: &Signature) -> Result<(), Problem> {
-    let refused = |cause: String| {
-        Err(Problem::new(Code::InvalidBundle, format!("golden case {path} cannot hold"))
-            .cause(cause)
-            .hint("correct the case, or move it out of the bundle: nothing could be verified with it"))
-    };
-    let bytes = match std::fs::read(directory.join(path)) {
-        Ok(bytes) => bytes,
-        Err(error) => return refused(error.to_string()),
-    };
-    match serde_json::from_slice::<GoldenCase>(&bytes) {
-        Ok(case) => verify::check_against(&case, signature).or_else(refused),
-        Err(error) => refused(error.to_string()),
-    }
+fn check_case(path: &str, content: &[u8], runtime: Runtime, signature: Option<&Signature>) -> Result<(), Problem> {
+    let case = Case::parse(content).map_err(|error| case_refused(path, error.to_string()))?;
+    case.check(runtime, signature).map_err(|problem| case_refused(path, problem))
+}
+
+fn case_refused(path: &str, cause: String) -> Problem {
+    Problem::new(Code::InvalidBundle, format!("golden case {path} cannot hold"))
+        .cause(cause)
+        .hint("correct the case, or move it out of the bundle: nothing could be verified with it")
 }
 
 fn refused(error: bundle::Error) -> Problem {

@@ -174,7 +174,7 @@ async fn assemble(
     events.load(&repository).await?;
     let incarnation = repository.store().incarnation().await?;
     let mesh_token = authority.issue(&Scope::Mesh);
-    let (fleet, snapshot) = Fleet::load(repository.clone(), incarnation.clone(), mesh_token.clone()).await?;
+    let (fleet, published) = Fleet::load(repository.clone(), incarnation.clone(), mesh_token.clone()).await?;
 
     let assignments = Arc::new(AssignmentChanges::default());
     parts.spawn(assignments.clone().run(repository.store().clone(), stop.clone()));
@@ -193,7 +193,7 @@ async fn assemble(
         blobs,
         events,
         members,
-        snapshot,
+        published,
         http: http_client().build().expect("the client's settings are constant"),
         requests: Default::default(),
         reconciling: AtomicBool::new(false),

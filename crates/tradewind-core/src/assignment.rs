@@ -142,6 +142,8 @@ pub enum CheckResult {
     Passed,
     Failed,
     Skipped,
+    /// What would show it cannot be known: nobody sees what a server of the author's own has loaded.
+    Unproved,
 }
 
 /// One replica as its agent knows it.

@@ -1,9 +1,13 @@
 //! What a model version is: its files, its manifest, its signature, its golden cases.
 
+pub mod command;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use command::{CommandOptions, KeyProblem};
 
 use crate::{Digest, ModelName, Timestamp, VersionNumber, duration::Span, inference::Datatype};
 
@@ -30,10 +34,11 @@ pub struct Manifest {
     pub description: Option<String>,
     #[serde(default)]
     pub runtime: Runtime,
-    /// The model file, relative to the bundle. Default: `model.onnx`.
+    /// The ONNX file, relative to the bundle. Default: `model.onnx`.
     #[serde(default = "default_model_file")]
     pub model: String,
-    /// Further files of the model (external data), relative to the bundle.
+    /// Further files of the model (external data), relative to the bundle. A bundle of the runtime `command` has all
+    /// files that lie in its directory, unless it lists some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// Golden cases, relative to the bundle; `*` matches within a file name. Default: `cases/*.json`.
@@ -44,6 +49,34 @@ pub struct Manifest {
     pub signature: Option<Signature>,
     #[serde(default)]
     pub verify: VerifyOptions,
+    /// How to start the server, and only for `runtime = "command"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandOptions>,
+}
+
+impl Manifest {
+    /// The server to start; `None` where ONNX Runtime executes the model.
+    pub fn server(&self) -> Option<&CommandOptions> {
+        self.command.as_ref().filter(|_| self.runtime == Runtime::Command)
+    }
+
+    /// Checks what the keys say together.
+    pub fn check(&self) -> Result<(), KeyProblem> {
+        match (self.runtime, &self.command) {
+            (Runtime::Onnx, None) => Ok(()),
+            (Runtime::Onnx, Some(_)) => {
+                Err(KeyProblem::new("command", "it is of no use without `runtime = \"command\"`"))
+            }
+            (Runtime::Command, None) => {
+                Err(KeyProblem::new("runtime", "the runtime `command` needs `[command]` with `run`"))
+            }
+            (Runtime::Command, Some(_)) if self.model != default_model_file() => Err(KeyProblem::new(
+                "model",
+                "a bundle of the runtime `command` has no model file; all its files belong to it",
+            )),
+            (Runtime::Command, Some(command)) => command.check(),
+        }
+    }
 }
 
 fn default_model_file() -> String {
@@ -61,6 +94,17 @@ pub enum Runtime {
     /// ONNX Runtime, in Tradewind's own replica.
     #[default]
     Onnx,
+    /// A server of the author's own, see [`CommandOptions`].
+    Command,
+}
+
+impl Runtime {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Command => "command",
+        }
+    }
 }
 
 /// Bounds of verification beyond the golden cases' own tolerance.
@@ -103,6 +147,9 @@ impl std::fmt::Display for TensorSpec {
 pub struct BundleFile {
     pub size: u64,
     pub digest: Digest,
+    /// Installed so that it can be started; only in bundles of the runtime `command`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
 }
 
 /// The content of a bundle: everything that its digest covers. The bundle's digest is the BLAKE3 digest of this
@@ -126,7 +173,7 @@ pub struct ModelVersion {
     pub digest: Digest,
     pub index: BundleIndex,
     pub manifest: Manifest,
-    /// Read from the model itself.
+    /// Read from the model itself; of a command what its manifest states, or nothing.
     pub signature: Signature,
     /// Paths of the golden cases in the bundle, sorted.
     pub cases: Vec<String>,

@@ -31,6 +31,9 @@ pub struct DeploymentSpec {
     /// Regions that are probed in a way of their own.
     #[serde(default)]
     pub region_health: BTreeMap<RegionName, HealthPolicy>,
+    /// Requests of these regions' users are answered in these regions and nowhere else. Empty: anywhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stay_in: BTreeSet<RegionName>,
 }
 
 /// Replicas per region.
@@ -40,11 +43,15 @@ pub struct Scale {
     pub replicas: u32,
     /// Threads that one inference may use inside a replica.
     pub threads: u32,
+    /// The most requests that a replica should have in flight. With it, a region that is full sends what is beyond to
+    /// the nearest region with room; without it, gateways find out what a replica can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { replicas: 1, threads: 1 }
+        Self { replicas: 1, threads: 1, concurrency: None }
     }
 }
 
@@ -199,6 +206,7 @@ impl DeploymentSpec {
             && self.scale == other.scale
             && self.health == other.health
             && self.region_health == other.region_health
+            && self.stay_in == other.stay_in
             && sorted(self) == sorted(other)
     }
 
@@ -217,6 +225,8 @@ impl DeploymentSpec {
         differs("version", before.version.to_string(), self.version.to_string());
         differs("replicas", before.scale.replicas.to_string(), self.scale.replicas.to_string());
         differs("threads", before.scale.threads.to_string(), self.scale.threads.to_string());
+        let concurrency = |scale: &Scale| scale.concurrency.map_or_else(|| "found out".to_owned(), |n| n.to_string());
+        differs("concurrency", concurrency(&before.scale), concurrency(&self.scale));
         differs("health interval", before.health.interval.to_string(), self.health.interval.to_string());
         differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
         differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());
@@ -226,6 +236,13 @@ impl DeploymentSpec {
         let own = own.into_iter().filter(|region| self.regions.contains(region));
         let probed: Vec<&str> = own.filter(differently).map(AsRef::as_ref).collect();
         changes.extend((!probed.is_empty()).then(|| format!("health of {}", probed.join(", "))));
+        let bounds = |spec: &Self| {
+            let names: Vec<&str> = spec.stay_in.iter().map(RegionName::as_str).collect();
+            if names.is_empty() { "anywhere".to_owned() } else { names.join(", ") }
+        };
+        if self.stay_in != before.stay_in {
+            changes.push(format!("stay in {} -> {}", bounds(before), bounds(self)));
+        }
         let missing_from = |regions: &[RegionName], all: &[RegionName]| {
             let missing = regions.iter().filter(|region| !all.contains(region));
             missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -17,12 +17,15 @@ pub mod inference;
 pub mod locality;
 pub mod names;
 pub mod outlier;
+pub mod overload;
+pub mod probe;
 pub mod region;
 pub mod retry;
 pub mod rollout;
 pub mod route;
 pub mod stored;
 pub mod suggest;
+pub mod trace;
 pub mod traffic;
 pub mod verify;
 

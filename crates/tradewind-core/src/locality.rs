@@ -13,8 +13,11 @@ const FIBRE_KM_PER_SECOND: f64 = 299_792.458 * 2.0 / 3.0;
 const PATH_STRETCH: f64 = 1.4;
 /// The round trip inside one region.
 pub const LOCAL_ROUND_TRIP: Duration = Duration::from_micros(200);
-/// A region takes the place of another in an order only when it is nearer by more than this share.
+/// A region takes the place of another in an order only when it is nearer by more than this share, and by more than
+/// [`NOISE`].
 pub const ORDER_HYSTERESIS: f64 = 0.10;
+/// Round trips that differ by less tell of busy machines, not of distance.
+pub const NOISE: Duration = Duration::from_millis(1);
 
 /// The great-circle distance (haversine formula), in kilometres.
 pub fn distance_km(a: Location, b: Location) -> f64 {
@@ -47,9 +50,9 @@ pub fn order(from: &RegionName, regions: &[RegionView<'_>]) -> Vec<RegionName> {
     reorder(&[], from, regions)
 }
 
-/// Like [`order`], but keeps the places of `previous` where the difference is within [`ORDER_HYSTERESIS`], so that
-/// jitter does not move users back and forth. Every place is taken by a region that is at most 10 % farther than the
-/// nearest of those after it.
+/// Like [`order`], but keeps the places of `previous` where the difference is within [`ORDER_HYSTERESIS`] or [`NOISE`],
+/// so that jitter does not move users back and forth. Every place is taken by a region that is at most 10 % or 1 ms
+/// farther than the nearest of those after it.
 pub fn reorder(previous: &[RegionName], from: &RegionName, regions: &[RegionView<'_>]) -> Vec<RegionName> {
     let rank: HashMap<&RegionName, usize> = previous.iter().enumerate().map(|(rank, name)| (name, rank)).collect();
     let here = regions.iter().find(|view| view.name == from).and_then(|view| view.location);
@@ -63,12 +66,17 @@ pub fn reorder(previous: &[RegionName], from: &RegionName, regions: &[RegionView
     let mut ordered = Vec::with_capacity(remaining.len());
     while let Some(&(nearest, _, first)) = remaining.first() {
         // The own region stays first, and unknown distances do not compare.
-        let bound = if first == from { nearest } else { nearest * (1.0 + ORDER_HYSTERESIS) };
+        let bound = if first == from { nearest } else { within_hysteresis(nearest) };
         let among = remaining.iter().take_while(|candidate| candidate.0 <= bound).enumerate();
         let next = among.min_by_key(|(position, candidate)| (candidate.1, *position)).map_or(0, |(next, _)| next);
         ordered.push(remaining.remove(next).2.clone());
     }
     ordered
+}
+
+/// The most seconds that count as no farther than `nearest`.
+fn within_hysteresis(nearest: f64) -> f64 {
+    (nearest * (1.0 + ORDER_HYSTERESIS)).max(nearest + NOISE.as_secs_f64())
 }
 
 /// Seconds of round trip; below zero for the own region, infinite for an unknown place.
@@ -203,6 +211,8 @@ mod tests {
         let previous = ["us-east1", "europe-west1", "asia-northeast1"];
         assert_eq!(reordered(&previous, "us-east1", &at(95)), previous);
         assert_eq!(reordered(&previous, "us-east1", &at(80)), ["us-east1", "asia-northeast1", "europe-west1"]);
+        let near = [("us-east1", None), ("europe-west1", Some(2)), ("asia-northeast1", Some(1))];
+        assert_eq!(reordered(&previous, "us-east1", &near), previous, "a millisecond is noise");
         assert_eq!(ordered("us-east1", &at(95))[1], "asia-northeast1", "without a past the nearest is first");
     }
 
@@ -249,7 +259,7 @@ mod tests {
             let cost = |name: &RegionName| costs[names.iter().position(|other| other == name).unwrap()] as f64;
             for (place, region) in result.iter().enumerate().skip(1) {
                 for behind in &result[place + 1..] {
-                    prop_assert!(cost(region) <= cost(behind) * (1.0 + ORDER_HYSTERESIS) + 1e-9);
+                    prop_assert!(cost(region) <= (cost(behind) * (1.0 + ORDER_HYSTERESIS)).max(cost(behind) + 1.0) + 1e-9);
                 }
             }
             let mut sorted = result.clone();

@@ -1,6 +1,6 @@
 //! Routes: which slot of which regions users get. One epoch numbers each change, fleet-wide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,9 +29,17 @@ pub struct RouteState {
     /// Regions that are probed in a way of their own.
     #[serde(default)]
     pub region_health: BTreeMap<RegionName, HealthPolicy>,
+    /// Requests of these regions' users are answered in these regions and nowhere else. Empty: anywhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub stay_in: BTreeSet<RegionName>,
 }
 
 impl RouteState {
+    /// Whether a request of a user of `from` may be answered in `region`.
+    pub fn may_go(&self, from: &RegionName, region: &RegionName) -> bool {
+        !self.stay_in.contains(from) || self.stay_in.contains(region)
+    }
+
     pub fn health_of(&self, region: &RegionName) -> HealthPolicy {
         self.region_health.get(region).copied().unwrap_or(self.health)
     }

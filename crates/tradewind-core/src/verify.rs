@@ -1,8 +1,10 @@
 //! Verification of a model before it gets traffic: what golden cases say, how answers are compared with them, and the
 //! smoke request of a bundle that has none. Only data is looked at; sending and timing are the agent's.
 
+mod case;
 mod compare;
 mod element;
+mod http;
 mod smoke;
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +15,12 @@ use crate::{
     inference::{Datatype, InferRequest, Tensor},
 };
 
+pub use case::Case;
 pub use compare::{Mismatch, compare};
+pub use http::{HttpCase, HttpExpectation, HttpRequest};
 pub use smoke::{SMOKE_ELEMENTS_LIMIT, SmokeTooLarge, check_smoke, smoke_request};
 
-/// One golden case, a file of a bundle: an inference request with the outputs that it must give.
+/// A golden case of a model with tensors: an inference request with the outputs that it must give.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenCase {

@@ -1,21 +1,22 @@
 //! Bodies on their way: what is sent to upstreams, and what is given to users.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
+
+use crate::proxy::Trip;
 
 /// Bodies up to this size are held, so that they can be sent again.
 pub(crate) const REPLAY_LIMIT: usize = 64 << 10;
@@ -25,6 +26,8 @@ pub(crate) const BODY_LIMIT: u64 = 64 << 20;
 pub(crate) const REQUEST_IDLE: Duration = Duration::from_secs(30);
 /// An answer whose next piece takes longer is cut off. Streams of tokens may pause for minutes.
 pub(crate) const RESPONSE_IDLE: Duration = Duration::from_secs(600);
+/// The most pieces that a held body may come in: a body of single bytes costs a thousand times its size.
+const PIECES_LIMIT: u32 = 4096;
 
 /// What is wrong with a user's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,83 +36,193 @@ pub(crate) enum Fault {
     TooLarge,
     #[error("the request's body did not arrive in time")]
     TooSlow,
+    #[error("the request's body comes in too many small pieces")]
+    TooFine,
     #[error("the request's body broke off")]
     Broken,
 }
 
-/// A user's body as it came in.
+/// A user's body while it is looked at: what has come of it is held.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    held: Held,
+    incoming: Incoming,
+    ended: bool,
+    pieces: u32,
+    /// One deadline for all that is held: a body that trickles in holds a place of those under way.
+    deadline: Instant,
+}
+
+/// The first piece is kept as it came; only a body of several pieces is put together.
+#[derive(Debug)]
+enum Held {
+    Piece(Bytes),
+    Pieces(BytesMut),
+}
+
+impl Held {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Piece(bytes) => bytes,
+            Self::Pieces(bytes) => bytes,
+        }
+    }
+
+    fn push(&mut self, more: Bytes) {
+        match self {
+            Self::Piece(first) if first.is_empty() => *first = more,
+            Self::Piece(first) => {
+                let mut pieces = BytesMut::with_capacity(first.len() + more.len());
+                pieces.extend_from_slice(first);
+                pieces.extend_from_slice(&more);
+                *self = Self::Pieces(pieces);
+            }
+            Self::Pieces(pieces) => pieces.extend_from_slice(&more),
+        }
+    }
+
+    fn freeze(self) -> Bytes {
+        match self {
+            Self::Piece(bytes) => bytes,
+            Self::Pieces(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+impl Arriving {
+    pub(crate) fn new(incoming: Incoming) -> Result<Self, Fault> {
+        if incoming.size_hint().lower() > BODY_LIMIT {
+            return Err(Fault::TooLarge);
+        }
+        let ended = incoming.is_end_stream();
+        let deadline = Instant::now() + REQUEST_IDLE;
+        Ok(Self { held: Held::Piece(Bytes::new()), incoming, ended, pieces: 0, deadline })
+    }
+
+    pub(crate) fn held(&self) -> &[u8] {
+        self.held.as_slice()
+    }
+
+    /// Waits for one more piece; `false` when nothing more comes.
+    pub(crate) async fn more(&mut self) -> Result<bool, Fault> {
+        while !self.ended {
+            let frame = timeout_at(self.deadline, self.incoming.frame()).await.map_err(|_| Fault::TooSlow)?;
+            let Some(frame) = frame else {
+                self.ended = true;
+                break;
+            };
+            // Trailers of a request mean nothing to an inference server.
+            if let Ok(data) = frame.map_err(|_| Fault::Broken)?.into_data() {
+                self.pieces += 1;
+                if self.pieces > PIECES_LIMIT {
+                    return Err(Fault::TooFine);
+                }
+                self.held.push(data);
+                self.ended = self.incoming.is_end_stream();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Holds all of it up to [`REPLAY_LIMIT`]; what is longer goes on as a stream.
+    pub(crate) async fn gather(mut self) -> Result<Inbound, Fault> {
+        if self.incoming.size_hint().lower() <= REPLAY_LIMIT as u64 {
+            while self.held().len() <= REPLAY_LIMIT {
+                if !self.more().await? {
+                    return Ok(Inbound::Replayable(self.held.freeze()));
+                }
+            }
+        }
+        Ok(self.stream())
+    }
+
+    /// Goes on as a stream, from the beginning.
+    pub(crate) fn stream(self) -> Inbound {
+        let length = self.incoming.size_hint().exact().map(|left| left + self.held().len() as u64);
+        let way = Rc::new(OnItsWay::default());
+        let stream =
+            Stream { held: self.held.freeze(), incoming: self.incoming, length, idle: None, way: Rc::clone(&way) };
+        Inbound::Streaming { stream: Some(stream), way }
+    }
+}
+
+/// A user's body as it is sent on.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     /// Whole; may be sent any number of times.
     Replayable(Bytes),
-    /// May be sent once.
-    Streaming(Option<Stream>),
+    /// May be sent once. The sender sees only that sending failed; why is told along its way.
+    Streaming { stream: Option<Stream>, way: Rc<OnItsWay> },
+}
+
+/// What has become of a stream that somebody else sends.
+#[derive(Debug, Default)]
+pub(crate) struct OnItsWay {
+    sent: Cell<u64>,
+    verdict: Cell<Option<Fault>>,
+}
+
+/// Tells how many bytes of a body have come.
+#[derive(Debug)]
+pub(crate) enum Meter {
+    Whole(u64),
+    Stream(Rc<OnItsWay>),
+}
+
+impl Meter {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => *bytes,
+            Self::Stream(way) => way.sent.get(),
+        }
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::Whole(0)
+    }
 }
 
 impl Inbound {
-    /// Reads up to [`REPLAY_LIMIT`]; what is longer goes on as a stream.
-    pub(crate) async fn read(mut incoming: Incoming, verdict: &Verdict) -> Result<Self, Fault> {
-        let hint = incoming.size_hint();
-        if hint.lower() > BODY_LIMIT {
-            return Err(Fault::TooLarge);
-        }
-        let mut held = BytesMut::new();
-        if hint.lower() <= REPLAY_LIMIT as u64 {
-            // One deadline for all of it: a body that trickles in holds a place of those under way.
-            let deadline = Instant::now() + REQUEST_IDLE;
-            while held.len() <= REPLAY_LIMIT {
-                let Some(frame) = timeout_at(deadline, incoming.frame()).await.map_err(|_| Fault::TooSlow)? else {
-                    return Ok(Self::Replayable(held.freeze()));
-                };
-                // Trailers of a request mean nothing to an inference server.
-                if let Ok(data) = frame.map_err(|_| Fault::Broken)?.into_data() {
-                    held.extend_from_slice(&data);
-                }
-            }
-        }
-        let length = hint.exact();
-        let stream = Stream { held: held.freeze(), incoming, sent: 0, length, idle: None, verdict: verdict.clone() };
-        Ok(Self::Streaming(Some(stream)))
-    }
-
     pub(crate) fn replayable(&self) -> bool {
         matches!(self, Self::Replayable(_))
     }
 
     /// Whether there is still something to send.
     pub(crate) fn unspent(&self) -> bool {
-        !matches!(self, Self::Streaming(None))
+        !matches!(self, Self::Streaming { stream: None, .. })
+    }
+
+    /// What went wrong on the user's side while it was sent.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Replayable(_) => None,
+            Self::Streaming { way, .. } => way.verdict.get(),
+        }
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        match self {
+            Self::Replayable(bytes) => Meter::Whole(bytes.len() as u64),
+            Self::Streaming { way, .. } => Meter::Stream(Rc::clone(way)),
+        }
+    }
+
+    /// The whole of it, if it is held.
+    pub(crate) fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Replayable(bytes) => Some(bytes),
+            Self::Streaming { .. } => None,
+        }
     }
 
     /// The body of the next attempt; empty when it was spent.
     pub(crate) fn next(&mut self) -> Outbound {
         match self {
             Self::Replayable(bytes) => Outbound::Whole(Full::new(bytes.clone())),
-            Self::Streaming(stream) => stream.take().map_or_else(Outbound::empty, Outbound::Stream),
-        }
-    }
-}
-
-/// Where a stream leaves word of what went wrong, since the sender sees only that sending failed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Verdict(Arc<AtomicU8>);
-
-impl Verdict {
-    fn set(&self, fault: Fault) {
-        let code = match fault {
-            Fault::TooLarge => 1,
-            Fault::TooSlow => 2,
-            Fault::Broken => 3,
-        };
-        self.0.store(code, Ordering::Release);
-    }
-
-    pub(crate) fn get(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(Fault::TooLarge),
-            2 => Some(Fault::TooSlow),
-            _ => Some(Fault::Broken),
+            Self::Streaming { stream, .. } => stream.take().map_or_else(Outbound::empty, Outbound::Stream),
         }
     }
 }
@@ -118,21 +231,20 @@ impl Verdict {
 pub(crate) struct Stream {
     held: Bytes,
     incoming: Incoming,
-    sent: u64,
     length: Option<u64>,
     idle: Option<Pin<Box<Sleep>>>,
-    verdict: Verdict,
+    way: Rc<OnItsWay>,
 }
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("sent", &self.sent).field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Stream").field("way", &self.way).field("length", &self.length).finish_non_exhaustive()
     }
 }
 
 impl Stream {
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.verdict.set(fault);
+        self.way.verdict.set(Some(fault));
         Poll::Ready(Some(Err(fault)))
     }
 
@@ -151,8 +263,9 @@ impl Stream {
         } else {
             std::mem::take(&mut self.held)
         };
-        self.sent += data.len() as u64;
-        if self.sent > BODY_LIMIT {
+        let sent = self.way.sent.get() + data.len() as u64;
+        self.way.sent.set(sent);
+        if sent > BODY_LIMIT {
             return self.fail(Fault::TooLarge);
         }
         Poll::Ready(Some(Ok(Frame::data(data))))
@@ -193,9 +306,9 @@ impl Body for Outbound {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Stream(stream) => {
-                stream.length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length - stream.sent))
-            }
+            Self::Stream(stream) => stream
+                .length
+                .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length - stream.way.sent.get())),
         }
     }
 }
@@ -234,26 +347,22 @@ pub(crate) enum End {
     Abandoned,
 }
 
-/// Told once, when an answer has been passed on.
-pub(crate) trait OnEnd: Send + Sync {
-    fn end(&mut self, end: End);
-}
-
 /// An answer that is passed on as it comes.
 pub(crate) struct Passing {
     incoming: Incoming,
     idle: Option<Pin<Box<Sleep>>>,
-    on_end: Option<Box<dyn OnEnd>>,
+    /// Told once, when the answer has been passed on.
+    trip: Option<Box<Trip>>,
 }
 
 impl Passing {
-    pub(crate) fn new(incoming: Incoming, on_end: Box<dyn OnEnd>) -> Self {
-        Self { incoming, idle: None, on_end: Some(on_end) }
+    pub(crate) fn new(incoming: Incoming, trip: Box<Trip>) -> Self {
+        Self { incoming, idle: None, trip: Some(trip) }
     }
 
     fn finish(&mut self, end: End) {
-        if let Some(mut on_end) = self.on_end.take() {
-            on_end.end(end);
+        if let Some(trip) = self.trip.take() {
+            trip.end(end);
         }
     }
 }
@@ -267,8 +376,33 @@ impl Drop for Passing {
 
 /// What is given to users.
 pub(crate) enum Answer {
-    Own(Full<Bytes>),
+    Own(Own),
     Passing(Passing),
+}
+
+/// An answer of the gateway's own.
+pub(crate) struct Own {
+    body: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+}
+
+impl Answer {
+    pub(crate) fn own(body: impl Into<Bytes>) -> Self {
+        Self::Own(Own { body: body.into(), trailers: None })
+    }
+
+    pub(crate) fn with_trailers(body: impl Into<Bytes>, trailers: HeaderMap) -> Self {
+        Self::Own(Own { body: body.into(), trailers: Some(Box::new(trailers)) })
+    }
+}
+
+impl Own {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        if !self.body.is_empty() {
+            return Some(Frame::data(std::mem::take(&mut self.body)));
+        }
+        self.trailers.take().map(|trailers| Frame::trailers(*trailers))
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -286,13 +420,20 @@ impl Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TimedOr>>> {
         match &mut *self {
-            Self::Own(whole) => Pin::new(whole).poll_frame(cx).map_err(|never: Infallible| match never {}),
+            Self::Own(own) => Poll::Ready(own.next().map(Ok)),
             Self::Passing(passing) => {
                 let frame = ready!(poll_in_time(&mut passing.incoming, &mut passing.idle, RESPONSE_IDLE, cx));
                 match &frame {
                     None => passing.finish(End::Complete),
                     Some(Err(_)) => passing.finish(End::Broken),
-                    Some(Ok(_)) => {}
+                    Some(Ok(frame)) => {
+                        if let Some(trip) = &mut passing.trip {
+                            trip.take_in(frame);
+                        }
+                        if passing.incoming.is_end_stream() {
+                            passing.finish(End::Complete);
+                        }
+                    }
                 }
                 Poll::Ready(frame)
             }
@@ -301,14 +442,14 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own(whole) => whole.is_end_stream(),
+            Self::Own(own) => own.body.is_empty() && own.trailers.is_none(),
             Self::Passing(passing) => passing.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Own(whole) => whole.size_hint(),
+            Self::Own(own) => SizeHint::with_exact(own.body.len() as u64),
             Self::Passing(passing) => passing.incoming.size_hint(),
         }
     }

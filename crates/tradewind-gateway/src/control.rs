@@ -1,11 +1,16 @@
-//! The stream of snapshots from control.
+//! The stream of configuration from control.
 
-use tokio::sync::mpsc;
+use std::fmt;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tradewind_api::Client;
+use tradewind_api::{Client, gateway::config::UNCHECKED_LIMIT, ndjson};
 use tradewind_core::backoff::Backoff;
 
-use crate::director::Change;
+use crate::director::{Change, Fit};
 
 /// Follows control until told to stop. While it is gone, everything stays as it is.
 pub(crate) async fn follow(client: Client, changes: mpsc::Sender<Change>, shutdown: CancellationToken) {
@@ -24,21 +29,54 @@ pub(crate) async fn follow(client: Client, changes: mpsc::Sender<Change>, shutdo
     }
 }
 
-/// One connection; returns why it ended.
-async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut u32) -> String {
-    let mut stream = match client.watch_snapshot().await {
-        Err(error) => return error.to_string(),
+/// Why a connection ended. The next one begins with a snapshot, whatever it was.
+enum Ended {
+    Told(String),
+    Unchecked,
+    /// The director knows why, and has said it.
+    Unfit,
+    Stopping,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told(reason) => f.write_str(reason),
+            Self::Unchecked => write!(f, "control has said nothing for {} s", UNCHECKED_LIMIT.as_secs()),
+            Self::Unfit => f.write_str("what control sent does not fit to what is known"),
+            Self::Stopping => f.write_str("this gateway is ending"),
+        }
+    }
+}
+
+/// One connection.
+async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut u32) -> Ended {
+    let mut stream = match client.watch_config().await {
+        Err(error) => return Ended::Told(error.to_string()),
         Ok(stream) => stream,
     };
     loop {
-        match stream.next().await {
-            Err(error) => return error.to_string(),
-            Ok(snapshot) => {
-                *failures = 0;
-                if changes.send(Change::Snapshot(Box::new(snapshot))).await.is_err() {
-                    return "this gateway is ending".to_owned();
+        let message = match timeout(UNCHECKED_LIMIT, stream.next()).await {
+            Err(_) => return Ended::Unchecked,
+            Ok(Ok(message)) => message,
+            Ok(Err(error)) => {
+                let reason = error.to_string();
+                if matches!(error, ndjson::Error::TooLong | ndjson::Error::Malformed { .. }) {
+                    // Nobody is left to tell when the director is gone.
+                    let _ = changes.send(Change::Unreadable(reason.clone())).await;
                 }
+                return Ended::Told(reason);
             }
+        };
+        *failures = 0;
+        let (answer, taken) = oneshot::channel();
+        if changes.send(Change::Config { message: Box::new(message), answer }).await.is_err() {
+            return Ended::Stopping;
+        }
+        match taken.await {
+            Ok(Fit::Fits) => {}
+            Ok(Fit::Unfit) => return Ended::Unfit,
+            Err(_) => return Ended::Stopping,
         }
     }
 }

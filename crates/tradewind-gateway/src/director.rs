@@ -3,42 +3,68 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 use tradewind_api::{
     agent::{Endpoint, Endpoints},
-    gateway::{GatewaySnapshot, RegionMembers},
+    gateway::{
+        GatewaySnapshot, RegionMembers, acceptance,
+        config::{ConfigMessage, Edition},
+    },
 };
-use tradewind_core::{RegionName, causes::chain, deployment::HealthPolicy};
+use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier};
 
 use crate::{
-    acceptance, agents,
+    agents,
+    clock::Millis,
     disk::{Disk, KnownEndpoints},
+    gate::Gate,
     gateway::Gateway,
+    lane::Lane,
+    link::Links,
     peer::Peer,
     probe::{Prober, Subject},
     replica::Replica,
     report::Acknowledged,
-    traffic::Returning,
+    target::eject,
     world::{Parts, World},
 };
 
 /// Changes that wait to be taken in; the streams wait when there are more.
 pub(crate) const CHANGES_LIMIT: usize = 64;
-/// Round trips and unused connections are looked at this often.
+/// Round trips, unused connections and what replicas can do are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
+/// The fastest answer counts for one to two of so many ticks.
+const FASTEST_TICKS: u64 = 30;
 
 #[derive(Debug)]
 pub(crate) enum Change {
-    Snapshot(Box<GatewaySnapshot>),
-    Endpoints { agent: String, endpoints: Endpoints },
+    Config {
+        message: Box<ConfigMessage>,
+        answer: oneshot::Sender<Fit>,
+    },
+    /// Control sent what is no message; why.
+    Unreadable(String),
+    Endpoints {
+        agent: String,
+        endpoints: Endpoints,
+    },
+}
+
+/// Whether a message could be put to what is held; whether that is then taken up is another question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Fits,
+    /// Everything is to be sent anew.
+    Unfit,
 }
 
 /// Something that is watched for as long as it is kept.
@@ -55,13 +81,15 @@ pub(crate) struct Director {
     gateway: Arc<Gateway>,
     links: HashMap<RegionName, String>,
     disk: Disk,
+    connections: Rc<Links>,
     changes: mpsc::Receiver<Change>,
     tell: mpsc::Sender<Change>,
     news: Arc<Notify>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 
-    snapshot: Option<Arc<GatewaySnapshot>>,
+    /// What was taken up last.
+    held: Option<Edition>,
     endpoints: KnownEndpoints,
     /// Streams to the agents, with the mesh token they use.
     streams: HashMap<String, (String, DropGuard)>,
@@ -69,7 +97,8 @@ pub(crate) struct Director {
     told: HashSet<String>,
     replicas: HashMap<String, Watched<Replica, HealthPolicy>>,
     peers: HashMap<(RegionName, String), Watched<Peer, (HealthPolicy, String)>>,
-    returning: HashMap<String, Arc<Returning>>,
+    lanes: HashMap<ModelName, Arc<Lane>>,
+    ticks: u64,
 }
 
 impl Director {
@@ -77,6 +106,7 @@ impl Director {
         gateway: Arc<Gateway>,
         links: HashMap<RegionName, String>,
         disk: Disk,
+        connections: Rc<Links>,
         shutdown: CancellationToken,
     ) -> (Self, mpsc::Sender<Change>) {
         let (tell, changes) = mpsc::channel(CHANGES_LIMIT);
@@ -84,18 +114,20 @@ impl Director {
             gateway,
             links,
             disk,
+            connections,
             changes,
             tell: tell.clone(),
             news: Arc::new(Notify::new()),
             tasks: TaskTracker::new(),
             shutdown,
-            snapshot: None,
+            held: None,
             endpoints: KnownEndpoints::new(),
             streams: HashMap::new(),
             told: HashSet::new(),
             replicas: HashMap::new(),
             peers: HashMap::new(),
-            returning: HashMap::new(),
+            lanes: HashMap::new(),
+            ticks: 0,
         };
         (director, tell)
     }
@@ -109,7 +141,7 @@ impl Director {
         match self.disk.load_snapshot() {
             Ok(None) => {}
             Ok(Some(snapshot)) => match acceptance::check(None, &snapshot) {
-                Ok(()) => self.adopt(snapshot),
+                Ok(()) => self.adopt(Edition::new(snapshot)),
                 Err(refusal) => tracing::warn!(%refusal, "starting without the last snapshot"),
             },
             Err(error) => tracing::warn!(error = chain(&error), "starting without the last snapshot"),
@@ -126,13 +158,20 @@ impl Director {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 change = self.changes.recv() => match change {
-                    Some(Change::Snapshot(snapshot)) => self.take_snapshot(*snapshot).await,
+                    Some(Change::Config { message, answer }) => {
+                        let fit = self.take_message(*message).await;
+                        // Who asked is gone when the gateway ends.
+                        let _ = answer.send(fit);
+                    }
+                    Some(Change::Unreadable(reason)) => self.refuse(&reason),
                     Some(Change::Endpoints { agent, endpoints }) => self.take_endpoints(agent, endpoints).await,
                     None => break,
                 },
                 () = news.notified() => self.review(),
                 _ = tick.tick() => {
-                    self.gateway.upstream.sweep();
+                    self.connections.sweep();
+                    self.gateway.doomed.sweep();
+                    self.measure();
                     self.review();
                 }
             }
@@ -144,18 +183,41 @@ impl Director {
         self.tasks.wait().await;
     }
 
-    async fn take_snapshot(&mut self, snapshot: GatewaySnapshot) {
-        if let Err(refusal) = acceptance::check(self.snapshot.as_deref(), &snapshot) {
-            tracing::warn!(%refusal, "refused a snapshot");
-            return self.acknowledge(Some(refusal.to_string()));
+    async fn take_message(&mut self, message: ConfigMessage) -> Fit {
+        match message.onto(self.held.as_ref()) {
+            Ok(offered) => {
+                self.take_edition(offered).await;
+                Fit::Fits
+            }
+            Err(mismatch) => {
+                tracing::info!(%mismatch, "asking control for everything anew");
+                self.gateway.metrics.relists.fetch_add(1, Ordering::Relaxed);
+                Fit::Unfit
+            }
         }
-        if self.snapshot.as_deref() != Some(&snapshot) {
-            self.adopt(snapshot.clone());
+    }
+
+    async fn take_edition(&mut self, offered: Edition) {
+        if let Err(refusal) = acceptance::check(self.snapshot().map(|known| &**known), &offered.snapshot) {
+            return self.refuse(&refusal);
+        }
+        if self.snapshot() != Some(&offered.snapshot) {
+            let snapshot = Arc::clone(&offered.snapshot);
+            self.adopt(offered);
             // Served at once, but told only when it outlives this process: control retires the old slot on our word.
             let disk = self.disk.clone();
             self.save(move || disk.save_snapshot(&snapshot)).await;
+        } else {
+            self.held = Some(offered);
         }
         self.acknowledge(None);
+    }
+
+    /// The last good one stays.
+    fn refuse(&self, reason: &dyn std::fmt::Display) {
+        tracing::warn!(%reason, "refused what control sent");
+        self.gateway.metrics.configs_refused.fetch_add(1, Ordering::Relaxed);
+        self.acknowledge(Some(reason.to_string()));
     }
 
     async fn take_endpoints(&mut self, agent: String, endpoints: Endpoints) {
@@ -185,8 +247,8 @@ impl Director {
         }
     }
 
-    fn adopt(&mut self, snapshot: GatewaySnapshot) {
-        self.snapshot = Some(Arc::new(snapshot));
+    fn adopt(&mut self, edition: Edition) {
+        self.held = Some(edition);
         self.sync_streams();
         self.forget_agents();
         self.sync_replicas();
@@ -194,8 +256,12 @@ impl Director {
         self.compose();
     }
 
+    fn snapshot(&self) -> Option<&Arc<GatewaySnapshot>> {
+        self.held.as_ref().map(|held| &held.snapshot)
+    }
+
     fn own_members(&self) -> Option<&RegionMembers> {
-        self.snapshot.as_ref()?.regions.iter().find(|members| members.name == self.gateway.region)
+        self.snapshot()?.regions.iter().find(|members| members.name == self.gateway.region)
     }
 
     fn knows_all_replicas(&self) -> bool {
@@ -203,7 +269,7 @@ impl Director {
     }
 
     fn sync_streams(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let listed: HashSet<String> =
             self.own_members().map(|members| members.agents.iter().cloned().collect()).unwrap_or_default();
         self.told.retain(|agent| listed.contains(agent));
@@ -214,7 +280,7 @@ impl Director {
             }
             let stop = self.shutdown.child_token();
             let token = snapshot.mesh_token.clone();
-            self.tasks.spawn(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
+            self.tasks.spawn_local(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
             self.streams.insert(agent, (token, stop.drop_guard()));
         }
     }
@@ -245,15 +311,49 @@ impl Director {
                 continue;
             }
             let policy = endpoint.health;
-            let replica = Arc::new(Replica::new(endpoint));
+            let replica = self.join(endpoint);
             let stop = self.shutdown.child_token();
-            self.tasks.spawn(self.prober(policy).watch(Subject::Replica(Arc::clone(&replica)), stop.clone()));
+            self.tasks.spawn_local(self.prober(policy).watch(Subject::Replica(Arc::clone(&replica)), stop.clone()));
             self.replicas.insert(id, Watched { value: replica, with: policy, _watch: stop.drop_guard() });
         }
     }
 
+    /// A new replica, which begins at the median of its group.
+    fn join(&mut self, endpoint: Endpoint) -> Arc<Replica> {
+        let gate: Arc<Gate> = Arc::clone(&self.lane(&endpoint.model).gate);
+        let replica = Replica::new(endpoint, Some(gate));
+        let group = self.replicas.values().map(|known| &known.value).filter(|known| known.same_group(&replica));
+        let loads: Vec<_> = group.filter(|known| known.ready()).map(|known| known.target.load(Millis::now())).collect();
+        replica.target.join(&loads);
+        Arc::new(replica)
+    }
+
+    fn lane(&mut self, model: &ModelName) -> &Arc<Lane> {
+        self.lanes.entry(model.clone()).or_insert_with(|| Arc::new(Lane::new()))
+    }
+
+    /// What replicas have shown since the last tick: how much they can do, and whether their answers are bad.
+    fn measure(&mut self) {
+        self.ticks += 1;
+        let rotate = self.ticks.is_multiple_of(FASTEST_TICKS);
+        let window = self.ticks.is_multiple_of(outlier::WINDOW.as_secs().div_ceil(TICK.as_secs()));
+        let Some(world) = self.gateway.world.load_full() else { return };
+        self.replicas.values().for_each(|replica| replica.value.target.measure(rotate));
+        if window {
+            let committed = world.models.iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?)));
+            for (name, serving) in committed {
+                for replica in serving.replicas.iter().filter(|replica| replica.target.failing()) {
+                    if eject(&serving.replicas, &replica.target) {
+                        let Gateway { metrics, region, .. } = &*self.gateway;
+                        serving.count(metrics, name, region, |series| &series.ejections);
+                    }
+                }
+            }
+        }
+    }
+
     fn sync_peers(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let mut wanted = HashSet::new();
         for members in snapshot.regions.iter().filter(|members| members.name != self.gateway.region) {
             match self.links.get(&members.name) {
@@ -274,22 +374,26 @@ impl Director {
             };
             let stop = self.shutdown.child_token();
             let subject = Subject::Peer { peer: Arc::clone(&peer), mesh_token: with.1.clone() };
-            self.tasks.spawn(self.prober(with.0).watch(subject, stop.clone()));
+            self.tasks.spawn_local(self.prober(with.0).watch(subject, stop.clone()));
             self.peers.insert(key, Watched { value: peer, with, _watch: stop.drop_guard() });
         }
     }
 
     fn prober(&self, policy: HealthPolicy) -> Prober {
-        Prober { upstream: Arc::clone(&self.gateway.upstream), news: Arc::clone(&self.news), policy }
+        Prober {
+            gateway: Arc::clone(&self.gateway),
+            links: Rc::clone(&self.connections),
+            news: Arc::clone(&self.news),
+            policy,
+        }
     }
 
     fn compose(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
-        self.returning.retain(|model, _| snapshot.routes.iter().any(|route| route.model.as_str() == model));
-        for route in &snapshot.routes {
-            let model = route.model.to_string();
-            self.returning.entry(model).or_insert_with(|| Arc::new(Returning::new()));
-        }
+        let Some(snapshot) = self.snapshot().cloned() else { return };
+        let routed: HashSet<&ModelName> = snapshot.routes.iter().map(|route| &route.model).collect();
+        let running: HashSet<&ModelName> = self.replicas.values().map(|known| &known.value.endpoint.model).collect();
+        self.lanes.retain(|model, _| routed.contains(model) || running.contains(model));
+        snapshot.routes.iter().for_each(|route| drop(Arc::clone(self.lane(&route.model))));
         let previous = self.gateway.world.load();
         let peers = self.peers.iter().map(|(key, peer)| (key.clone(), Arc::clone(&peer.value))).collect();
         let mut replicas: Vec<_> = self.replicas.values().map(|replica| Arc::clone(&replica.value)).collect();
@@ -301,7 +405,7 @@ impl Director {
             replicas,
             replicas_known: self.knows_all_replicas(),
             previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
-            returning: &self.returning,
+            lanes: &self.lanes,
         });
         world.look(previous.as_deref().unwrap_or(&world));
         self.gateway.world.store(Some(Arc::new(world)));
@@ -324,6 +428,7 @@ impl Director {
         let world = self.gateway.world.load_full();
         let mut next = self.gateway.acknowledged.borrow().clone();
         next.snapshot_refused = snapshot_refused;
+        next.config = self.held.as_ref().map(Edition::version);
         if let Some(world) = &world
             && next.observe(world)
         {

@@ -1,32 +1,38 @@
-//! A gateway's life: bind, recall, serve, drain.
+//! A gateway's life: bind, recall, serve, drain. One thread keeps the world up to date; the others serve requests.
 
 use std::{
     io,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    thread,
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use http::HeaderValue;
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::Client;
 use tradewind_core::{RegionName, Timestamp};
 
 use crate::{
+    access::{self, AccessLog},
     control,
     director::Director,
     disk::Disk,
+    doomed::Doomed,
+    link::Links,
     metrics::Metrics,
     options::{GatewayOptions, Listen},
     report::{self, Acknowledged},
-    server,
-    upstream::Upstream,
+    server, worker,
     world::World,
 };
+
+/// The most threads that serve.
+const WORKERS_LIMIT: usize = 64;
+/// Targets that were found dead and that a thread has not heard of; one with more looks at all of its targets.
+const LOST_LIMIT: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,73 +40,143 @@ pub enum Error {
     Bind { address: SocketAddr, source: io::Error },
     #[error("the inherited socket cannot be used")]
     Inherited(#[source] io::Error),
-    #[error("a part of the gateway ended unexpectedly")]
-    Ended(#[source] Option<JoinError>),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("a thread of the gateway ended unexpectedly")]
+    Ended,
 }
 
-/// What the parts of a gateway share.
+/// What the threads of a gateway share.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) region: RegionName,
+    /// The region as a header says it.
+    pub(crate) region_value: HeaderValue,
     pub(crate) trust_client_region: bool,
     /// host:port where others reach it.
     pub(crate) address: String,
     pub(crate) started_at: Timestamp,
     /// Absent until the first snapshot.
-    pub(crate) world: ArcSwapOption<World>,
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) world: Arc<ArcSwapOption<World>>,
     pub(crate) metrics: Metrics,
+    pub(crate) access: Option<AccessLog>,
+    pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
-    /// Counts requests, to spread ties.
-    pub(crate) turn: AtomicUsize,
+    /// Targets that probes found dead.
+    pub(crate) lost: broadcast::Sender<u64>,
+    /// Of connections.
+    pub(crate) room: Arc<Semaphore>,
 }
 
-/// Serves until `shutdown`, then lets what is in flight finish, up to a limit.
+/// Serves until `shutdown`, then lets what is in flight finish, up to a limit. When the future is dropped, everything
+/// is cut off.
 pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result<(), Error> {
-    let listener = listen(options.listen).await?;
+    let listener = listen(options.listen)?;
     let local = listener.local_addr().map_err(Error::Inherited)?;
-    // The background parts outlive the server's drain, so that requests in flight see a living world.
-    let background = CancellationToken::new();
-    let _guard = background.clone().drop_guard();
+    let (access, access_writer) = options.access_log.map(access::open).unzip();
     let gateway = Arc::new(Gateway {
         address: options.advertise.unwrap_or_else(|| local.to_string()),
+        region_value: HeaderValue::from_str(options.region.as_str()).expect("region names are visible ASCII"),
         region: options.region,
         trust_client_region: options.trust_client_region,
         started_at: Timestamp::now(),
-        world: ArcSwapOption::empty(),
-        upstream: Arc::new(Upstream::new(background.clone())),
+        world: Arc::default(),
         metrics: Metrics::default(),
+        access,
+        doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
-        turn: AtomicUsize::new(0),
+        lost: broadcast::Sender::new(LOST_LIMIT),
+        room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),
     });
-    let client = Client::new(&options.control_url, Some(options.token));
-    let links = options.links.into_iter().collect();
-    let disk = Disk::new(&options.data_dir);
-    let (mut director, changes) = Director::new(Arc::clone(&gateway), links, disk, background.clone());
-    director.recall();
+    // The background outlives the server's drain, so that requests in flight see a living world.
+    let background = CancellationToken::new();
+    let cut = CancellationToken::new();
+    let _cut_if_dropped = cut.clone().drop_guard();
 
-    let mut parts = JoinSet::new();
-    parts.spawn(director.run());
-    parts.spawn(control::follow(client.clone(), changes, background.clone()));
-    parts.spawn(report::run(Arc::clone(&gateway), client, background.clone()));
-    let serving = server::run(Arc::clone(&gateway), listener, shutdown);
+    let client = Client::new(&options.control_url, Some(options.token));
+    let (tell, recalled) = oneshot::channel();
+    let mut keeping = {
+        let (gateway, over, disk) = (Arc::clone(&gateway), background.clone(), Disk::new(&options.data_dir));
+        let links = options.links.into_iter().collect();
+        worker::on_thread("gateway-world", cut.clone(), async move || {
+            let log = async {
+                if let Some(writer) = access_writer {
+                    writer.run(Arc::clone(&gateway.world), over.clone()).await;
+                }
+            };
+            tokio::join!(keep_world(Arc::clone(&gateway), client, links, disk, tell, over.clone()), log);
+            Ok(())
+        })?
+    };
+    // What is known from disk serves from the first request on.
+    recalled.await.map_err(|_| Error::Ended)?;
+    let workers = options.workers.map_or_else(cores, |workers| workers.get().into()).min(WORKERS_LIMIT);
+    let mut serving_threads = Vec::new();
+    for _ in 0..workers {
+        let listener = listener.try_clone().map_err(Error::Inherited)?;
+        serving_threads.push(worker::spawn(Arc::clone(&gateway), listener, shutdown.clone(), cut.clone())?);
+    }
+    drop(listener);
+    let served = async {
+        for thread in serving_threads {
+            thread.await.unwrap_or(Err(Error::Ended))?;
+        }
+        Ok(())
+    };
     tokio::select! {
-        () = serving => {}
-        ended = parts.join_next() => return Err(Error::Ended(ended.and_then(Result::err))),
+        result = served => result?,
+        _ = &mut keeping => return Err(Error::Ended),
     }
     background.cancel();
-    while let Some(ended) = parts.join_next().await {
-        ended.map_err(|error| Error::Ended(Some(error)))?;
-    }
-    gateway.upstream.closed().await;
-    Ok(())
+    keeping.await.unwrap_or(Err(Error::Ended))
 }
 
-async fn listen(listen: Listen) -> Result<TcpListener, Error> {
-    match listen {
-        Listen::Address(address) => TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source }),
-        Listen::Inherited(listener) => {
-            listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).map_err(Error::Inherited)
-        }
-    }
+/// Follows control and the agents, probes, and reports, until `over`. Tells when what was known before is in use.
+async fn keep_world(
+    gateway: Arc<Gateway>,
+    client: Client,
+    links: std::collections::HashMap<RegionName, String>,
+    disk: Disk,
+    recalled: oneshot::Sender<()>,
+    over: CancellationToken,
+) {
+    let connections = Rc::new(Links::new(over.clone()));
+    let (mut director, changes) =
+        Director::new(Arc::clone(&gateway), links, disk, Rc::clone(&connections), over.clone());
+    director.recall();
+    // Nobody waits when the gateway's future was dropped.
+    let _ = recalled.send(());
+    tokio::join!(
+        director.run(),
+        control::follow(client.clone(), changes, over.clone()),
+        report::run(gateway, client, over.clone()),
+    );
+    connections.closed().await;
 }
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn listen(listen: Listen) -> Result<TcpListener, Error> {
+    let listener = match listen {
+        Listen::Address(address) => {
+            let bound = bind(address).map_err(|source| Error::Bind { address, source })?;
+            return Ok(bound);
+        }
+        Listen::Inherited(listener) => listener,
+    };
+    listener.set_nonblocking(true).map_err(Error::Inherited)?;
+    Ok(listener)
+}
+
+/// As tokio binds: with `SO_REUSEADDR`, so that a restart need not wait for old connections, and not blocking.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// Connections that wait to be accepted; the kernel may allow fewer.
+const BACKLOG: u32 = 4096;

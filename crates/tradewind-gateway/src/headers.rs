@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tradewind_api::gateway::{REQUEST_ID_HEADER, USER_HEADER};
+use tradewind_core::trace::{self, TraceId, TraceParent};
 
 /// The longest request id that is kept from a client.
 const REQUEST_ID_LIMIT: usize = 128;
@@ -50,15 +51,50 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The client's request id if it is one that can be logged safely, else a new one.
-pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=REQUEST_ID_LIMIT).contains(&bytes.len()) && bytes.iter().all(allowed)
     };
     headers.get(REQUEST_ID_HEADER).filter(sane).cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&format!("{:032x}", rand::random::<u128>())).expect("hexadecimal digits are visible")
+        let mut digits = [0; 32];
+        for (half, number) in digits.chunks_exact_mut(16).zip([random(), random()]) {
+            for (place, digit) in half.iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(number >> (4 * place) & 15) as usize];
+            }
+        }
+        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are visible")
     })
+}
+
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
+/// is none, one is begun if there is something to begin it with.
+pub(crate) fn trace(headers: &mut HeaderMap, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
+    let mut given = headers.get_all(&TRACE_PARENT).iter();
+    let (first, second) = (given.next(), given.next());
+    let parent = first.filter(|_| second.is_none()).and_then(|value| TraceParent::parse(value.as_bytes()));
+    if first.is_some() && parent.is_none() {
+        headers.remove(&TRACE_PARENT);
+    }
+    if headers.contains_key(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
+        headers.remove(&TRACE_STATE);
+    }
+    parent.map(|parent| parent.trace).or_else(|| {
+        // Who is not logged is not marked either: a mark that says `not sampled` would keep others from recording it.
+        let parent = TraceParent::begin(begin?, true);
+        let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
+        headers.insert(TRACE_PARENT, value);
+        Some(parent.trace)
+    })
+}
+
+fn state_is_sound(headers: &HeaderMap) -> bool {
+    let values: Vec<&[u8]> = headers.get_all(&TRACE_STATE).iter().map(HeaderValue::as_bytes).collect();
+    trace::state_is_sound(&values.join(&b','))
 }
 
 /// Whether the tokens are equal, in a time that depends on their lengths alone.
@@ -96,15 +132,38 @@ mod tests {
     #[test]
     fn a_sane_request_id_is_kept() {
         let of = |value: &'static str| {
-            request_id(&HeaderMap::from_iter([(
-                HeaderName::from_static(REQUEST_ID_HEADER),
-                HeaderValue::from_static(value),
-            )]))
+            let name = HeaderName::from_static(REQUEST_ID_HEADER);
+            request_id(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))]), rand::random)
         };
         assert_eq!(of("abc-123"), "abc-123");
         assert_eq!(of("a b\"c").len(), 32);
         assert_eq!(of("").len(), 32);
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+        assert_ne!(request_id(&HeaderMap::new(), rand::random), request_id(&HeaderMap::new(), rand::random));
+    }
+
+    #[test]
+    fn a_sound_trace_is_passed_on_and_another_is_replaced() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let check = |sent: &[(&HeaderName, &'static str)], begin: bool, expected: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in sent {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let trace = trace(&mut headers, begin.then_some(|| 7)).map(|trace| trace.to_string());
+            let left: Vec<_> = headers.values().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(left, expected, "{sent:?}");
+            assert!(left.first().is_none_or(|parent| parent[3..35] == trace.unwrap()));
+        };
+        let new = "00-00000000000000070000000000000007-0000000000000007-01";
+        let (parent, state) = (&TRACE_PARENT, &TRACE_STATE);
+        check(&[(parent, PARENT), (state, "a=1"), (state, "b=2")], true, &[PARENT, "a=1", "b=2"]);
+        check(&[(parent, PARENT), (state, "a=1"), (state, "a=2")], true, &[PARENT]);
+        check(&[(parent, PARENT), (parent, PARENT)], false, &[]);
+        check(&[(parent, TRACE), (state, "a=1")], false, &[]);
+        check(&[(parent, TRACE), (state, "a=1")], true, &[new]);
+        check(&[(state, "a=1")], true, &[new]);
+        check(&[], false, &[]);
     }
 
     #[test]

@@ -1,33 +1,41 @@
 //! The data plane: users' entry to the nearest healthy region.
 //!
-//! A request reads one composed view of the world (`world`), is routed by it (`routing`) and passed on (`proxy`) over
-//! kept connections (`upstream`). Everything that changes the view runs beside that: the stream from control
-//! (`control`), the endpoints of the region's agents (`agents`), probes (`probe`), and the director, which puts them
-//! together. The gateway never asks anybody on behalf of a request: without control or agents it serves what it last
-//! knew, also across its own restart (`disk`).
+//! Threads that share nothing but atomics serve requests (`worker`, `server`): a request reads one composed view of the
+//! world (`world`), is routed by it (`routing`) and passed on (`proxy`) over connections of its thread (`link`). One more
+//! thread keeps that view true: the stream from control (`control`), the endpoints of the region's agents (`agents`),
+//! probes (`probe`), and the director, which puts them together. The gateway never asks anybody on behalf of a request:
+//! without control or agents it serves what it last knew, also across its own restart (`disk`).
 
-mod acceptance;
+mod access;
 mod agents;
 mod body;
+mod clock;
 mod control;
 mod director;
 mod disk;
+mod doomed;
+mod explain;
+mod gate;
 mod gateway;
 mod headers;
 mod histogram;
+mod lane;
+mod link;
 mod metrics;
 mod options;
 mod peer;
 mod probe;
 mod proxy;
 mod replica;
+mod reply;
 mod report;
 mod routing;
 mod server;
 mod target;
 mod traffic;
-mod upstream;
+mod worker;
 mod world;
 
+pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use tradewind_core::RegionName;
 
+use crate::access::AccessLogOptions;
+
 /// Where a gateway listens.
 #[derive(Debug)]
 pub enum Listen {
@@ -25,8 +27,12 @@ pub struct GatewayOptions {
     pub advertise: Option<String>,
     /// Whether `x-tradewind-client-region` decides whose user a request is.
     pub trust_client_region: bool,
+    /// Threads that serve requests; default: one for each core that this process may use.
+    pub workers: Option<std::num::NonZeroU16>,
     /// host:port to dial instead of the gateways of a region.
     pub links: BTreeMap<RegionName, String>,
+    /// Without it nothing is logged of requests.
+    pub access_log: Option<AccessLogOptions>,
 }
 
 impl fmt::Debug for GatewayOptions {
@@ -38,7 +44,9 @@ impl fmt::Debug for GatewayOptions {
             .field("listen", &self.listen)
             .field("advertise", &self.advertise)
             .field("trust_client_region", &self.trust_client_region)
+            .field("workers", &self.workers)
             .field("links", &self.links)
+            .field("access_log", &self.access_log)
             .finish_non_exhaustive()
     }
 }

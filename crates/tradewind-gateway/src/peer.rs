@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) region: RegionName,
     pub(crate) target: Arc<Target>,
     capacity: ArcSwap<Vec<PeerCapacity>>,
+    /// Requests in flight there because the own region had no room for them.
+    spilled: AtomicU32,
     round_trip_us: AtomicU64,
     /// Written by the one task that probes.
     window: Mutex<VecDeque<u64>>,
@@ -35,6 +37,7 @@ impl Peer {
             region,
             target: Arc::new(Target::new(address)),
             capacity: ArcSwap::default(),
+            spilled: AtomicU32::new(0),
             round_trip_us: AtomicU64::new(UNMEASURED),
             window: Mutex::default(),
         }
@@ -46,6 +49,18 @@ impl Peer {
             entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
         };
         self.capacity.load().iter().filter(matches).map(|entry| entry.replicas).sum()
+    }
+
+    /// Takes one more request beyond what the own region can do, as long as that is within this gateway's share (one
+    /// of `gateways`) of the room that the peer has.
+    pub(crate) fn spill(self: &Arc<Self>, model: &str, state: &RouteState, gateways: u32) -> Option<Spilled> {
+        let matches = |entry: &&PeerCapacity| {
+            entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
+        };
+        let room: u32 = self.capacity.load().iter().filter(matches).filter_map(|entry| entry.headroom).sum();
+        let before = self.spilled.fetch_add(1, Ordering::Relaxed);
+        let spilled = Spilled(Arc::clone(self));
+        (before < room.div_ceil(gateways.max(1))).then_some(spilled)
     }
 
     /// What the peer advertises now; whether that is news.
@@ -80,6 +95,16 @@ impl Peer {
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         let micros = self.round_trip_us.load(Ordering::Relaxed);
         (micros != UNMEASURED).then(|| Duration::from_micros(micros))
+    }
+}
+
+/// A request that is elsewhere for want of room; counts until dropped.
+#[derive(Debug)]
+pub(crate) struct Spilled(Arc<Peer>);
+
+impl Drop for Spilled {
+    fn drop(&mut self) {
+        self.0.spilled.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,34 +1,37 @@
 //! Probes: whether replicas of the own region and gateways of other regions answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::gateway::{PEER_PATH, PeerState};
 use tradewind_core::{
+    bundle::Runtime,
     deployment::HealthPolicy,
     health::{Hysteresis, Transition},
+    probe::Probe,
 };
 
 use crate::{
     body::Outbound,
+    gateway::Gateway,
+    link::{Failure, Links, Protocol, Reuse},
     peer::Peer,
     replica::Replica,
     target::Target,
-    upstream::{Failure, Reuse, Upstream},
 };
 
-const READY_PATH: &str = "/v2/health/ready";
 /// The largest answer to a probe.
 const ANSWER_LIMIT: usize = 4 << 20;
 
 /// What a probe needs beside its target.
 #[derive(Debug, Clone)]
 pub(crate) struct Prober {
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) links: Rc<Links>,
     /// Told when a verdict or a peer's capacity has changed.
     pub(crate) news: Arc<Notify>,
     pub(crate) policy: HealthPolicy,
@@ -42,7 +45,7 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    fn target(&self) -> &Target {
+    fn target(&self) -> &Arc<Target> {
         match self {
             Self::Replica(replica) => &replica.target,
             Self::Peer { peer, .. } => &peer.target,
@@ -81,11 +84,13 @@ impl Prober {
             let Some(ok) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
             if let Some(transition) = health.observe(ok) {
                 target.set_healthy(health.healthy());
+                self.tell_if_lost(target);
                 tracing::info!(address = target.address(), healthy = transition == Transition::BecameHealthy, "probed");
                 self.news.notify_one();
             } else if !health.healthy() && !ok {
                 // Those who were sent there before it was found down should not wait either.
                 target.set_healthy(false);
+                self.tell_if_lost(target);
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -95,11 +100,32 @@ impl Prober {
         }
     }
 
+    /// Who waits for an answer of a dead target should look elsewhere.
+    fn tell_if_lost(&self, target: &Target) {
+        if !target.healthy() {
+            // Before the first thread serves, nobody listens.
+            let _ = self.gateway.lost.send(target.id);
+        }
+    }
+
     async fn probe(&self, subject: &Subject) -> bool {
         match subject {
-            Subject::Replica(replica) => self.get(&replica.target, READY_PATH, None).await.is_some(),
+            Subject::Replica(replica) => match &replica.endpoint.probe {
+                Probe::Http(path) => {
+                    // Of a server of somebody's own a connection may be all that it serves at a time.
+                    let own = replica.endpoint.runtime == Runtime::Onnx;
+                    let reuse = if own { Reuse::Allowed } else { Reuse::Never };
+                    self.get(&replica.target, path, None, reuse).await.is_some()
+                }
+                Probe::Connect => {
+                    let connected = TcpStream::connect(replica.target.address());
+                    matches!(timeout(self.policy.timeout.duration(), connected).await, Ok(Ok(_)))
+                }
+            },
             Subject::Peer { peer, mesh_token } => {
-                let Some((body, round_trip)) = self.get(&peer.target, PEER_PATH, Some(mesh_token)).await else {
+                let Some((body, round_trip)) =
+                    self.get(&peer.target, PEER_PATH, Some(mesh_token), Reuse::Allowed).await
+                else {
                     return false;
                 };
                 let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return false };
@@ -116,30 +142,43 @@ impl Prober {
     }
 
     /// The body of a good answer, and how long it took on a connection that stood.
-    async fn get(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
-        timeout(self.policy.timeout.duration(), self.ask(target, path, token)).await.ok()?
+    async fn get(
+        &self,
+        target: &Arc<Target>,
+        path: &str,
+        token: Option<&str>,
+        reuse: Reuse,
+    ) -> Option<(Bytes, Duration)> {
+        timeout(self.policy.timeout.duration(), self.ask(target, path, token, reuse)).await.ok()?
     }
 
-    async fn ask(&self, target: &Target, path: &str, token: Option<&str>) -> Option<(Bytes, Duration)> {
+    async fn ask(
+        &self,
+        target: &Arc<Target>,
+        path: &str,
+        token: Option<&str>,
+        reuse: Reuse,
+    ) -> Option<(Bytes, Duration)> {
         let request = || {
             let mut request = Request::get(path).header(header::HOST, target.address());
             if let Some(token) = token {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
-            request.body(Outbound::empty())
+            request.body(Outbound::empty()).ok()
         };
-        let build = || request().expect("paths are constant, addresses and tokens come from headers and JSON of ours");
-        request().ok()?;
-        let exchange = match self.upstream.exchange(target.address(), Reuse::Allowed, build).await {
-            Err(Failure::Broken { reused: true, .. }) => {
-                self.upstream.exchange(target.address(), Reuse::Never, build).await
+        let (link, limit) = (self.links.to(target), self.policy.timeout.duration());
+        let exchange = match link.exchange(Protocol::Http1, reuse, request()?, limit).await {
+            Err(Failure::Broken { kept: true, .. }) => {
+                link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
             }
             other => other,
         };
         let exchange = exchange.ok()?;
-        let good = exchange.response.status() == StatusCode::OK;
+        let good = exchange.response.status().is_success();
         let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-        self.upstream.give_back(exchange.connection);
+        if reuse == Reuse::Allowed {
+            exchange.lease.give_back();
+        }
         good.then_some((body, exchange.elapsed))
     }
 }

@@ -1,94 +1,160 @@
 //! Passing a request on: pick, send, and pick again while that is safe.
 
+mod ask;
+mod attempt;
 mod origin;
 mod record;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
-    uri::PathAndQuery,
-};
+use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use tradewind_api::gateway::{
-    EPOCH_HEADER, PEER_HEADER, REGION_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, SLOT_HEADER, UNAVAILABLE_HEADER,
-};
+use tokio::{net::TcpStream, time::timeout};
+use tradewind_api::gateway::REQUEST_ID_HEADER;
 
 use crate::{
-    body::{Answer, Fault, Inbound, Outbound, Passing, Verdict},
-    gateway::Gateway,
-    headers::{clean_request, strip_hop_by_hop},
-    routing::{Choice, Walk},
-    server::{Admitted, Reply, admit},
-    target::{InFlight, Target},
-    upstream::{Exchange, Failure, Reuse},
-    world::{Serving, World},
+    access::Access,
+    body::{Answer, Inbound},
+    headers::{self, clean_request},
+    reply::{Dialect, Reply},
+    target::Target,
+    worker::Worker,
+    world::World,
 };
-use origin::{LOST, NOT_SENT, Origin, decline, find, text};
-use record::{Record, Trip};
+use ask::{Asked, Refused};
+use attempt::Call;
+use origin::{LOST, NOT_SENT, Origin, decline, find};
+use record::{Admitted, Record};
 
-pub(crate) const MODELS_PATH: &str = "/v2/models/";
-/// The most requests under way at once.
+pub(crate) use ask::Way;
+pub(crate) use record::Trip;
+
+/// The most requests under way at once, shared by all models.
 const CONCURRENT_LIMIT: usize = 8192;
 /// The most targets that are tried for one request, those included that could not be reached.
 const TARGETS_LIMIT: usize = 16;
 /// The most worlds that one request is routed by.
 const WORLDS_LIMIT: u32 = 3;
+/// A request that was in flight on so many replicas as they died is not sent again.
+const DEATHS_LIMIT: u32 = 2;
+/// Whether an agent lives is known after this time.
+const AGENT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Answers a request under [`MODELS_PATH`].
-pub(crate) async fn pass_on(gateway: &Arc<Gateway>, request: Request<Incoming>, id: &HeaderValue) -> Response<Answer> {
-    let Some(admitted) = admit(gateway, CONCURRENT_LIMIT) else {
-        return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way").into_response();
+/// Answers a request for a model.
+pub(crate) async fn pass_on(
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    way: Way,
+    id: &HeaderValue,
+) -> Response<Answer> {
+    let started = Instant::now();
+    let dialect = way.dialect();
+    let log = worker.gateway.access.as_ref();
+    let access = log.map(|log| Box::new(Access::begin(&request, id, log.draws(worker.random()))));
+    let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
+        return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
     };
-    let Some(mut world) = gateway.world.load_full() else {
-        return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "this gateway has no configuration yet").into_response();
+    let Some(world) = worker.world() else {
+        return refuse(worker, access, Reply::unavailable("this gateway has no configuration yet"), dialect);
     };
     let (mut head, incoming) = request.into_parts();
-    let origin = Origin::read(gateway, &world, &head.headers);
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let record = match find(&world, path.path(), &origin) {
-        Ok((model, serving)) => Record::begin(gateway, &origin, model, serving),
-        Err(reply) => return origin.refuse(reply),
+    let origin = Origin::read(&worker.gateway, &world, &head.headers);
+    // What entered elsewhere is logged there.
+    let mut access = access.filter(|_| origin.is_user());
+    let begin = access.as_ref().is_some_and(|access| access.sampled);
+    let trace = headers::trace(&mut head.headers, begin.then_some(|| worker.random()));
+    if let Some(access) = &mut access {
+        access.trace = trace;
+    }
+    let (asked, body) = match Asked::read(way, &head, incoming).await {
+        Ok(read) => read,
+        Err(Refused(reply)) if origin.is_user() => return refuse(worker, access, reply, dialect),
+        Err(Refused(reply)) => return origin.refuse(reply, dialect),
     };
+    if let Some(access) = &mut access {
+        access.received = body.meter();
+    }
+    let record = match find(&world, asked.named(), &origin) {
+        Ok(found) => {
+            let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
+            let record = Record::begin(worker, &origin, found, access, started);
+            match (entered, &origin) {
+                (true, _) => record,
+                (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
+                (false, Origin::Peer { .. }) => return decline(NOT_SENT),
+            }
+        }
+        Err(reply) if origin.is_user() => return refuse(worker, access, reply, dialect),
+        Err(reply) => return origin.refuse(reply, dialect),
+    };
+    if body.whole().is_some_and(|body| worker.gateway.doomed.contains(&asked.model, body)) {
+        worker.gateway.metrics.doomed.fetch_add(1, Ordering::Relaxed);
+        return record.reply(doomed_reply(), dialect);
+    }
     clean_request(&mut head.headers);
     head.headers.insert(REQUEST_ID_HEADER, id.clone());
-    let verdict = Verdict::default();
-    let body = match Inbound::read(incoming, &verdict).await {
-        Ok(body) => body,
-        Err(fault) => return record.reply(fault_reply(fault)),
-    };
-    let mut progress = Progress { body, verdict, tried: Vec::new(), sent: 0, luggage: Some((record, admitted)) };
-    let mut worlds = 0;
-    loop {
-        // A slow body may have taken longer than a switch. From here on one world is held, and left for a newer one
-        // only when nobody in it can answer any more.
-        let current = gateway.world.load_full().unwrap_or_else(|| Arc::clone(&world));
-        if worlds > 0 && (Arc::ptr_eq(&current, &world) || worlds == WORLDS_LIMIT || progress.spent(&origin)) {
-            let found = find(&world, path.path(), &origin);
-            let why = found.map(|(model, serving)| world.why_not(model, serving)).unwrap_or_default();
-            return progress.give_up(&origin, &why);
-        }
-        (world, worlds) = (current, worlds + 1);
-        let (model, serving) = match find(&world, path.path(), &origin) {
-            Ok(found) => found,
-            Err(reply) => return progress.refuse(&origin, reply),
-        };
-        let call = Call { gateway, world: &world, model, serving, origin: &origin, head: &head, path: &path };
-        if let Some(response) = call.run(&mut progress).await {
-            return response;
-        }
+    if dialect == Dialect::Grpc {
+        ask::mark_grpc(&mut head.headers);
     }
+    let progress = Progress {
+        body,
+        tried: Vec::new(),
+        sent: 0,
+        deaths: 0,
+        region_died: false,
+        outcome: Unanswered::NotSent,
+        luggage: Some((record, admitted)),
+    };
+    Journey { worker, origin: &origin, asked: &asked, head: &head, progress }.run(world).await
 }
 
-/// What of a request outlives the world that it is routed by.
+/// A reply to who asked for nothing that there is.
+fn refuse(worker: &Worker, access: Option<Box<Access>>, reply: Reply, dialect: Dialect) -> Response<Answer> {
+    let outcome = record::outcome_of(&reply);
+    let response = reply.respond(dialect);
+    if let (Some(mut access), Some(log)) = (access, &worker.gateway.access) {
+        access.replied(&response);
+        access.end(log, outcome);
+    }
+    response
+}
+
+fn full_reply(model: &str) -> Reply {
+    Reply::unavailable(format!("model `{model}` has as many requests as it can take now"))
+}
+
+fn doomed_reply() -> Reply {
+    let message = "an equal request was in flight on two replicas as they died; it is refused for a minute";
+    Reply::error(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
+/// What of a request changes as it is sent, and outlives the world that it is routed by.
 struct Progress {
     body: Inbound,
-    verdict: Verdict,
     tried: Vec<Arc<Target>>,
     /// How often it was sent and perhaps begun.
     sent: u32,
+    /// How often the replica that had it died.
+    deaths: u32,
+    /// They died because the own region did: other regions come first.
+    region_died: bool,
+    outcome: Unanswered,
     /// What an answer takes with it.
     luggage: Option<(Record, Admitted)>,
+}
+
+/// The worst that has happened to a request without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unanswered {
+    NotSent,
+    /// As many requests are under way or wait as there is room for.
+    Full,
+    /// Somebody had it and did not answer.
+    Lost,
 }
 
 impl Progress {
@@ -97,228 +163,112 @@ impl Progress {
         self.sent >= origin.attempts() || self.tried.len() >= TARGETS_LIMIT || !self.body.unspent()
     }
 
+    fn happened(&mut self, outcome: Unanswered) {
+        self.outcome = self.outcome.max(outcome);
+    }
+}
+
+/// One request on its way through worlds.
+struct Journey<'a> {
+    worker: &'a Rc<Worker>,
+    origin: &'a Origin,
+    asked: &'a Asked,
+    head: &'a Parts,
+    progress: Progress,
+}
+
+impl Journey<'_> {
+    async fn run(mut self, mut world: Arc<World>) -> Response<Answer> {
+        let mut worlds = 0;
+        loop {
+            // A slow body may have taken longer than a switch. From here on one world is held, and left for a newer
+            // one only when nobody in it can answer any more.
+            let current = self.worker.world().unwrap_or_else(|| Arc::clone(&world));
+            if worlds > 0 && (Arc::ptr_eq(&current, &world) || worlds == WORLDS_LIMIT || self.spent()) {
+                return self.give_up(&world);
+            }
+            (world, worlds) = (current, worlds + 1);
+            let found = match find(&world, self.asked.named(), self.origin) {
+                Ok(found) => found,
+                Err(reply) => return self.refuse(reply),
+            };
+            let own = self.worker.model(found.name);
+            if worlds == 1 && self.origin.is_user() {
+                own.asked();
+            }
+            let Self { worker, origin, asked, head, .. } = self;
+            let call = Call { worker, world: &world, found, own: &own, origin, asked, head };
+            let mut answered = call.run(&mut self.progress).await;
+            if answered.is_none() && self.progress.deaths >= DEATHS_LIMIT {
+                if region_lives(&world).await {
+                    return self.condemn();
+                }
+                (self.progress.deaths, self.progress.region_died) = (0, true);
+                answered = call.run(&mut self.progress).await;
+            }
+            if let Some(response) = answered {
+                return response;
+            }
+        }
+    }
+
+    fn spent(&self) -> bool {
+        self.progress.spent(self.origin)
+    }
+
+    /// It killed whoever had it, unless the whole region has died.
+    fn condemn(self) -> Response<Answer> {
+        if let Some(body) = self.progress.body.whole() {
+            self.worker.gateway.doomed.add(&self.asked.model, body);
+        }
+        self.reply(doomed_reply())
+    }
+
     /// Nobody is left to ask.
-    fn give_up(self, origin: &Origin, why: &str) -> Response<Answer> {
-        let lost = self.sent > 0 || !self.body.unspent();
-        let reply = match origin {
-            Origin::Peer { .. } => return decline(if lost { LOST } else { NOT_SENT }),
-            Origin::User { .. } if lost => {
+    fn give_up(self, world: &World) -> Response<Answer> {
+        let outcome = if self.progress.body.unspent() { self.progress.outcome } else { Unanswered::Lost };
+        let reply = match (self.origin, outcome) {
+            (Origin::Peer { .. }, Unanswered::Lost) => return decline(LOST),
+            (Origin::Peer { .. }, _) => return decline(NOT_SENT),
+            (_, Unanswered::Lost) => {
                 Reply::error(StatusCode::BAD_GATEWAY, "the model stopped while it worked on this request")
             }
-            Origin::User { .. } => Reply::error(StatusCode::SERVICE_UNAVAILABLE, why),
+            (_, Unanswered::Full) => full_reply(&self.asked.model),
+            (_, Unanswered::NotSent) => {
+                let found = find(world, self.asked.named(), self.origin);
+                Reply::unavailable(found.map(|found| world.why_not(found.name, found.serving)).unwrap_or_default())
+            }
         };
         self.reply(reply)
     }
 
-    fn refuse(self, origin: &Origin, reply: Reply) -> Response<Answer> {
-        match origin {
+    fn refuse(self, reply: Reply) -> Response<Answer> {
+        match self.origin {
             Origin::User { .. } => self.reply(reply),
-            Origin::Peer { .. } => origin.refuse(reply),
+            Origin::Peer { .. } => self.origin.refuse(reply, self.asked.way.dialect()),
         }
     }
 
     fn reply(self, reply: Reply) -> Response<Answer> {
-        match self.luggage {
-            Some((record, _)) => record.reply(reply),
-            None => reply.into_response(),
+        let dialect = self.asked.way.dialect();
+        match self.progress.luggage {
+            Some((mut record, _)) => {
+                record.note(|access| access.tried = self.progress.tried.len());
+                record.reply(reply, dialect)
+            }
+            None => reply.respond(dialect),
         }
     }
 }
 
-/// One request with all that is known of it. It holds one world through its retries.
-#[derive(Debug)]
-struct Call<'a> {
-    gateway: &'a Arc<Gateway>,
-    world: &'a World,
-    model: &'a str,
-    serving: &'a Serving,
-    origin: &'a Origin,
-    head: &'a Parts,
-    path: &'a PathAndQuery,
-}
-
-/// How one attempt ended.
-enum Attempt {
-    Answered(Response<Answer>),
-    /// Nothing was sent.
-    NotSent,
-    /// It may have been begun and will not be answered.
-    Lost,
-    /// Trying again would not help.
-    Final(Reply),
-}
-
-impl Call<'_> {
-    /// The answer; `None` when nobody in this world is left to ask.
-    async fn run(self, progress: &mut Progress) -> Option<Response<Answer>> {
-        let walk = self.walk();
-        while !progress.spent(self.origin) {
-            let choice = walk.next(&progress.tried)?;
-            if !progress.tried.is_empty() {
-                self.gateway.metrics.retries.fetch_add(1, Ordering::Relaxed);
-            }
-            progress.tried.push(Arc::clone(choice.target()));
-            match self.attempt(&choice, progress).await {
-                Attempt::Answered(response) => return Some(response),
-                Attempt::NotSent => {}
-                Attempt::Lost => progress.sent += 1,
-                Attempt::Final(reply) => {
-                    return Some(match progress.luggage.take() {
-                        Some((record, _)) => record.reply(reply),
-                        None => reply.into_response(),
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    fn walk(&self) -> Walk<'_> {
-        let turn = self.gateway.turn.fetch_add(1, Ordering::Relaxed);
-        match self.origin {
-            Origin::Peer { .. } => {
-                let own = std::slice::from_ref(&self.gateway.region);
-                Walk::new(self.world, self.model, self.serving, own).turn(turn)
-            }
-            Origin::User { region, key } => {
-                let order = self.world.order_from(region).unwrap_or(&self.world.order);
-                let walk = Walk::new(self.world, self.model, self.serving, order).turn(turn);
-                walk.own_last(*region == self.gateway.region && !self.serves_own(key.as_ref()))
-            }
-        }
-    }
-
-    /// Whether the own region takes this user of its own.
-    fn serves_own(&self, user: Option<&HeaderValue>) -> bool {
-        if !self.serving.routed(&self.gateway.region) {
+/// Whether an agent of the own region can be reached. When it cannot, replicas die because the region does, and their
+/// requests have done nothing wrong.
+async fn region_lives(world: &World) -> bool {
+    let own = world.snapshot.regions.iter().find(|members| members.name == world.own);
+    for agent in own.into_iter().flat_map(|members| &members.agents) {
+        if matches!(timeout(AGENT_TIMEOUT, TcpStream::connect(agent)).await, Ok(Ok(_))) {
             return true;
         }
-        let able = self.world.condition(self.model, self.serving, &self.gateway.region).eligible();
-        let Some(model) = self.world.models.get(self.model) else { return true };
-        model.returning.serves(able, user.map(HeaderValue::as_bytes))
     }
-
-    async fn attempt(&self, choice: &Choice, progress: &mut Progress) -> Attempt {
-        let target = choice.target();
-        let in_flight = target.begin();
-        let replayable = progress.body.replayable();
-        let exchange = tokio::select! {
-            exchange = self.send(choice, &mut progress.body) => exchange,
-            () = target.lost(), if replayable => return Attempt::Lost,
-        };
-        if let Some(fault) = progress.verdict.get() {
-            return Attempt::Final(fault_reply(fault));
-        }
-        match exchange {
-            Ok(exchange) => match declined(choice, &exchange) {
-                Some(attempt) => {
-                    if let Choice::Peer(peer) = choice {
-                        peer.declined(self.model, &self.serving.state);
-                    }
-                    attempt
-                }
-                None => self.finish(choice, exchange, in_flight, progress),
-            },
-            Err(Failure::Connect(error)) => {
-                tracing::debug!(address = target.address(), %error, "cannot connect");
-                target.condemn();
-                Attempt::NotSent
-            }
-            Err(Failure::Broken { source, .. }) => {
-                tracing::debug!(address = target.address(), error = %source, "lost while waiting for an answer");
-                target.want_probe();
-                Attempt::Lost
-            }
-            Err(Failure::Timeout) => {
-                let message = format!("model `{}` did not answer in time", self.model);
-                Attempt::Final(Reply::error(StatusCode::GATEWAY_TIMEOUT, &message))
-            }
-        }
-    }
-
-    /// Sends the request, once more on a new connection when a kept one turns out to be closed.
-    async fn send(&self, choice: &Choice, body: &mut Inbound) -> Result<Exchange, Failure> {
-        let address = choice.target().address();
-        let upstream = &self.gateway.upstream;
-        if !body.replayable() {
-            return upstream.exchange(address, Reuse::Never, || self.request(choice, body.next())).await;
-        }
-        match upstream.exchange(address, Reuse::Allowed, || self.request(choice, body.next())).await {
-            Err(Failure::Broken { reused: true, .. }) => {
-                upstream.exchange(address, Reuse::Never, || self.request(choice, body.next())).await
-            }
-            other => other,
-        }
-    }
-
-    fn request(&self, choice: &Choice, body: Outbound) -> Request<Outbound> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = self.path.clone().into();
-        let headers = request.headers_mut();
-        headers.clone_from(&self.head.headers);
-        if let Ok(host) = HeaderValue::from_str(choice.target().address()) {
-            headers.insert(header::HOST, host);
-        }
-        if let Choice::Peer(_) = choice {
-            if let Ok(mut token) = HeaderValue::from_str(&self.world.snapshot.mesh_token) {
-                token.set_sensitive(true);
-                headers.insert(PEER_HEADER, token);
-            }
-            headers.insert(EPOCH_HEADER, self.serving.epoch.clone());
-        }
-        request
-    }
-
-    fn finish(&self, choice: &Choice, exchange: Exchange, in_flight: InFlight, progress: &mut Progress) -> Attempt {
-        let (mut head, incoming) = exchange.response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(UNAVAILABLE_HEADER);
-        if let Choice::Replica(_) = choice {
-            self.mark(&mut head.headers);
-        }
-        let (record, admitted) = progress.luggage.take().expect("a request is answered once");
-        let trip = Trip {
-            record: record.answered(self.world, &head.headers, head.status),
-            connection: Some(exchange.connection),
-            _admitted: admitted,
-            _in_flight: in_flight,
-        };
-        head.version = Version::HTTP_11;
-        Attempt::Answered(Response::from_parts(head, Answer::Passing(Passing::new(incoming, Box::new(trip)))))
-    }
-
-    /// Says who answered.
-    fn mark(&self, headers: &mut HeaderMap) {
-        let region = HeaderValue::from_str(self.gateway.region.as_str()).expect("region names are visible ASCII");
-        for (name, value) in [
-            (REGION_HEADER, region),
-            (SLOT_HEADER, self.serving.slot.clone()),
-            (REVISION_HEADER, self.serving.revision.clone()),
-            (EPOCH_HEADER, self.serving.epoch.clone()),
-        ] {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-}
-
-/// Whether a peer says that it could not serve the request.
-fn declined(choice: &Choice, exchange: &Exchange) -> Option<Attempt> {
-    let Choice::Peer(_) = choice else { return None };
-    let value = text(exchange.response.headers(), UNAVAILABLE_HEADER)?;
-    (exchange.response.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(if value == NOT_SENT {
-        Attempt::NotSent
-    } else {
-        Attempt::Lost
-    })
-}
-
-fn fault_reply(fault: Fault) -> Reply {
-    let status = match fault {
-        Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Fault::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        Fault::Broken => StatusCode::BAD_REQUEST,
-    };
-    Reply::error(status, &fault.to_string())
+    false
 }

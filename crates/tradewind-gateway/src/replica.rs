@@ -8,7 +8,7 @@ use std::sync::{
 use tradewind_api::agent::Endpoint;
 use tradewind_core::route::RouteState;
 
-use crate::target::Target;
+use crate::{gate::Gate, target::Target};
 
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -19,8 +19,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        let target = Arc::new(Target::new(endpoint.address.clone()));
+    pub(crate) fn new(endpoint: Endpoint, gate: Option<Arc<Gate>>) -> Self {
+        let declared = endpoint.concurrency.unwrap_or(0);
+        let target = Arc::new(Target::limited(endpoint.address.clone(), declared, gate));
         Self { ready: AtomicBool::new(endpoint.ready), endpoint, target }
     }
 
@@ -40,6 +41,15 @@ impl Replica {
 
     pub(crate) fn ready(&self) -> bool {
         self.told_ready() && self.target.healthy()
+    }
+
+    /// Whether both serve the same.
+    pub(crate) fn same_group(&self, other: &Self) -> bool {
+        let key = |replica: &Self| {
+            let Endpoint { model, slot, revision, .. } = &replica.endpoint;
+            (model.clone(), *slot, *revision)
+        };
+        key(self) == key(other)
     }
 
     /// Whether it holds what the route wants served.

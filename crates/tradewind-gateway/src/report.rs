@@ -9,7 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     Client,
-    gateway::{Committed, GatewayReport, HEARTBEAT, PeerHealth, Traffic},
+    gateway::{Committed, GatewayReport, HEARTBEAT, PeerHealth, Traffic, config::ConfigVersion},
 };
 use tradewind_core::{Epoch, ModelName, RegionName, Timestamp};
 
@@ -29,6 +29,8 @@ const QUANTILE_ROTATION: Duration = Duration::from_secs(30);
 pub(crate) struct Acknowledged {
     pub(crate) prepared: BTreeMap<ModelName, Epoch>,
     pub(crate) committed: BTreeMap<ModelName, Committed>,
+    /// What is taken up.
+    pub(crate) config: Option<ConfigVersion>,
     pub(crate) snapshot_refused: Option<String>,
     /// Why a prepared route is not acknowledged yet.
     pub(crate) route_refused: Option<String>,
@@ -110,6 +112,7 @@ fn compose(gateway: &Gateway, rates: &mut Rates) -> GatewayReport {
         prepared: acknowledged.prepared,
         committed: acknowledged.committed,
         refused: acknowledged.snapshot_refused.or(acknowledged.route_refused),
+        config: acknowledged.config,
         peers: gateway.world.load().as_ref().map(|world| peers(world)).unwrap_or_default(),
         traffic: traffic(gateway, rates),
         users_go_to: acknowledged.users_go_to,
@@ -134,6 +137,7 @@ fn traffic(gateway: &Gateway, rates: &mut Rates) -> Vec<Traffic> {
     let now = Instant::now();
     let mut traffic: Vec<Traffic> = series
         .iter()
+        .filter(|(_, series)| series.requests() > 0)
         .map(|(key, series)| {
             let counts = Counts::of(series);
             let [p50_us, p99_us] = series.quantiles();

@@ -1,82 +1,153 @@
 //! The decision for one request: who is asked next.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
-use tradewind_core::{RegionName, locality};
+use tradewind_core::{
+    RegionName,
+    balance::{self, Heat, Load},
+};
 
 use crate::{
-    peer::Peer,
+    clock::Millis,
+    peer::{Peer, Spilled},
     replica::Replica,
-    target::Target,
+    target::{InFlight, Target},
     world::{Serving, World},
 };
 
-/// Who is asked.
-#[derive(Debug, Clone)]
+/// Who is asked. The request counts as in flight there from now on.
+#[derive(Debug)]
 pub(crate) enum Choice {
-    Replica(Arc<Replica>),
-    Peer(Arc<Peer>),
+    Replica { replica: Arc<Replica>, in_flight: InFlight },
+    Peer { peer: Arc<Peer>, in_flight: InFlight, spilled: Option<Spilled> },
 }
 
 impl Choice {
     pub(crate) fn target(&self) -> &Arc<Target> {
         match self {
-            Self::Replica(replica) => &replica.target,
-            Self::Peer(peer) => &peer.target,
+            Self::Replica { replica, .. } => &replica.target,
+            Self::Peer { peer, .. } => &peer.target,
         }
     }
+}
+
+#[derive(Debug)]
+pub(crate) enum Next {
+    Ask(Choice),
+    /// Replicas here have as many requests as they can take, and nobody else has room.
+    Wait,
+    Nobody,
+}
+
+/// What the own region says to one more request.
+enum Own {
+    Takes(Choice),
+    Full,
+    Nobody,
 }
 
 /// Walks the regions from the nearest on, never to the same target twice.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
-    world: &'a World,
-    model: &'a str,
-    serving: &'a Serving,
-    order: &'a [RegionName],
+    pub(crate) world: &'a World,
+    pub(crate) model: &'a str,
+    pub(crate) serving: &'a Serving,
+    pub(crate) order: &'a [RegionName],
+    /// The region whose user asks.
+    pub(crate) from: &'a RegionName,
     /// The own region takes this user only when nobody else can.
-    own_last: bool,
-    /// Spreads ties.
-    turn: usize,
+    pub(crate) own_last: bool,
+    pub(crate) heat: &'a RefCell<Heat>,
 }
 
-impl<'a> Walk<'a> {
-    pub(crate) fn new(world: &'a World, model: &'a str, serving: &'a Serving, order: &'a [RegionName]) -> Self {
-        Self { world, model, serving, order, own_last: false, turn: 0 }
-    }
-
-    #[must_use]
-    pub(crate) fn own_last(mut self, own_last: bool) -> Self {
-        self.own_last = own_last;
-        self
-    }
-
-    #[must_use]
-    pub(crate) fn turn(mut self, turn: usize) -> Self {
-        self.turn = turn;
-        self
-    }
-
-    /// The nearest eligible choice that was not tried yet.
-    pub(crate) fn next(&self, tried: &[Arc<Target>]) -> Option<Choice> {
-        let preferred = if self.own_last { self.eligible(tried, true) } else { None };
-        preferred.or_else(|| self.eligible(tried, false)).or_else(|| self.hopeful(tried))
-    }
-
-    fn eligible(&self, tried: &[Arc<Target>], without_own: bool) -> Option<Choice> {
-        let mut found = None;
-        locality::users_go_to(self.order, |name| {
-            let mut condition = self.world.condition(self.model, self.serving, name);
-            let choice = if without_own && *name == self.world.own { None } else { self.choose(name, tried) };
-            if choice.is_none() {
-                condition.ready = 0;
+impl Walk<'_> {
+    /// The nearest choice that was not tried yet; `random` spreads ties.
+    pub(crate) fn next(&self, tried: &[Arc<Target>], random: u64) -> Next {
+        let now = Millis::now();
+        if self.own_last
+            && let Some(choice) = self.nearest_peer(tried, random, false)
+        {
+            return Next::Ask(choice);
+        }
+        let mut full = false;
+        for name in self.order() {
+            if *name == self.world.own {
+                match self.own(tried, random, now) {
+                    Own::Takes(choice) => return Next::Ask(choice),
+                    Own::Full => full = true,
+                    Own::Nobody => {}
+                }
+            } else if let Some(choice) = self.peer(name, tried, random, full) {
+                return Next::Ask(choice);
             }
-            if condition.eligible() {
-                found = choice;
-            }
-            condition
-        })?;
-        found
+        }
+        if full {
+            return Next::Wait;
+        }
+        self.hopeful(tried).or_else(|| self.suspected(tried)).map_or(Next::Nobody, Next::Ask)
+    }
+
+    /// The regions that may answer, nearest first.
+    fn order(&self) -> impl Iterator<Item = &RegionName> + Clone {
+        self.order.iter().filter(|name| self.serving.state.may_go(self.from, name))
+    }
+
+    fn nearest_peer(&self, tried: &[Arc<Target>], random: u64, full: bool) -> Option<Choice> {
+        let others = self.order().filter(|name| **name != self.world.own);
+        others.into_iter().find_map(|name| self.peer(name, tried, random, full))
+    }
+
+    /// The own region: no replica that was tried, is down or is left out for its answers.
+    fn own(&self, tried: &[Arc<Target>], random: u64, now: Millis) -> Own {
+        let own = self.world.regions.get(&self.world.own);
+        if !self.serving.routed(&self.world.own) || own.is_none_or(|region| region.drained) {
+            return Own::Nobody;
+        }
+        let able = |replica: &&Arc<Replica>| {
+            replica.ready() && !replica.target.ejected(now) && !was_tried(tried, &replica.target)
+        };
+        let candidates: Vec<&Arc<Replica>> = self.serving.replicas.iter().filter(able).collect();
+        if candidates.is_empty() {
+            return Own::Nobody;
+        }
+        let take = |replica: &Arc<Replica>| {
+            let mut in_flight = replica.target.begin_within_limit()?;
+            replica.target.try_again(&mut in_flight);
+            Some(Choice::Replica { replica: Arc::clone(replica), in_flight })
+        };
+        let loads: Vec<Load> = candidates.iter().map(|replica| replica.target.load(now)).collect();
+        let preferred = self.prefer(&loads, random).map(|index| candidates[index]);
+        let others = || candidates.iter().copied().find_map(take);
+        preferred.and_then(take).or_else(others).map_or(Own::Full, Own::Takes)
+    }
+
+    fn prefer(&self, loads: &[Load], random: u64) -> Option<usize> {
+        if loads.len() <= balance::SCAN_LIMIT {
+            return balance::least_loaded(loads, random as usize);
+        }
+        let (one, other) = balance::two_of(loads.len(), random);
+        let colder = self.heat.borrow_mut().colder(loads[one], loads[other]);
+        Some(if colder { one } else { other })
+    }
+
+    /// A gateway of another region that can serve the model, or, when the own region is `full`, that has room to spare.
+    fn peer(&self, name: &RegionName, tried: &[Arc<Target>], random: u64, full: bool) -> Option<Choice> {
+        if !self.serving.routed(name) {
+            return None;
+        }
+        let region = self.world.regions.get(name).filter(|region| !region.drained)?;
+        let able = |peer: &&Arc<Peer>| {
+            peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !was_tried(tried, &peer.target)
+        };
+        let able: Vec<&Arc<Peer>> = region.gateways.iter().filter(able).collect();
+        let now = Millis::now();
+        let loads: Vec<Load> = able.iter().map(|peer| peer.target.load(now)).collect();
+        let peer = able[balance::least_loaded(&loads, random as usize)?];
+        let spilled = match full {
+            true => Some(peer.spill(self.model, &self.serving.state, self.world.gateways())?),
+            false => None,
+        };
+        Some(Choice::Peer { peer: Arc::clone(peer), in_flight: peer.target.begin(), spilled })
     }
 
     /// Nobody is known to have a ready replica. What peers told may be a probe interval old, so those that answer are
@@ -87,38 +158,24 @@ impl<'a> Walk<'a> {
         let open = |name: &&RegionName| {
             self.serving.routed(name) && self.world.regions.get(*name).is_some_and(|region| !region.drained)
         };
-        let regions = self.order.iter().filter(open).filter_map(|name| self.world.regions.get(name));
+        let regions = self.order().filter(open).filter_map(|name| self.world.regions.get(name));
         let peers = regions.flat_map(|region| &region.gateways);
         let untried = peers.clone().filter(|peer| !was_tried(tried, &peer.target));
         let knocked = peers.clone().any(|peer| !peer.target.healthy() && was_tried(tried, &peer.target));
         let answering = untried.clone().find(|peer| peer.target.healthy());
         let silent = || untried.clone().next().filter(|_| !knocked);
-        answering.or_else(silent).cloned().map(Choice::Peer)
+        let peer = answering.or_else(silent)?;
+        Some(Choice::Peer { peer: Arc::clone(peer), in_flight: peer.target.begin(), spilled: None })
     }
 
-    fn choose(&self, name: &RegionName, tried: &[Arc<Target>]) -> Option<Choice> {
-        if *name == self.world.own {
-            let ready = self.serving.replicas.iter().filter(|r| r.ready() && !was_tried(tried, &r.target));
-            return self.least_loaded(ready, |replica| &replica.target).cloned().map(Choice::Replica);
+    /// The last resort: a replica that is left out because its answers were bad may still give a good one.
+    fn suspected(&self, tried: &[Arc<Target>]) -> Option<Choice> {
+        if !self.order().any(|name| *name == self.world.own) || !self.serving.routed(&self.world.own) {
+            return None;
         }
-        let able = |peer: &&Arc<Peer>| {
-            peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !was_tried(tried, &peer.target)
-        };
-        let peers = self.world.regions.get(name)?.gateways.iter().filter(able);
-        self.least_loaded(peers, |peer| &peer.target).cloned().map(Choice::Peer)
-    }
-
-    /// A full scan for the fewest requests in flight; ties go round.
-    fn least_loaded<'t, T>(
-        &self,
-        candidates: impl Iterator<Item = &'t T> + Clone,
-        target: impl Fn(&T) -> &Arc<Target>,
-    ) -> Option<&'t T> {
-        let least = candidates.clone().map(|candidate| target(candidate).in_flight()).min()?;
-        let tied = candidates.clone().filter(|candidate| target(candidate).in_flight() <= least);
-        let count = tied.clone().count();
-        // Counts move while we look; whoever is first then is good enough.
-        tied.clone().nth(self.turn % count.max(1)).or_else(|| candidates.clone().next())
+        let able = |replica: &&Arc<Replica>| replica.ready() && !was_tried(tried, &replica.target);
+        let replica = self.serving.replicas.iter().find(able)?;
+        Some(Choice::Replica { replica: Arc::clone(replica), in_flight: replica.target.begin_within_limit()? })
     }
 }
 
@@ -138,7 +195,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{traffic::Returning, world::Parts};
+    use crate::{lane::Lane, world::Parts};
 
     const OWN: &str = "us-east1";
     const NEAR: &str = "us-west1";
@@ -162,12 +219,14 @@ mod tests {
             version: VersionNumber(1),
             regions: vec![name(NEAR), name(FAR)],
             region_health: Default::default(),
+            stay_in: Default::default(),
             health: HealthPolicy::default(),
         };
         let route = Route { model: "digits".parse().unwrap(), committed: Some(state), prepared: None };
         let snapshot = GatewaySnapshot {
             incarnation: "one".to_owned(),
             revision: 1,
+            deployed: 1,
             mesh_token: "mesh".to_owned(),
             regions: [OWN, NEAR, FAR].map(members).into(),
             routes: vec![route],
@@ -185,7 +244,7 @@ mod tests {
             replicas: Vec::new(),
             replicas_known: true,
             previous_order: &[],
-            returning: &HashMap::from([("digits".to_owned(), Arc::new(Returning::new()))]),
+            lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })
     }
 
@@ -193,9 +252,11 @@ mod tests {
     fn check(answering: &[&str], expected: &[&str]) {
         let world = world(answering);
         let serving = world.models["digits"].committed.as_ref().unwrap();
-        let walk = Walk::new(&world, "digits", serving, &world.order);
+        let (order, heat) = (&world.order, &RefCell::default());
+        let (own_last, from) = (false, &world.own);
+        let walk = Walk { world: &world, model: "digits", serving, order, from, own_last, heat };
         let (mut tried, mut asked) = (Vec::new(), Vec::new());
-        while let Some(choice) = walk.next(&tried) {
+        while let Next::Ask(choice) = walk.next(&tried, 0) {
             choice.target().condemn();
             asked.push(choice.target().address().to_owned());
             tried.push(Arc::clone(choice.target()));

@@ -1,64 +1,64 @@
-//! The server: connections, what the gateway answers itself, and the limits on both.
+//! The server of one thread: connections and the limits on them.
 
-use std::{
-    convert::Infallible,
-    io,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod framing;
+mod own;
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use std::{cell::Cell, convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
+
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
+    rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tradewind_api::{
-    gateway::{PEER_PATH, PeerState, REQUEST_ID_HEADER},
-    http::bearer,
-    replica::INFERENCE_LIMIT,
-};
+use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT};
 
 use crate::{
     body::Answer,
-    gateway::Gateway,
-    headers::{request_id, same_token},
-    proxy,
+    headers::request_id,
+    proxy::{self, Way},
+    reply::{Dialect, Reply},
+    worker::Worker,
 };
+use framing::Inspected;
 
-/// The most connections at once; more wait in the socket's backlog.
-const CONNECTIONS_LIMIT: usize = 16_384;
+/// The most connections at once, over all threads; more wait in the socket's backlog.
+pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 /// A request's head comes within this time of the end of the last one: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The most header fields of a request.
-const HEADERS_LIMIT: usize = 128;
 /// The most bytes of an HTTP/2 request's head.
 const HEAD_LIMIT: u32 = 64 << 10;
 /// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
 const BUFFER_LIMIT: usize = 128 << 10;
+/// The most streams of one HTTP/2 connection at once.
+const STREAMS_LIMIT: u32 = 256;
+/// Streams that a client opened and reset before they were looked at; a client with more is cut off (CVE-2023-44487).
+const RESET_LIMIT: usize = 20;
+/// How much of one request, and of all of a connection, a client may send ahead.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The most bytes of answers that wait for one HTTP/2 stream.
+const SEND_BUFFER_LIMIT: usize = 256 << 10;
 
 /// Accepts until `shutdown`, then drains.
-pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
     // Cancelled when what is in flight has had all the time that anybody waits for it.
     let abort = CancellationToken::new();
-    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(&listener, &room)).await {
-        let (gateway, shutdown, abort) = (Arc::clone(&gateway), shutdown.clone(), abort.clone());
-        connections.spawn(async move {
-            abort.run_until_cancelled(serve(gateway, stream, shutdown)).await;
+    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(worker, &listener)).await {
+        let (worker, shutdown, abort) = (Rc::clone(worker), shutdown.clone(), abort.clone());
+        connections.spawn_local(async move {
+            abort.run_until_cancelled(serve(worker, stream, shutdown)).await;
             drop(permit);
         });
     }
@@ -71,11 +71,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener, shutdown: 
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+async fn accept(worker: &Worker, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(&worker.gateway.room).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return Some((stream, permit)),
@@ -94,7 +91,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// One connection, until it ends by itself or, after `shutdown`, with its last request.
-async fn serve(gateway: Arc<Gateway>, stream: TcpStream, shutdown: CancellationToken) {
+async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToken) {
     let protocol = tokio::select! {
         // What has already come is served, also when the gateway is told to stop at that moment.
         biased;
@@ -102,17 +99,19 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, shutdown: CancellationT
         () = shutdown.cancelled() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
-    let service = service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(answer(&gateway, request).await) }
-    });
-    let io = TokioIo::new(stream);
+    let used = Rc::new(Cell::new(false));
+    let service = {
+        let used = Rc::clone(&used);
+        service_fn(move |request| {
+            used.set(true);
+            let worker = Rc::clone(&worker);
+            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+        })
+    };
     let ended = match protocol {
         Protocol::Http1 => {
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            builder.max_headers(HEADERS_LIMIT).max_buf_size(BUFFER_LIMIT);
-            let mut connection = pin!(builder.serve_connection(io, service));
+            let io = TokioIo::new(Inspected::new(stream));
+            let mut connection = pin!(http1_builder().serve_connection(io, service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
@@ -123,14 +122,17 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, shutdown: CancellationT
         }
         Protocol::Http2 => {
             let streams = Streams(TaskTracker::new());
-            let mut builder = http2::Builder::new(streams);
-            builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_header_list_size(HEAD_LIMIT);
-            let mut connection = pin!(builder.serve_connection(io, service));
+            let builder = http2_builder(streams.clone());
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
+                }
+                () = streams.idle(&used) => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(INFERENCE_LIMIT, connection).await.unwrap_or(Ok(()))
                 }
             }
         }
@@ -138,6 +140,22 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, shutdown: CancellationT
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // hyper's own limit of 100 header fields is kept: to set another costs each request two allocations.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_LIMIT);
+    builder
+}
+
+fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_header_list_size(HEAD_LIMIT);
+    builder.max_concurrent_streams(STREAMS_LIMIT).max_pending_accept_reset_streams(RESET_LIMIT);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.max_send_buf_size(SEND_BUFFER_LIMIT);
+    builder
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -161,145 +179,109 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
 #[derive(Debug, Clone)]
 struct Streams(TaskTracker);
 
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
-    }
-}
-
-/// A reply of the gateway's own.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
-    content_type: &'static str,
-    body: Bytes,
-}
-
-impl Reply {
-    pub(crate) fn error(status: StatusCode, message: &str) -> Self {
-        Self::json(status, &serde_json::json!({ "error": message }))
-    }
-
-    fn json(status: StatusCode, value: &impl serde::Serialize) -> Self {
-        let body = serde_json::to_vec(value).expect("replies have string keys");
-        Self { status, content_type: "application/json", body: body.into() }
-    }
-
-    fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: text.into() }
-    }
-
-    pub(crate) fn into_response(self) -> Response<Answer> {
-        let mut response = Response::new(Answer::Own(Full::new(self.body)));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+impl Streams {
+    /// Resolves when there has been nothing to do for [`HEAD_TIMEOUT`]; not even a first request, perhaps.
+    async fn idle(&self, used: &Cell<bool>) {
+        loop {
+            tokio::time::sleep(HEAD_TIMEOUT).await;
+            if !used.replace(false) && self.0.is_empty() {
+                return;
+            }
         }
-        response
     }
 }
 
-async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
-    let id = request_id(request.headers());
-    let mut response = if request.uri().path().starts_with(proxy::MODELS_PATH) {
-        proxy::pass_on(gateway, request, &id).await
-    } else {
-        own(gateway, &request).into_response()
+impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn_local(stream);
+    }
+}
+
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next().is_some() || request.version() != Version::HTTP_11;
+    first && hosts.next().is_none()
+}
+
+async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
+    let id = request_id(request.headers(), || worker.random());
+    let mut response = match Way::of(&request) {
+        // RFC 9112, 3.2: who is in front may look at another one.
+        _ if !names_one_host(&request) => {
+            Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
+        }
+        Some(way) => proxy::pass_on(worker, request, way, &id).await,
+        None => own::answer(worker, &request),
     };
     response.headers_mut().insert(REQUEST_ID_HEADER, id);
     response
 }
 
-/// What the gateway answers itself.
-fn own(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
-    let path = request.uri().path();
-    if path.starts_with("/v2/repository") {
-        let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
-        return Reply::error(StatusCode::FORBIDDEN, message);
-    }
-    let page = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
-        "/v2" => metadata,
-        "/v2/health/live" => live,
-        "/v2/health/ready" => ready_for_clients,
-        "/healthz" => alive,
-        "/readyz" => ready,
-        "/metrics" => metrics,
-        PEER_PATH => return peer_state(gateway, request),
-        _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path is only for GET");
+
+    use super::*;
+    use crate::body::{Arriving, REQUEST_IDLE};
+
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
+
+    async fn read(body: Incoming) -> String {
+        let read = match Arriving::new(body) {
+            Ok(arriving) => arriving.gather().await.map(drop),
+            Err(fault) => Err(fault),
+        };
+        read.map_or_else(|fault| fault.to_string(), |()| "read".to_owned())
     }
-    page(gateway)
-}
 
-fn metadata(_: &Gateway) -> Reply {
-    let version = env!("CARGO_PKG_VERSION");
-    Reply::json(StatusCode::OK, &serde_json::json!({ "name": "tradewind", "version": version, "extensions": [] }))
-}
-
-/// Some clients of the protocol read the body.
-fn live(_: &Gateway) -> Reply {
-    Reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))
-}
-
-fn ready_for_clients(gateway: &Gateway) -> Reply {
-    let status = ready(gateway).status;
-    Reply::json(status, &serde_json::json!({ "ready": status == StatusCode::OK }))
-}
-
-fn alive(_: &Gateway) -> Reply {
-    Reply::text(StatusCode::OK, "ok\n")
-}
-
-/// Ready when every routed model has an eligible region.
-fn ready(gateway: &Gateway) -> Reply {
-    let world = gateway.world.load();
-    let Some(world) = world.as_ref() else {
-        return Reply::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n");
-    };
-    match world.unserved() {
-        unserved if unserved.is_empty() => Reply::text(StatusCode::OK, "ready\n"),
-        unserved => Reply::text(StatusCode::SERVICE_UNAVAILABLE, unserved.join("\n") + "\n"),
+    /// What a client is told that sends the last bytes one by one, and how long it takes until it is cut off.
+    async fn trickle(at_once: &str, one_by_one: &str, pause: Duration) -> (String, Duration) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(read(request.into_body()).await))))
+        });
+        let connection = http1_builder().serve_connection(TokioIo::new(Inspected::new(server)), service);
+        let (mut reading, mut writing) = tokio::io::split(client);
+        let send = async {
+            writing.write_all(at_once.as_bytes()).await?;
+            for byte in one_by_one.bytes() {
+                tokio::time::sleep(pause).await;
+                writing.write_all(&[byte]).await?;
+            }
+            std::future::pending::<io::Result<()>>().await
+        };
+        let hear = async {
+            let mut answer = String::new();
+            reading.read_to_string(&mut answer).await.unwrap();
+            (answer, Instant::now())
+        };
+        let began = Instant::now();
+        let hear = async {
+            tokio::select! { heard = hear => heard, _ = send => unreachable!("sending has no end") }
+        };
+        // However the connection ends.
+        let ((answer, ended), _) = tokio::join!(hear, connection);
+        (answer, ended - began)
     }
-}
 
-fn metrics(gateway: &Gateway) -> Reply {
-    let text = gateway.metrics.render(gateway.world.load().as_deref());
-    Reply { content_type: "text/plain; version=0.0.4; charset=utf-8", ..Reply::text(StatusCode::OK, text) }
-}
-
-fn peer_state(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
-    let world = gateway.world.load();
-    let Some(world) = world.as_ref() else {
-        return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet");
-    };
-    let token = bearer(request.headers()).unwrap_or_default();
-    if !same_token(token.as_bytes(), world.snapshot.mesh_token.as_bytes()) {
-        return Reply::error(StatusCode::UNAUTHORIZED, "this path is for the gateways of other regions");
-    }
-    Reply::json(StatusCode::OK, &PeerState { region: gateway.region.clone(), ready: world.capacity() })
-}
-
-/// Counts a request for as long as it is under way; `None` when there are too many.
-pub(crate) fn admit(gateway: &Arc<Gateway>, limit: usize) -> Option<Admitted> {
-    let admitted = Admitted(Arc::clone(gateway));
-    if gateway.metrics.concurrent.fetch_add(1, Ordering::Relaxed) < limit {
-        return Some(admitted);
-    }
-    gateway.metrics.overload.fetch_add(1, Ordering::Relaxed);
-    None
-}
-
-#[derive(Debug)]
-pub(crate) struct Admitted(Arc<Gateway>);
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
+    #[tokio::test(start_paused = true)]
+    async fn slow_heads_and_bodies_are_cut_off() {
+        let nearly = |limit: Duration| limit..limit + Duration::from_secs(1);
+        let pause = Duration::from_secs(7);
+        let (answer, after) = trickle("", &HEAD.repeat(9), pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "{answer} after {after:?}");
+        let (answer, after) = trickle("", "", pause).await;
+        assert!(answer.is_empty() && nearly(HEAD_TIMEOUT).contains(&after), "idle: {answer} after {after:?}");
+        let head = format!("{HEAD}Content-Length: 900\r\n\r\n");
+        let (answer, after) = trickle(&head, &"x".repeat(900), pause).await;
+        assert!(answer.contains("did not arrive in time"), "{answer}");
+        assert!(nearly(REQUEST_IDLE).contains(&after), "{after:?}");
+        let (answer, _) = trickle(&format!("{head}{}", "x".repeat(890)), &"x".repeat(10), Duration::from_secs(2)).await;
+        assert!(answer.ends_with("read"), "{answer}");
     }
 }

@@ -1,33 +1,106 @@
-//! Something that requests are sent to: a replica, or a gateway of another region.
+//! Something that requests are sent to: a replica, or a gateway of another region. What all threads know of it is
+//! here, as atomics; connections to it belong to one thread each and are in [`crate::link`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
+use http::{HeaderValue, uri::Authority};
 use tokio::sync::Notify;
+use tradewind_core::{
+    balance::{self, Load},
+    outlier, overload,
+};
+
+use crate::{clock::Millis, gate::Gate, replica::Replica};
+
+/// Numbers targets, so that threads find their connections to one without comparing addresses.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+/// A newcomer carries a handicap for this long.
+const WARM_UP: Millis = Millis(10_000);
 
 #[derive(Debug)]
 pub(crate) struct Target {
+    pub(crate) id: u64,
     /// host:port
     address: String,
+    authority: Option<Authority>,
+    host: Option<HeaderValue>,
     healthy: AtomicBool,
-    in_flight: AtomicUsize,
-    /// Probes found it dead: who waits for its answer should look elsewhere.
-    lost: Notify,
+    in_flight: AtomicU32,
+    capacity: Capacity,
+    /// Who waits for it to have room.
+    gate: Option<Arc<Gate>>,
+    latency_us: AtomicU64,
+    since: Millis,
+    /// What a newcomer counts as having in flight at first: the median of its group.
+    handicap: AtomicU32,
+    suspicion: Suspicion,
     /// Somebody wants a probe at once.
     recheck: Notify,
+}
+
+/// How many requests in flight it should have at most.
+#[derive(Debug)]
+struct Capacity {
+    /// What the deployment says; 0: nothing.
+    declared: u32,
+    /// What it has shown, where nothing is declared.
+    shown: AtomicU32,
+    /// Answers since the last look.
+    answered: AtomicU64,
+    /// The fastest of this window and of the one before, in microseconds.
+    fastest_us: [AtomicU64; 2],
+    /// Answers per second, as the bits of a float.
+    rate: AtomicU64,
+}
+
+/// What users' answers say against a target.
+#[derive(Debug, Default)]
+struct Suspicion {
+    consecutive: AtomicU32,
+    /// Ejections without a good answer between them.
+    ejections: AtomicU32,
+    /// When the last one ends; 0: not ejected.
+    until: AtomicU64,
+    /// One request tries whether it is over.
+    on_trial: AtomicBool,
+    answers: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Target {
     /// New targets count as healthy: whoever told of them has seen them answer, and the first failed connection says
     /// otherwise.
     pub(crate) fn new(address: String) -> Self {
+        Self::limited(address, 0, None)
+    }
+
+    /// One that should have no more than `declared` requests in flight (0: not declared).
+    pub(crate) fn limited(address: String, declared: u32, gate: Option<Arc<Gate>>) -> Self {
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            authority: address.parse().ok(),
+            host: HeaderValue::from_str(&address).ok(),
             address,
             healthy: AtomicBool::new(true),
-            in_flight: AtomicUsize::new(0),
-            lost: Notify::new(),
+            in_flight: AtomicU32::new(0),
+            capacity: Capacity {
+                declared,
+                shown: AtomicU32::new(overload::LEAST),
+                answered: AtomicU64::new(0),
+                fastest_us: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
+                rate: AtomicU64::new(0),
+            },
+            gate,
+            latency_us: AtomicU64::new(0),
+            since: Millis::now(),
+            handicap: AtomicU32::new(0),
+            suspicion: Suspicion::default(),
             recheck: Notify::new(),
         }
     }
@@ -36,17 +109,77 @@ impl Target {
         &self.address
     }
 
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
     pub(crate) fn healthy(&self) -> bool {
         self.healthy.load(Ordering::Acquire)
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
+    /// What the deployment says; 0: nothing.
+    pub(crate) fn declared_limit(&self) -> u32 {
+        self.capacity.declared
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        match self.capacity.declared {
+            0 => self.capacity.shown.load(Ordering::Relaxed),
+            declared => declared,
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { target: Arc::clone(self), began: Instant::now(), trial: false }
+    }
+
+    /// Like [`Self::begin`], but not beyond the limit.
+    pub(crate) fn begin_within_limit(self: &Arc<Self>) -> Option<InFlight> {
+        if self.in_flight() >= self.limit() {
+            return None;
+        }
+        let begun = self.begin();
+        // Others may have begun meanwhile.
+        (self.in_flight() <= self.limit()).then_some(begun)
+    }
+
+    /// To be called each second: what it has shown that it can do.
+    pub(crate) fn measure(&self, rotate: bool) {
+        let Capacity { shown, answered, fastest_us, rate, .. } = &self.capacity;
+        let this_second = answered.swap(0, Ordering::Relaxed) as f64;
+        let usual = overload::rate(f64::from_bits(rate.load(Ordering::Relaxed)), this_second);
+        rate.store(usual.to_bits(), Ordering::Relaxed);
+        let [current, last] = fastest_us;
+        let fastest = current.load(Ordering::Relaxed).min(last.load(Ordering::Relaxed));
+        if fastest != u64::MAX {
+            shown.store(overload::limit(usual, Duration::from_micros(fastest)), Ordering::Relaxed);
+        }
+        if rotate {
+            last.store(current.swap(u64::MAX, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// As the balancer compares it.
+    pub(crate) fn load(&self, now: Millis) -> Load {
+        let handicap = self.handicap.load(Ordering::Relaxed);
+        let handicap = if handicap == 0 { 0 } else { fading(handicap, now.since(self.since)) };
+        Load { in_flight: self.in_flight() + handicap, latency_us: self.latency_us.load(Ordering::Relaxed) }
+    }
+
+    /// Begins at the median of those it joins.
+    pub(crate) fn join(&self, group: &[Load]) {
+        let handicap = balance::median(group.iter().map(|load| u64::from(load.in_flight)));
+        self.handicap.store(u32::try_from(handicap).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.latency_us.store(balance::median(group.iter().map(|load| load.latency_us)), Ordering::Relaxed);
     }
 
     /// A connection could not be made: down until probes say otherwise.
@@ -59,9 +192,6 @@ impl Target {
     /// The verdict of the probes.
     pub(crate) fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Release);
-        if !healthy {
-            self.lost.notify_waiters();
-        }
     }
 
     pub(crate) fn want_probe(&self) {
@@ -72,18 +202,187 @@ impl Target {
         self.recheck.notified().await;
     }
 
-    /// Resolves when probes find the target dead after this call.
-    pub(crate) async fn lost(&self) {
-        self.lost.notified().await;
+    /// Whether bad answers keep requests away now.
+    pub(crate) fn ejected(&self, now: Millis) -> bool {
+        let until = self.suspicion.until.load(Ordering::Relaxed);
+        until != 0 && (now.0 < until || self.suspicion.on_trial.load(Ordering::Relaxed))
     }
+
+    /// After an ejection one request at a time tries whether it is over.
+    pub(crate) fn try_again(&self, begun: &mut InFlight) {
+        if self.suspicion.until.load(Ordering::Relaxed) != 0 {
+            begun.trial = !self.suspicion.on_trial.swap(true, Ordering::AcqRel);
+        }
+    }
+
+    /// It answered as it should, the head of its answer after so long. Only a `trial` ends an ejection: others were sent
+    /// before it, or for want of anybody else.
+    pub(crate) fn succeeded(&self, head: Duration, trial: bool) {
+        let latency_us = micros(head);
+        let Suspicion { consecutive, ejections, until, answers, .. } = &self.suspicion;
+        answers.fetch_add(1, Ordering::Relaxed);
+        let before = self.latency_us.load(Ordering::Relaxed);
+        self.latency_us.store(balance::smoothed(before, latency_us), Ordering::Relaxed);
+        if consecutive.load(Ordering::Relaxed) != 0 {
+            consecutive.store(0, Ordering::Relaxed);
+        }
+        if trial {
+            until.store(0, Ordering::Relaxed);
+            ejections.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It answered with an error of its own, or not in time; whether that is enough to leave it out. While it is, only a
+    /// failed `trial` leaves it out again.
+    pub(crate) fn failed(&self, trial: bool) -> bool {
+        let Suspicion { consecutive, until, answers, failures, .. } = &self.suspicion;
+        if until.load(Ordering::Relaxed) != 0 {
+            return trial;
+        }
+        answers.fetch_add(1, Ordering::Relaxed);
+        failures.fetch_add(1, Ordering::Relaxed);
+        consecutive.fetch_add(1, Ordering::Relaxed) + 1 >= outlier::CONSECUTIVE_FAILURES
+    }
+
+    /// Whether most of its answers since the last call were failures.
+    pub(crate) fn failing(&self) -> bool {
+        let answers = self.suspicion.answers.swap(0, Ordering::Relaxed);
+        outlier::failing(answers, self.suspicion.failures.swap(0, Ordering::Relaxed))
+    }
+
+    /// Left out for a while, longer each time.
+    pub(crate) fn eject(&self, now: Millis) {
+        let times = self.suspicion.ejections.fetch_add(1, Ordering::Relaxed) + 1;
+        let time = outlier::ejection(times, rand::random());
+        let Suspicion { consecutive, until, answers, failures, .. } = &self.suspicion;
+        consecutive.store(0, Ordering::Relaxed);
+        until.store(now.after(time).0, Ordering::Relaxed);
+        // What it is left out for counts once.
+        answers.store(0, Ordering::Relaxed);
+        failures.store(0, Ordering::Relaxed);
+        tracing::warn!(address = self.address, times, "left out for {} ms: its answers fail", time.as_millis());
+    }
+}
+
+/// Leaves one of a group out for a while, unless most of them would be; whether it does.
+pub(crate) fn eject(group: &[Arc<Replica>], target: &Target) -> bool {
+    let now = Millis::now();
+    let ejected = group.iter().filter(|other| !std::ptr::eq(&*other.target, target) && other.target.ejected(now));
+    let may = outlier::may_eject(ejected.count(), group.len());
+    if may {
+        target.eject(now);
+    }
+    may
+}
+
+fn fading(handicap: u32, age: Millis) -> u32 {
+    let left = WARM_UP.0.saturating_sub(age.0);
+    u32::try_from(u64::from(handicap) * left / WARM_UP.0).unwrap_or(handicap)
 }
 
 /// One request on its way; counts until dropped.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Target>);
+pub(crate) struct InFlight {
+    target: Arc<Target>,
+    began: Instant,
+    trial: bool,
+}
+
+impl InFlight {
+    /// Whether it tries if an ejection is over.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.trial
+    }
+
+    /// Its answer has come to its end.
+    pub(crate) fn complete(self) {
+        let Capacity { answered, fastest_us, .. } = &self.target.capacity;
+        answered.fetch_add(1, Ordering::Relaxed);
+        let took = micros(self.began.elapsed());
+        if took < fastest_us[0].load(Ordering::Relaxed) {
+            fastest_us[0].store(took, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let target = &self.target;
+        target.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.trial {
+            target.suspicion.on_trial.store(false, Ordering::Release);
+        }
+        if let Some(gate) = &target.gate {
+            gate.freed();
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(declared: u32) -> Arc<Target> {
+        Arc::new(Target::limited("127.0.0.1:1".to_owned(), declared, None))
+    }
+
+    #[test]
+    fn failures_in_a_row_eject_and_a_trial_ends_it() {
+        let target = target(0);
+        let enough = (0..outlier::CONSECUTIVE_FAILURES).map(|_| target.failed(false)).filter(|enough| *enough).count();
+        assert_eq!(enough, 1);
+        let now = Millis(1_000_000);
+        target.eject(now);
+        assert!(target.ejected(now) && target.ejected(now.after(Duration::from_millis(500))));
+        target.succeeded(Duration::from_millis(1), false);
+        assert!(target.ejected(now) && !target.failed(false), "what was sent before changes nothing");
+        let later = now.after(Duration::from_secs(2));
+        assert!(!target.ejected(later), "somebody may try");
+        let mut trial = target.begin();
+        target.try_again(&mut trial);
+        assert!(target.ejected(later), "one at a time");
+        assert!(target.failed(trial.is_trial()), "a failed trial ejects again");
+        target.succeeded(Duration::from_millis(1), trial.is_trial());
+        drop(trial);
+        assert!(!target.ejected(now), "a good answer ends it");
+    }
+
+    #[test]
+    fn a_limit_is_never_passed() {
+        let target = target(2);
+        let begun: Vec<_> = (0..5).filter_map(|_| target.begin_within_limit()).collect();
+        assert_eq!((begun.len(), target.in_flight()), (2, 2));
+        drop(begun);
+        assert_eq!(target.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_it_shows_becomes_its_limit() {
+        let target = target(0);
+        assert_eq!(target.limit(), overload::LEAST);
+        for _ in 0..1000 {
+            target.begin().complete();
+        }
+        target.measure(true);
+        let shown = target.limit();
+        assert!((250..260).contains(&shown), "{shown}");
+        target.measure(true);
+        let after_a_quiet_second = target.limit();
+        assert!((220..shown).contains(&after_a_quiet_second), "{after_a_quiet_second}");
+        target.measure(true);
+        assert_eq!(target.limit(), after_a_quiet_second, "how fast it is now, nobody knows any more");
+    }
+
+    #[test]
+    fn a_newcomer_begins_at_the_median_and_warms_up() {
+        let target = target(0);
+        target.join(&[1, 8, 9].map(|in_flight| Load { in_flight, latency_us: 100 * u64::from(in_flight) }));
+        let load = |age| target.load(target.since.after(Duration::from_secs(age)));
+        assert_eq!(load(0), Load { in_flight: 8, latency_us: 800 });
+        assert_eq!([load(5).in_flight, load(10).in_flight, load(60).in_flight], [4, 0, 0]);
     }
 }

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tradewind_core::{
-    health::{RETURN_TIME, return_share},
-    traffic::Bucket,
-};
+use tradewind_core::{health::return_share, traffic::Bucket};
 
 /// What the own region has for a model that it should serve, compared with what it had at the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,26 +53,44 @@ impl Returning {
         }
     }
 
-    /// Whether this user's request should be served here, now that the region can (`able`) or cannot.
-    pub(crate) fn serves(&self, able: bool, user: Option<&[u8]>) -> bool {
+    /// Whether this user's request should be served here, now that the region can (`able`) or cannot, and its replicas
+    /// can take that share of its users.
+    pub(crate) fn serves(&self, able: bool, share: f64, user: Option<&[u8]>) -> bool {
         if !able {
             self.lost.store(true, Ordering::Relaxed);
             return false;
         }
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = self.now();
         if self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::Relaxed) {
             self.returned_at.store(now, Ordering::Relaxed);
         }
-        let returned_at = self.returned_at.load(Ordering::Relaxed);
-        let since = Duration::from_millis(now.saturating_sub(returned_at));
-        if returned_at == 0 || since >= RETURN_TIME {
+        let share = share.min(self.share(now));
+        if share >= 1.0 {
             return true;
         }
         let bucket = match user {
             Some(user) => Bucket::of_key(user),
             None => Bucket::of_request(self.sequence.fetch_add(1, Ordering::Relaxed)),
         };
-        bucket.within(return_share(since))
+        bucket.within(share)
+    }
+
+    /// Whether this user is still served elsewhere; for one without a key, whether some are.
+    pub(crate) fn is_away(&self, user: Option<&[u8]>) -> bool {
+        let share = self.share(self.now());
+        user.map_or(share < 1.0, |user| !Bucket::of_key(user).within(share))
+    }
+
+    /// The share of its users that the region takes since it is back.
+    fn share(&self, now: u64) -> f64 {
+        match self.returned_at.load(Ordering::Relaxed) {
+            0 => 1.0,
+            returned_at => return_share(Duration::from_millis(now.saturating_sub(returned_at))),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -90,7 +105,7 @@ mod tests {
             assert_eq!(look.shows_loss(), lost, "{look:?}");
             let returning = Returning::new();
             returning.look(look);
-            let all = (0..100).all(|_| returning.serves(true, None));
+            let all = (0..100).all(|_| returning.serves(true, 1.0, None));
             assert_eq!(all, !lost, "{look:?}");
         };
         check(false, false, false, false);
@@ -104,11 +119,11 @@ mod tests {
     #[test]
     fn users_come_back_gradually_only_after_a_loss() {
         let returning = Returning::new();
-        assert!((0..100).all(|_| returning.serves(true, None)), "nothing was lost yet");
-        assert!(!returning.serves(false, None));
-        let served = (0..1000).filter(|_| returning.serves(true, None)).count();
+        assert!((0..100).all(|_| returning.serves(true, 1.0, None)), "nothing was lost yet");
+        assert!(!returning.serves(false, 1.0, None));
+        let served = (0..1000).filter(|_| returning.serves(true, 1.0, None)).count();
         assert!((50..400).contains(&served), "{served} of 1000 right after the return");
-        let users = (0..1000).filter(|n| returning.serves(true, Some(format!("u{n}").as_bytes()))).count();
+        let users = (0..1000).filter(|n| returning.serves(true, 1.0, Some(format!("u{n}").as_bytes()))).count();
         assert!((50..400).contains(&users), "{users} of 1000 users right after the return");
     }
 }

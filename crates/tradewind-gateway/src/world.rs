@@ -3,30 +3,41 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use http::HeaderValue;
 use tradewind_api::gateway::{GatewaySnapshot, PeerCapacity};
 use tradewind_core::{
-    RegionName, catalogue,
+    ModelName, RegionName, catalogue,
     locality::{self, Condition, RegionView},
     region::Location,
     route::{Route, RouteState},
 };
 
 use crate::{
+    lane::Lane,
+    metrics::{Key, Metrics, Series},
     peer::Peer,
     replica::Replica,
-    traffic::{Look, Returning},
+    target::Target,
+    traffic::Look,
 };
+
+/// So many requests of a model may always wait.
+const WAITING_ROOM: u32 = 256;
+/// This part of what a region can do is kept for its own users.
+const SPARE: f64 = 0.1;
 
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) own: RegionName,
     pub(crate) snapshot: Arc<GatewaySnapshot>,
-    pub(crate) models: HashMap<String, Model>,
+    pub(crate) models: HashMap<Arc<str>, Model>,
     pub(crate) regions: BTreeMap<RegionName, Region>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     replicas_known: bool,
@@ -41,7 +52,7 @@ pub(crate) struct Model {
     pub(crate) committed: Option<Serving>,
     /// Never served, except to a gateway that has proof that it was committed.
     pub(crate) prepared: Option<Serving>,
-    pub(crate) returning: Arc<Returning>,
+    pub(crate) lane: Arc<Lane>,
 }
 
 /// One state of a route with what serves it here.
@@ -50,6 +61,10 @@ pub(crate) struct Serving {
     pub(crate) state: RouteState,
     regions: HashSet<RegionName>,
     pub(crate) replicas: Vec<Arc<Replica>>,
+    /// How many replicas the own region should have; 0: not told.
+    pub(crate) desired: u32,
+    /// Where requests are counted, by the region that answers; made when first asked for.
+    series: BTreeMap<RegionName, OnceLock<Arc<Series>>>,
     pub(crate) slot: HeaderValue,
     pub(crate) revision: HeaderValue,
     pub(crate) epoch: HeaderValue,
@@ -83,12 +98,12 @@ pub(crate) struct Parts<'a> {
     /// Whether the replicas are those that all agents of the own region have told of.
     pub(crate) replicas_known: bool,
     /// Of each model that is routed.
-    pub(crate) returning: &'a HashMap<String, Arc<Returning>>,
+    pub(crate) lanes: &'a HashMap<ModelName, Arc<Lane>>,
 }
 
 impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
-        let Parts { own, snapshot, peers, replicas, replicas_known, previous_order, returning } = parts;
+        let Parts { own, snapshot, peers, replicas, replicas_known, previous_order, lanes } = parts;
         let regions: BTreeMap<RegionName, Region> = snapshot
             .regions
             .iter()
@@ -102,8 +117,8 @@ impl World {
             .routes
             .iter()
             .filter_map(|route| {
-                let returning = Arc::clone(returning.get(route.model.as_str())?);
-                Some((route.model.to_string(), Model::compose(route, &replicas, returning)))
+                let lane = Arc::clone(lanes.get(&route.model)?);
+                Some((route.model.as_str().into(), Model::compose(own, route, &replicas, lane)))
             })
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
@@ -122,7 +137,7 @@ impl World {
             }
             let had = before.models.get(name).and_then(|model| model.committed.as_ref());
             let replaced = had.is_some_and(|had| serving.replaces_all_of(had));
-            model.returning.look(Look { known: self.replicas_known, any_ready: condition.ready > 0, replaced });
+            model.lane.returning.look(Look { known: self.replicas_known, any_ready: condition.ready > 0, replaced });
         }
     }
 
@@ -157,7 +172,19 @@ impl World {
 
     /// Where users of the own region are sent.
     pub(crate) fn users_go_to(&self, model: &str, serving: &Serving) -> Option<&RegionName> {
-        locality::users_go_to(&self.order, |name| self.condition(model, serving, name))
+        locality::users_go_to(&self.order, |name| self.condition_for(&self.own, model, serving, name))
+    }
+
+    /// The same for users of one region, whose requests may be bound to some regions.
+    pub(crate) fn condition_for(
+        &self,
+        from: &RegionName,
+        model: &str,
+        serving: &Serving,
+        name: &RegionName,
+    ) -> Condition {
+        let condition = self.condition(model, serving, name);
+        Condition { routed: condition.routed && serving.state.may_go(from, name), ..condition }
     }
 
     pub(crate) fn eligible(&self, model: &str, serving: &Serving) -> bool {
@@ -182,7 +209,7 @@ impl World {
         let mut message = format!("model `{model}` cannot be served now");
         let mut separator = ": ";
         for name in self.order.iter().filter(|name| serving.routed(name)) {
-            if let Err(reason) = self.condition(model, serving, name).check() {
+            if let Err(reason) = self.condition_for(&self.own, model, serving, name).check() {
                 message.push_str(&format!("{separator}{name} {}", describe(reason)));
                 separator = ", ";
             }
@@ -190,19 +217,44 @@ impl World {
         message
     }
 
-    /// Ready replicas here, by model, slot and revision.
+    /// Ready replicas here, by model, slot and revision, and the room they have.
     pub(crate) fn capacity(&self) -> Vec<PeerCapacity> {
-        let mut counts = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<&Target>> = BTreeMap::new();
         for replica in self.replicas.iter().filter(|replica| replica.ready()) {
             let endpoint = &replica.endpoint;
-            *counts.entry((endpoint.model.clone(), endpoint.slot, endpoint.revision)).or_insert(0_u32) += 1;
+            let key = (endpoint.model.clone(), endpoint.slot, endpoint.revision);
+            groups.entry(key).or_default().push(&replica.target);
         }
-        let capacity = |((model, slot, revision), replicas)| PeerCapacity { model, slot, revision, replicas };
-        counts.into_iter().map(capacity).collect()
+        let capacity = |((model, slot, revision), group): (_, Vec<&Target>)| PeerCapacity {
+            model,
+            slot,
+            revision,
+            replicas: u32::try_from(group.len()).unwrap_or(u32::MAX),
+            headroom: headroom(group.into_iter()),
+        };
+        groups.into_iter().map(capacity).collect()
+    }
+
+    /// All gateways there are, which share the room that regions have to spare.
+    pub(crate) fn gateways(&self) -> u32 {
+        let gateways: usize = self.snapshot.regions.iter().map(|members| members.gateways.len()).sum();
+        u32::try_from(gateways).unwrap_or(u32::MAX)
     }
 }
 
-fn describe(reason: locality::Ineligible) -> &'static str {
+/// How many more requests these replicas can take and still have [`SPARE`] for their own users; `None` where one of
+/// them has no declared limit.
+pub(crate) fn headroom<'a>(replicas: impl Iterator<Item = &'a Target>) -> Option<u32> {
+    let mut room = 0.0;
+    for target in replicas {
+        let limit = Some(target.declared_limit()).filter(|limit| *limit > 0)?;
+        room += f64::from(limit) * (1.0 - SPARE) - f64::from(target.in_flight());
+    }
+    // The cast saturates.
+    Some(room.max(0.0) as u32)
+}
+
+pub(crate) fn describe(reason: locality::Ineligible) -> &'static str {
     match reason {
         locality::Ineligible::NotRouted => "does not serve it",
         locality::Ineligible::Drained => "is drained",
@@ -226,21 +278,21 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 }
 
 impl Model {
-    fn compose(route: &Route, replicas: &[Arc<Replica>], returning: Arc<Returning>) -> Self {
-        let serving = |state: &RouteState| Serving::compose(route.model.as_str(), state, replicas);
-        Self {
-            committed: route.committed.as_ref().map(serving),
-            prepared: route.prepared.as_ref().map(serving),
-            returning,
-        }
+    fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], lane: Arc<Lane>) -> Self {
+        let serving = |state: &RouteState| Serving::compose(own, &route.model, state, replicas);
+        Self { committed: route.committed.as_ref().map(serving), prepared: route.prepared.as_ref().map(serving), lane }
     }
 }
 
 impl Serving {
-    fn compose(model: &str, state: &RouteState, replicas: &[Arc<Replica>]) -> Self {
+    fn compose(own: &RegionName, model: &ModelName, state: &RouteState, replicas: &[Arc<Replica>]) -> Self {
+        let replicas: Vec<_> =
+            replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
         Self {
             regions: state.regions.iter().cloned().collect(),
-            replicas: replicas.iter().filter(|replica| replica.holds(model, state)).cloned().collect(),
+            desired: replicas.iter().map(|replica| replica.endpoint.desired).max().unwrap_or(0),
+            replicas,
+            series: state.regions.iter().chain([own]).map(|name| (name.clone(), OnceLock::new())).collect(),
             slot: HeaderValue::from_static(state.live.as_str()),
             revision: HeaderValue::from(state.revision.0),
             epoch: HeaderValue::from(state.epoch.0),
@@ -257,5 +309,32 @@ impl Serving {
 
     pub(crate) fn routed(&self, region: &RegionName) -> bool {
         self.regions.contains(region)
+    }
+
+    /// Where requests are counted that `region` answers; `None` for one that does not serve this state.
+    pub(crate) fn series(&self, metrics: &Metrics, model: &str, region: &str) -> Option<&Arc<Series>> {
+        let (region, series) = self.series.iter().find(|(name, _)| name.as_str() == region)?;
+        Some(series.get_or_init(|| {
+            metrics.series(&Key {
+                model: model.parse().expect("a routed model's name was checked"),
+                revision: self.state.revision,
+                slot: self.state.live,
+                region: region.clone(),
+            })
+        }))
+    }
+
+    /// Counts something that is not a request, where requests that `region` answers are counted.
+    pub(crate) fn count(&self, metrics: &Metrics, model: &str, region: &RegionName, of: fn(&Series) -> &AtomicU64) {
+        if let Some(series) = self.series(metrics, model, region.as_str()) {
+            of(series).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many requests may wait for a replica to have room: as many as the replicas can take, and enough for a burst
+    /// that finds them idle.
+    pub(crate) fn waiting_room(&self) -> u32 {
+        let ready = self.replicas.iter().filter(|replica| replica.ready());
+        ready.map(|replica| replica.target.limit()).fold(0, u32::saturating_add).max(WAITING_ROOM)
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! This crate knows nothing of what it runs: no roles, no replicas, no models. Linux only.
 
+mod family;
 mod identity;
 mod listeners;
 mod orphans;
 mod process;
 mod spawn;
 
+pub use family::Family;
 pub use identity::{Identity, find_by_argument};
 pub use listeners::{LISTENERS_LIMIT, inherited_listeners};
 pub use orphans::{become_subreaper, children, reap_orphans};

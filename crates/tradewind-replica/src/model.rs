@@ -144,7 +144,10 @@ impl Source {
     pub(crate) fn load(self, threads: usize) -> Result<Loaded, ModelError> {
         let environment = runtime::environment()?;
         let digest = Digest::from_bytes(*blake3::hash(&self.bytes).as_bytes());
-        let mut files = BTreeMap::from([(self.file.clone(), BundleFile { size: self.bytes.len() as u64, digest })]);
+        let mut files = BTreeMap::from([(
+            self.file.clone(),
+            BundleFile { size: self.bytes.len() as u64, digest, executable: false },
+        )]);
         let mut identities = Vec::new();
         for location in &self.external {
             let (file, identity) = digest_file(&self.directory.join(location))?;
@@ -233,7 +236,7 @@ fn digest_file(path: &Path) -> Result<(BundleFile, Identity), ModelError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path).map_err(failed)?).map_err(failed)?;
     let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
-    Ok((BundleFile { size: hasher.count(), digest }, identity))
+    Ok((BundleFile { size: hasher.count(), digest, executable: false }, identity))
 }
 
 /// Which file this is, and which content of it.

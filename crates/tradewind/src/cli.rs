@@ -6,7 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, events, history, infer, logs, models, reference, regions, rollout, status, token, undeploy,
+        completion, deploy, events, history, infer, logs, models, reference, regions, rollout, route, status, token,
+        undeploy,
     },
     roles,
     settings::Connection,
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Infer(infer::Args),
     Status(status::Args),
     Rollout(rollout::Args),
+    Route(route::Args),
     History(history::Args),
     Events(events::Args),
     Logs(logs::Args),
@@ -63,7 +65,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "rollout", "history", "events", "logs"]),
+    ("Look", &["status", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
     ("Operate", &["regions", "token", "completion"]),
 ];
@@ -78,6 +80,7 @@ impl Command {
             Self::Infer(args) => args.output.format,
             Self::Status(args) => args.output.format,
             Self::Rollout(args) => args.format(),
+            Self::Route(args) => args.format(),
             Self::History(args) => args.output.format,
             Self::Events(args) => args.output.format,
             Self::Regions(args) => args.format(),

@@ -23,6 +23,7 @@ pub(crate) mod models;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollout;
+pub(crate) mod route;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod undeploy;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
         Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
         Command::Rollout(args) => converse(to, verbose, async |session| rollout::run(args, &session).await),
+        Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
         Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),

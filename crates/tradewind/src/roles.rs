@@ -89,9 +89,18 @@ pub(crate) struct GatewayArgs {
     /// Honour the header x-tradewind-client-region of requests
     #[arg(long)]
     trust_client_region: bool,
+    /// Threads that serve requests [default: one for each core that the process may use]
+    #[arg(long, value_name = "N")]
+    workers: Option<std::num::NonZeroU16>,
     /// Reach the gateways of a region through another address
     #[arg(long, value_name = "REGION=HOST:PORT", value_parser = parse_link)]
     link: Vec<(RegionName, String)>,
+    /// Log requests as lines of JSON to a file, or to stdout with `-`
+    #[arg(long, value_name = "PATH", env = "TRADEWIND_ACCESS_LOG")]
+    access_log: Option<PathBuf>,
+    /// The part of the requests that is logged, from 0 to 1; those that failed on this side always are
+    #[arg(long, value_name = "PART", env = "TRADEWIND_ACCESS_LOG_SAMPLE", default_value = "0.01", value_parser = parse_part)]
+    access_log_sample: f64,
 }
 
 /// Run a model server
@@ -137,6 +146,11 @@ fn parse_link(text: &str) -> Result<(RegionName, String), String> {
     Ok((region.parse().map_err(|error: tradewind_core::names::InvalidName| error.to_string())?, address.to_owned()))
 }
 
+fn parse_part(text: &str) -> Result<f64, String> {
+    let part: f64 = text.parse().map_err(|_| "write a number from 0 to 1")?;
+    if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("write a number from 0 to 1".to_owned()) }
+}
+
 pub(crate) fn control(args: ControlArgs) -> Result<(), Failure> {
     let options = tradewind_control::ControlOptions {
         data_dir: args.data_dir,
@@ -170,7 +184,15 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
         listen: tradewind_gateway::Listen::Inherited(inherited_or_bound(args.listen)?),
         advertise: args.member.advertise,
         trust_client_region: args.trust_client_region,
+        workers: args.workers,
         links: args.link.into_iter().collect::<BTreeMap<_, _>>(),
+        access_log: args.access_log.map(|path| tradewind_gateway::AccessLogOptions {
+            destination: match path.as_os_str() == "-" {
+                true => tradewind_gateway::Destination::Stdout,
+                false => tradewind_gateway::Destination::File(path),
+            },
+            sample: args.access_log_sample,
+        }),
     };
     serve("gateway", |shutdown| tradewind_gateway::run(options, shutdown))
 }

@@ -35,6 +35,8 @@ fn starting(id: &str, place: u32) -> Seen {
         admitted: false,
         check: CheckState::Unchecked,
         stage: Stage::Running,
+        patience: Patience::default(),
+        busy: false,
     }
 }
 
@@ -183,12 +185,41 @@ fn a_latecomer_to_a_verified_slot_is_checked_before_it_is_announced() {
     check(Some(&wanted(1, 1)), Some(&held), &[answers(CheckState::Passed)], &["admit a"]);
 }
 
+#[test]
+fn a_server_is_left_alone_while_somebody_is_connected_and_has_a_patience_of_its_own() {
+    let patience = Patience { start: Duration::from_secs(30), silence: SERVER_HANG_LIMIT };
+    let server = Seen { busy: true, patience, ..serving("a", 0) };
+    check(None, Some(&held(1)), std::slice::from_ref(&server), &["release", "drain a"]);
+    let leaving = Held { releasing: true, ..held(1) };
+    let draining = Seen { stage: Stage::Draining(LONG), ..server.clone() };
+    check(None, Some(&leaving), std::slice::from_ref(&draining), &[]);
+    check(None, Some(&leaving), &[Seen { busy: false, ..draining }], &["terminate a"]);
+
+    let ready = Held { reached_ready: true, ..held(1) };
+    let silent = |seconds| Seen { silent: Duration::from_secs(seconds), ..server.clone() };
+    check(Some(&wanted(1, 1)), Some(&ready), &[silent(60)], &[]);
+    check(Some(&wanted(1, 1)), Some(&ready), &[silent(70)], &["kill a"]);
+    let slow = Seen { age: Duration::from_secs(30), patience, ..starting("a", 0) };
+    check(Some(&wanted(1, 1)), Some(&held(1)), &[slow], &["kill a"]);
+}
+
 fn any_seen() -> impl Strategy<Value = Seen> {
     let duration = prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(5)), Just(LONG)];
     let stage = prop_oneof![Just(Stage::Running), duration.clone().prop_map(Stage::Draining), Just(Stage::Ending)];
     let check = prop_oneof![Just(CheckState::Unchecked), Just(CheckState::Running), Just(CheckState::Passed)];
-    (0_u32..4, 1_u64..3, any::<bool>(), duration.clone(), any::<bool>(), duration, any::<bool>(), check, stage)
-        .prop_map(|(place, revision, stale, age, answering, silent, admitted, check, stage)| Seen {
+    (
+        0_u32..4,
+        1_u64..3,
+        any::<bool>(),
+        duration.clone(),
+        any::<bool>(),
+        duration,
+        any::<bool>(),
+        check,
+        stage,
+        any::<bool>(),
+    )
+        .prop_map(|(place, revision, stale, age, answering, silent, admitted, check, stage, busy)| Seen {
             id: String::new(),
             place,
             revision: RevisionNumber(revision),
@@ -199,6 +230,8 @@ fn any_seen() -> impl Strategy<Value = Seen> {
             admitted,
             check,
             stage,
+            patience: Patience::default(),
+            busy,
         })
 }
 

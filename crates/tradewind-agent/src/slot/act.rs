@@ -1,27 +1,34 @@
 //! What a slot does.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use tradewind_api::replica::INFERENCE_LIMIT;
-use tradewind_core::{
-    Timestamp,
-    assignment::{CheckName, Failure, SlotAssignment},
-    causes::chain,
-    event::{EventKind, Severity},
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
-use tradewind_process::Process;
 
 use super::{BundleState, Holding, Notice, Place, Replica, SlotTask};
 use crate::{
     bundles::Installed,
+    connections,
     decide::{Action, CheckState, EARLY_EXITS_LIMIT},
-    launch::{self, Launch},
-    record::{ReplicaRecord, remove, to_json},
+    launch::{self, Launch, What},
+    probe::Sighting,
+    record::{ReplicaRecord, ServerRecord, remove, to_json},
     verify::Subject,
+};
+use tradewind_api::replica::INFERENCE_LIMIT;
+use tradewind_core::{
+    Timestamp,
+    assignment::{CheckName, Failure, SlotAssignment},
+    bundle::Manifest,
+    causes::chain,
+    event::{EventKind, Severity},
 };
 
 /// A replica that was told to end answers what it has taken, and then has a moment to go; one that does not is killed.
 const TERMINATE_GRACE: Duration = INFERENCE_LIMIT.saturating_add(Duration::from_secs(5));
+/// A server is told to end when nobody waits for it any more.
+const SERVER_GRACE: Duration = Duration::from_secs(10);
 /// A copy that no bundle ever has: whoever loaded it has to be replaced.
 const WRONG_COPY: u64 = u64::MAX;
 /// Progress of an installation is told at steps of this many bytes.
@@ -37,7 +44,7 @@ impl SlotTask {
             Action::Start { place } => self.start(place).await,
             Action::Check { id } => self.check(&id),
             Action::Admit { id } => self.admit(&id).await,
-            Action::Drain { id } => self.with(&id, Replica::drain),
+            Action::Drain { id } => self.drain(&id),
             Action::Terminate { id } => self.terminate(&id),
             Action::Kill { id } => self.with(&id, Replica::kill_hung),
             Action::BecomeReady => self.with_holding(|holding| holding.reached_ready = true),
@@ -158,7 +165,7 @@ impl SlotTask {
         let Some(holding) = &self.holding else { return };
         let BundleState::Installed(installed) = &holding.bundle else { return };
         let (model, slot) = self.key.clone();
-        let assignment = &holding.assignment;
+        let (assignment, manifest) = (&holding.assignment, &installed.version.manifest);
         let record = ReplicaRecord {
             id: format!("{model}-{slot}{place}-{:012x}", rand::random::<u64>() >> 16),
             model,
@@ -173,10 +180,14 @@ impl SlotTask {
             identity: None,
             started_at: Timestamp::now(),
             admitted: false,
+            server: manifest.server().map(|command| ServerRecord {
+                probe: command.ready.clone(),
+                startup: command.startup,
+                drain: command.drain,
+            }),
         };
         let launch = Launch {
-            program: self.context.program.clone(),
-            model_file: installed.version.manifest.model.clone(),
+            what: what(&self.context.program, manifest),
             threads: assignment.scale.threads,
             interface: self.context.interface,
             host: self.context.replica_host.clone(),
@@ -204,18 +215,34 @@ impl SlotTask {
     }
 
     pub(super) fn watch(&mut self, replica: Replica) {
-        let (watch, tell) = (replica.watch(self.context.http.clone()), self.tell.clone());
+        let (watch, tell) = (replica.watch(self.http_for(replica.record.server.is_some())), self.tell.clone());
         self.jobs.spawn(watch.run(tell));
         self.replicas.push(replica);
+    }
+
+    fn drain(&mut self, id: &str) {
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.record.id == id) else { return };
+        replica.drain();
+        let Some(server) = &replica.record.server else { return };
+        let port = replica.record.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let (limit, id, tell) = (server.drain.duration(), id.to_owned(), self.tell.clone());
+        self.jobs.spawn(async move {
+            if let Some(port) = port {
+                connections::ended(port, limit).await;
+            }
+            // The inbox goes only with the task itself.
+            let _ = tell.send((id, Sighting::Unused)).await;
+        });
     }
 
     fn terminate(&mut self, id: &str) {
         let Some(replica) = self.replicas.iter_mut().find(|replica| replica.record.id == id) else { return };
         replica.end();
-        let process: Process = replica.process.clone();
+        let (process, record) = (replica.process.clone(), replica.record.clone());
+        let grace = if record.server.is_some() { SERVER_GRACE } else { TERMINATE_GRACE };
         self.jobs.spawn(async move {
             // Its watcher tells when it is gone.
-            if let Err(error) = process.terminate(TERMINATE_GRACE).await {
+            if let Err(error) = record.terminate(&process, grace).await {
                 tracing::error!(pid = process.pid(), %error, "cannot end a replica");
             }
         });
@@ -251,13 +278,17 @@ impl SlotTask {
         });
         let replicas = chosen.map(|replica| (replica.record.id.clone(), replica.record.address.clone())).collect();
         Some(Subject {
-            http: self.context.http.clone(),
+            http: self.http_for(installed.version.manifest.server().is_some()),
             model: self.key.0.clone(),
             version: Arc::clone(&installed.version),
             directory: installed.directory.clone(),
             replicas,
             wanted: if only.is_some() { 1 } else { holding.assignment.scale.replicas },
         })
+    }
+
+    fn http_for(&self, is_server: bool) -> reqwest::Client {
+        if is_server { self.context.http_once.clone() } else { self.context.http.clone() }
     }
 
     fn verify(&mut self, attempt: u32) {
@@ -311,5 +342,12 @@ impl SlotTask {
         self.written = Some(record);
         let write = move |_: &crate::home::Home| tradewind_api::auth::write_private(&path, &content);
         self.context.write(write, "a slot").await;
+    }
+}
+
+fn what(program: &Path, manifest: &Manifest) -> What {
+    match manifest.server() {
+        Some(command) => What::Server(command.clone()),
+        None => What::Onnx { program: program.to_owned(), model_file: manifest.model.clone() },
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tradewind_core::{deployment::HealthPolicy, health::Hysteresis};
+use tradewind_core::{deployment::HealthPolicy, health::Hysteresis, probe::Probe};
 use tradewind_process::Process;
 
 use crate::{
-    decide::{CheckState, Seen, Stage},
+    decide::{CheckState, Patience, SERVER_HANG_LIMIT, Seen, Stage},
     launch::Launched,
     probe::{Answer, Watch},
     record::ReplicaRecord,
@@ -28,6 +28,10 @@ pub(crate) struct Replica {
     verdict: Hysteresis,
     started: Instant,
     last_answer: Instant,
+    /// The status of its last answer, while it has not been ready.
+    refusal: Option<u16>,
+    /// Nobody is connected to it any more.
+    unused: bool,
     left: Left,
 }
 
@@ -65,6 +69,8 @@ impl Replica {
             verdict: Hysteresis::new(health, admitted),
             started: now,
             last_answer: now,
+            refusal: None,
+            unused: false,
             left: Left::No,
         }
     }
@@ -77,11 +83,14 @@ impl Replica {
             health: self.health,
             was_ready: self.admitted,
             process: self.process.clone(),
+            probe: self.record.probe(),
+            family: self.record.family(),
         }
     }
 
     pub(super) fn probed(&mut self, answer: Answer) {
         let ready = answer == Answer::Ready;
+        self.refusal = if let Answer::NotReady(status) = answer { Some(status) } else { None };
         if answer != Answer::Silent {
             self.last_answer = Instant::now();
         }
@@ -106,10 +115,39 @@ impl Replica {
         }
     }
 
-    /// It has answered nothing for too long.
+    /// It has answered nothing for too long, or was not ready in time.
     pub(super) fn kill_hung(&mut self) {
-        let silent = self.last_answer.elapsed().as_secs();
-        self.condemn(format!("it answered nothing for {silent} s and was killed"));
+        let (silent, age) = (self.last_answer.elapsed().as_secs(), self.age().as_secs());
+        self.condemn(match (self.admitted, self.refusal, self.record.probe()) {
+            (true, ..) => format!("it answered nothing for {silent} s and was killed"),
+            (false, Some(status), probe) => {
+                format!("it was not ready within {age} s and was killed: GET {probe} was answered with {status}")
+            }
+            (false, None, Probe::Http(path)) => format!(
+                "it was not ready within {age} s and was killed: nothing answered GET {path} on {}",
+                self.record.address
+            ),
+            (false, None, Probe::Connect) => {
+                format!("it was not ready within {age} s and was killed: nothing listens on {}", self.record.address)
+            }
+        });
+    }
+
+    /// Nobody is connected to it any more, or has been for long enough.
+    pub(super) fn be_unused(&mut self) {
+        self.unused = true;
+    }
+
+    fn patience(&self) -> Patience {
+        match &self.record.server {
+            None => Patience::default(),
+            Some(server) => Patience { start: server.startup.duration(), silence: SERVER_HANG_LIMIT },
+        }
+    }
+
+    /// Whether its end has to wait for those who are connected to it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.record.server.is_some() && !self.unused
     }
 
     pub(super) fn drain(&mut self) {
@@ -152,6 +190,8 @@ impl Replica {
             revision: self.record.revision,
             stale: copy.is_some_and(|copy| copy != self.copy),
             age: self.age(),
+            patience: self.patience(),
+            busy: self.is_busy(),
             answering: self.verdict.healthy(),
             silent: self.last_answer.elapsed(),
             admitted: self.admitted,

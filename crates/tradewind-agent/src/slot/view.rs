@@ -65,7 +65,7 @@ impl SlotTask {
             verification: holding.verification.clone(),
         };
         let replicas = self.replicas.iter().map(replica_view).collect();
-        SlotView { status, digest: assignment.digest, health: assignment.health, replicas }
+        SlotView { status, digest: assignment.digest, health: assignment.health, scale: assignment.scale, replicas }
     }
 
     pub(super) fn record(&self) -> Option<SlotRecord> {
@@ -94,7 +94,8 @@ fn replica_view(replica: &Replica) -> ReplicaView {
         ready: replica.is_ready(),
         restarts: record.restarts,
     };
-    ReplicaView { status, announced: replica.is_announced() }
+    let (runtime, probe) = (record.runtime(), record.probe());
+    ReplicaView { status, announced: replica.is_announced(), runtime, probe }
 }
 
 impl Holding {

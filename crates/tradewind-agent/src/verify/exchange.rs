@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use http::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tradewind_api::replica::{INFERENCE_LIMIT, LoadedModel, loaded_path};
 use tradewind_core::{
     ModelName,
     causes::causes,
     inference::{InferRequest, InferResponse},
+    probe::Probe,
+    verify::HttpRequest,
 };
 
 use crate::probe::{self, Answer};
@@ -37,8 +40,8 @@ impl<'a> Exchange<'a> {
         self.answer(self.http.get(self.url(&loaded_path(self.model)))).await
     }
 
-    pub(super) async fn is_ready(&self) -> bool {
-        probe::ask(self.http, self.address, INFERENCE_LIMIT).await == Answer::Ready
+    pub(super) async fn is_ready(&self, probe: &Probe) -> bool {
+        probe::ask(self.http, self.address, probe, INFERENCE_LIMIT).await == Answer::Ready
     }
 
     /// The model's metadata; what is not the signature is ignored.
@@ -55,6 +58,24 @@ impl<'a> Exchange<'a> {
         Ok((parse(&body)?, took))
     }
 
+    /// The status and the body of an answer, whatever they are, and how long it took to its end.
+    pub(super) async fn send(&self, request: &HttpRequest) -> Result<(u16, Vec<u8>, Duration), String> {
+        let method = Method::from_bytes(request.method().as_bytes()).map_err(|error| error.to_string())?;
+        let mut sent = self.http.request(method, self.url(&request.path));
+        if let Some((body, kind)) = request.body() {
+            if !request.headers.keys().any(|name| name.eq_ignore_ascii_case(header::CONTENT_TYPE.as_str())) {
+                sent = sent.header(header::CONTENT_TYPE, kind);
+            }
+            sent = sent.body(body);
+        }
+        for (name, value) in &request.headers {
+            sent = sent.header(name, value);
+        }
+        let begun = Instant::now();
+        let (status, body) = self.read(sent).await?;
+        Ok((status.as_u16(), body, begun.elapsed()))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -64,6 +85,14 @@ impl<'a> Exchange<'a> {
     }
 
     async fn body(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, String> {
+        let (status, body) = self.read(request).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(format!("answered with {status}: {}", error_text(&body)))
+    }
+
+    async fn read(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>), String> {
         let silent = |error: reqwest::Error| match error.is_timeout() {
             true => format!("{} did not answer within {} s", self.id, INFERENCE_LIMIT.as_secs()),
             false => format!("{} did not answer: {}", self.id, root_cause(&error)),
@@ -78,10 +107,7 @@ impl<'a> Exchange<'a> {
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() {
-            return Ok(body);
-        }
-        Err(format!("answered with {status}: {}", error_text(&body)))
+        Ok((status, body))
     }
 }
 

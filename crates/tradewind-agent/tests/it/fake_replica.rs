@@ -83,7 +83,8 @@ fn load<'a>(flag: &impl Fn(&str) -> &'a str, bundle: &Path) -> Fake {
         std::process::exit(1);
     }
     let digest = Digest::from_bytes(*blake3::hash(&content).as_bytes());
-    let files = BTreeMap::from([(file.to_owned(), BundleFile { size: content.len() as u64, digest })]);
+    let files =
+        BTreeMap::from([(file.to_owned(), BundleFile { size: content.len() as u64, digest, executable: false })]);
     let loaded = LoadedModel {
         replica: flag("--id").to_owned(),
         model: flag("--model").parse().unwrap(),

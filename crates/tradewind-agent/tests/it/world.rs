@@ -15,12 +15,13 @@ use tradewind_artifacts::bundle_digest;
 use tradewind_core::{
     Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, SlotAssignment, SlotPhase, SlotStatus},
-    bundle::{BundleFile, BundleIndex, Manifest, ModelVersion, Signature, TensorSpec},
+    bundle::{BundleFile, BundleIndex, Manifest, ModelVersion, Signature, TensorSpec, command::REPLICA_ID_VARIABLE},
     deployment::{HealthPolicy, Scale},
     duration::Span,
     event::EventKind,
     inference::Datatype,
 };
+use tradewind_process::Family;
 
 use crate::{
     fake_control::{FakeControl, Running, TOKEN},
@@ -135,6 +136,9 @@ impl World {
         let (task, _) = self.agent.take().unwrap();
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
+        // Its parts are dropped by whichever threads run them, a moment later.
+        let address = self.remembered_address();
+        eventually("nothing of it listens", || std::net::TcpStream::connect(&address).is_err()).await;
         self.control.reports.send_replace(None);
     }
 
@@ -144,24 +148,38 @@ impl World {
 
     /// Publishes a bundle as a version, and returns its digest.
     pub(crate) fn push(&self, version: u64, fake: &FakeModel, cases: &[(&str, String)]) -> Digest {
+        let mut files = vec![("model.onnx", serde_json::to_string(fake).unwrap())];
+        files.extend(cases.iter().cloned());
+        self.publish(version, serde_json::from_str("{}").unwrap(), signature(), &files)
+    }
+
+    /// Publishes a bundle of the runtime `command`.
+    pub(crate) fn push_server(&self, version: u64, manifest: &str, files: &[(&str, &str)]) -> Digest {
+        let files: Vec<_> = files.iter().map(|(path, content)| (*path, (*content).to_owned())).collect();
+        let manifest: Manifest = toml::from_str(manifest).unwrap();
+        let signature = manifest.signature.clone().unwrap_or_default();
+        self.publish(version, manifest, signature, &files)
+    }
+
+    fn publish(&self, version: u64, manifest: Manifest, signature: Signature, files: &[(&str, String)]) -> Digest {
         let mut index = BundleIndex::default();
-        let mut add = |path: &str, content: Vec<u8>| {
+        for (path, content) in files {
+            let content = content.clone().into_bytes();
             let digest = Digest::from_bytes(*blake3::hash(&content).as_bytes());
-            index.files.insert(path.to_owned(), BundleFile { size: content.len() as u64, digest });
+            let executable = content.starts_with(b"#!");
+            index.files.insert((*path).to_owned(), BundleFile { size: content.len() as u64, digest, executable });
             self.control.blobs.lock().unwrap().insert(digest, content);
-        };
-        add("model.onnx", serde_json::to_vec(fake).unwrap());
-        cases.iter().for_each(|(path, content)| add(path, content.clone().into_bytes()));
+        }
         let digest = bundle_digest(&index);
-        let manifest: Manifest = serde_json::from_str("{}").unwrap();
+        let cases = files.iter().map(|(path, _)| (*path).to_owned()).filter(|path| path.starts_with("cases/"));
         let published = ModelVersion {
             name: model(),
             version: VersionNumber(version),
             digest,
             index,
             manifest,
-            signature: signature(),
-            cases: cases.iter().map(|(path, _)| (*path).to_owned()).collect(),
+            signature,
+            cases: cases.collect(),
             pushed_at: Timestamp::now(),
         };
         self.control.versions.lock().unwrap().insert((model().to_string(), version), published);
@@ -174,7 +192,7 @@ impl World {
             revision: RevisionNumber(version),
             version: VersionNumber(version),
             digest,
-            scale: Scale { replicas, threads: 1 },
+            scale: Scale { replicas, threads: 1, concurrency: None },
             health: HealthPolicy {
                 interval: Span::from_millis(100),
                 timeout: Span::from_secs(2),
@@ -296,12 +314,20 @@ impl Drop for World {
         if let Some((task, _)) = self.agent.take() {
             task.abort();
         }
-        self.records().iter().for_each(|record| signal(record, rustix::process::Signal::KILL));
+        for record in self.records() {
+            signal(&record, rustix::process::Signal::KILL);
+            // Children of a server.
+            let family = Family::new(REPLICA_ID_VARIABLE, &record.id);
+            family.members().into_iter().for_each(|identity| signal_pid(identity.pid, rustix::process::Signal::KILL));
+        }
     }
 }
 
 pub(crate) fn signal(record: &ReplicaRecord, signal: rustix::process::Signal) {
-    let pid = record.identity.as_ref().map_or(0, |identity| identity.pid);
+    signal_pid(record.identity.as_ref().map_or(0, |identity| identity.pid), signal);
+}
+
+fn signal_pid(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // It may have ended by itself.
     let _ = rustix::process::kill_process(pid, signal);

@@ -13,11 +13,17 @@ use utoipa::ToSchema;
 pub struct ScaleChange {
     pub replicas: Option<u32>,
     pub threads: Option<u32>,
+    /// 0: gateways find it out.
+    pub concurrency: Option<u32>,
 }
 
 impl ScaleChange {
     pub fn applied_to(self, scale: Scale) -> Scale {
-        Scale { replicas: self.replicas.unwrap_or(scale.replicas), threads: self.threads.unwrap_or(scale.threads) }
+        Scale {
+            replicas: self.replicas.unwrap_or(scale.replicas),
+            threads: self.threads.unwrap_or(scale.threads),
+            concurrency: self.concurrency.map_or(scale.concurrency, |limit| Some(limit).filter(|limit| *limit > 0)),
+        }
     }
 }
 

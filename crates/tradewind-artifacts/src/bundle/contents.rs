@@ -23,10 +23,16 @@ pub fn check_index(index: &BundleIndex) -> Result<(), Error> {
     check_names(index.files.keys().map(String::as_str))
 }
 
-/// Checks that an index holds what the manifest lists and nothing else. Returns the paths of the golden cases, sorted.
+/// Checks that an index holds what the manifest lists and nothing else, and that the manifest can be followed. Returns
+/// the paths of the golden cases, sorted.
 pub fn check_contents(index: &BundleIndex, manifest: &Manifest) -> Result<Vec<String>, Error> {
     let names = index.files.keys().map(String::as_str).collect();
     let cases = select(&names, manifest)?;
+    if let Some(command) = manifest.server() {
+        command.check_files(index)?;
+    } else if let Some((path, _)) = index.files.iter().find(|(_, file)| file.executable) {
+        return Err(Error::Executable { path: path.clone() });
+    }
     match cases.iter().find(|case| index.files[*case].size > CASE_BYTES_LIMIT) {
         Some(path) => Err(Error::CaseTooLarge { path: path.clone() }),
         None => Ok(cases),
@@ -57,13 +63,20 @@ pub(super) fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()
 
 /// Compares what is there with what the manifest lists. Returns the golden cases, sorted.
 pub(super) fn select(names: &BTreeSet<&str>, manifest: &Manifest) -> Result<Vec<String>, Error> {
+    manifest.check()?;
     let mut listed = BTreeSet::from([MANIFEST_FILE]);
     let mut cases = BTreeSet::new();
-    let model = std::iter::once(&manifest.model);
-    model
-        .clone()
-        .try_for_each(|path| check_path(path).map_err(|problem| Error::Path { path: path.clone(), problem }))?;
-    for pattern in model.chain(&manifest.files) {
+    match manifest.server() {
+        // A server may need anything, and its author has chosen what lies there.
+        Some(_) if manifest.files.is_empty() => listed.extend(names.iter().copied()),
+        Some(_) => {}
+        None => {
+            let path = &manifest.model;
+            check_path(path).map_err(|problem| Error::Path { path: path.clone(), problem })?;
+            listed.extend(find(names, path)?);
+        }
+    }
+    for pattern in &manifest.files {
         listed.extend(find(names, pattern)?);
     }
     for pattern in &manifest.cases {

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use tradewind_core::bundle::{
-    BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT, CASE_BYTES_LIMIT, MANIFEST_BYTES_LIMIT, MANIFEST_FILE, MODEL_BYTES_LIMIT,
+    BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT, CASE_BYTES_LIMIT, KeyProblem, MANIFEST_BYTES_LIMIT, MANIFEST_FILE,
+    MODEL_BYTES_LIMIT,
 };
 
 use super::{Format, PathProblem};
@@ -20,6 +21,8 @@ pub enum Error {
     ManifestKey { line: usize, key: String, message: String },
     #[error("{MANIFEST_FILE} line {line}: {message}")]
     Manifest { line: usize, message: String },
+    #[error("{MANIFEST_FILE}: {0}")]
+    Key(#[from] KeyProblem),
     #[error("{MANIFEST_FILE} is larger than {} MiB", MANIFEST_BYTES_LIMIT >> 20)]
     ManifestTooLarge,
     #[error("the bundle may not contain `{path}`: {problem}")]
@@ -30,6 +33,8 @@ pub enum Error {
     Missing { path: String },
     #[error("`{path}` is in the bundle, but {MANIFEST_FILE} does not list it")]
     Unlisted { path: String },
+    #[error("`{path}` is executable, which is only for bundles of the runtime `command`")]
+    Executable { path: String },
     #[error("`{path}` is a symbolic link")]
     Symlink { path: String },
     #[error("`{path}` has other hard links, so it may be a file from outside the bundle")]
@@ -67,9 +72,9 @@ impl Error {
             }
             Self::Read { .. } => return None,
             Self::ManifestKey { .. } | Self::Manifest { .. } => {
-                "the keys are name, description, runtime, model, files, cases, signature and verify; all are optional"
-                    .to_owned()
+                "the keys are name, description, runtime, model, files, cases, signature, verify and command".to_owned()
             }
+            Self::Key(_) => "docs/bundles.md describes `[command]`: run, ready, env, directory, startup".to_owned(),
             Self::ManifestTooLarge => format!("keep data in files of their own, listed under `files` in {manifest}"),
             Self::Path { .. } => "paths are relative to the bundle, with `/` between plain names".to_owned(),
             Self::NotUtf8 { .. } => "rename the file".to_owned(),
@@ -85,6 +90,7 @@ impl Error {
             Self::Symlink { .. } | Self::HardLink { .. } => {
                 "put a copy of the file in its place: a bundle contains files, not links".to_owned()
             }
+            Self::Executable { .. } => "push the bundle again with this version of tradewind".to_owned(),
             Self::NotRegular { .. } => "move it out of the bundle".to_owned(),
             Self::Clash { .. } => "rename one of them".to_owned(),
             Self::TooManyFiles | Self::TooLarge => "split the model, or leave out what it does not need".to_owned(),
@@ -95,7 +101,7 @@ impl Error {
             }
             Self::Format { found, .. } => return Some(format_hint(*found).to_owned()),
             Self::CaseTooLarge { .. } => "use a smaller batch: a golden case needs one row".to_owned(),
-            Self::Case { .. } => "a golden case is an inference request with its expected outputs, as JSON".to_owned(),
+            Self::Case { .. } => "a golden case is a request with the answer that is expected, as JSON".to_owned(),
             Self::Changed { .. } => "try again when nothing writes to it".to_owned(),
         };
         Some(hint)

@@ -90,13 +90,18 @@ fn read_directory(path: &Path) -> Result<LocalBundle, Error> {
         let mut file = open_beneath(&root, name)?;
         let mut reader = Reading { path: name, left };
         let start = reader.start(&mut file)?;
-        if name == manifest.model {
+        let is_server = manifest.server().is_some();
+        if name == manifest.model && !is_server {
             check_model_start(name, &start)?;
             reader.check_model_size(&file)?;
         }
-        let hashed = reader.hash(start, &mut file)?;
+        let mut hashed = reader.hash(start, &mut file)?;
+        hashed.executable = is_server && is_executable(&file).map_err(|source| reader.failed(source))?;
         left -= hashed.size;
         index.files.insert(name.to_owned(), hashed);
+    }
+    if let Some(command) = manifest.server() {
+        command.check_files(&index)?;
     }
     let directory_name = path.canonicalize().map_err(failed)?;
     Ok(LocalBundle {
@@ -107,6 +112,10 @@ fn read_directory(path: &Path) -> Result<LocalBundle, Error> {
         index,
         cases,
     })
+}
+
+fn is_executable(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.mode() & 0o111 != 0)
 }
 
 fn name_from(name: Option<&OsStr>) -> Option<ModelName> {
@@ -249,6 +258,6 @@ impl Reading<'_> {
         if size != expected {
             return Err(Error::Changed { path: self.path.to_owned() });
         }
-        Ok(BundleFile { size, digest: Digest::from_bytes(*hasher.finalize().as_bytes()) })
+        Ok(BundleFile { size, digest: Digest::from_bytes(*hasher.finalize().as_bytes()), executable: false })
     }
 }

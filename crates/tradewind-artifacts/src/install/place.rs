@@ -56,7 +56,8 @@ fn materialise(index: &BundleIndex, partial: &Path, into: &Path) -> io::Result<(
             fs::copy(&blob, &target).map(drop)?
         }
         // Nothing writes to it any more; whoever does so by mistake is told.
-        fs::set_permissions(&target, Permissions::from_mode(0o400))?;
+        let mode = if file.executable { 0o500 } else { 0o400 };
+        fs::set_permissions(&target, Permissions::from_mode(mode))?;
         File::open(&target)?.sync_all()?;
     }
     directories.iter().try_for_each(|directory| sync_directory(directory))

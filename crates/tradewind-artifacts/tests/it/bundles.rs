@@ -1,5 +1,10 @@
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
+use tempfile::TempDir;
 use tradewind_artifacts::{
     Bundle, LocalBundle,
     bundle::{Error, check_contents},
@@ -171,4 +176,63 @@ async fn what_is_not_a_bundle_is_said() {
     assert!(missing.hint().is_some());
     assert!(matches!(refused(place.path().join("weights.dat")).await, Error::NotABundle { .. }));
     assert!(matches!(refused("/dev/null").await, Error::NotABundle { .. }));
+}
+
+const SERVER: &str = "runtime = \"command\"\n[command]\nrun = [\"./serve\", \"{port}\"]\ndirectory = \"app\"\n";
+
+fn server(manifest: &str) -> TempDir {
+    let bundle = directory(&[
+        ("tradewind.toml", manifest.as_bytes()),
+        ("app/serve", b"#!/bin/sh\n"),
+        ("app/lib/data.txt", b"x"),
+        ("cases/1.json", CASE),
+    ]);
+    fs::set_permissions(bundle.path().join("app/serve"), Permissions::from_mode(0o755)).unwrap();
+    bundle
+}
+
+#[tokio::test]
+async fn a_server_is_all_files_of_its_directory_or_those_it_lists() {
+    let read = Bundle::read(server(SERVER).path()).await.unwrap();
+    let names: Vec<&str> = read.index.files.keys().map(String::as_str).collect();
+    assert_eq!(names, ["app/lib/data.txt", "app/serve", "cases/1.json", "tradewind.toml"]);
+    let executable: Vec<bool> = read.index.files.values().map(|file| file.executable).collect();
+    assert_eq!(executable, [false, true, false, false]);
+    assert_eq!(read.cases, ["cases/1.json"]);
+    assert_eq!(check_contents(&read.index, &read.manifest).unwrap(), read.cases);
+
+    let listing = format!("files = [\"app/serve\"]\n{SERVER}");
+    let error = refused(server(&listing).path()).await;
+    assert!(matches!(&error, Error::Unlisted { path } if path == "app/lib/data.txt"), "{error}");
+
+    // Nothing of another runtime's can be started, whoever made the index.
+    let mut onnx = Bundle::read(directory(&[("model.onnx", ONNX_START)]).path()).await.unwrap();
+    onnx.index.files.get_mut("model.onnx").unwrap().executable = true;
+    let error = check_contents(&onnx.index, &onnx.manifest).unwrap_err();
+    assert!(matches!(&error, Error::Executable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_is_refused() {
+    for (manifest, expected) in [
+        ("runtime = \"command\"\n".to_owned(), "`runtime`: the runtime `command` needs `[command]` with `run`"),
+        ("[command]\nrun = [\"x\"]\n".to_owned(), "`command`: it is of no use without `runtime = \"command\"`"),
+        (
+            format!("model = \"m.onnx\"\n{SERVER}"),
+            "`model`: a bundle of the runtime `command` has no model file; all its files belong to it",
+        ),
+        (SERVER.replace("./serve", "./start"), "`command.run`: the bundle has no file `app/start`"),
+        (
+            SERVER.replace("./serve", "lib/data.txt"),
+            "`command.run`: `app/lib/data.txt` is not executable: chmod +x it, or name its interpreter",
+        ),
+        (SERVER.replace("./serve", "../../serve"), "`command.run`: `../../serve` leads out of the bundle"),
+        (SERVER.replace("\"app\"", "\"src\""), "`command.directory`: the bundle has no directory `src`"),
+    ] {
+        let error = refused(server(&manifest).path()).await;
+        assert_eq!(error.to_string(), format!("tradewind.toml: {expected}"));
+        assert!(error.hint().is_some());
+    }
+    let unknown = refused(server("runtime = \"command\"\n[command]\nrum = [\"x\"]\n").path()).await;
+    assert!(unknown.to_string().contains("unknown field `rum`"), "{unknown}");
 }

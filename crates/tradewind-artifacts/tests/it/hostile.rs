@@ -57,7 +57,7 @@ proptest! {
 }
 
 fn index(paths: &[&str]) -> BundleIndex {
-    let file = BundleFile { size: 1, digest: Digest::from_bytes([1; 32]) };
+    let file = BundleFile { size: 1, digest: Digest::from_bytes([1; 32]), executable: false };
     BundleIndex { files: paths.iter().map(|path| ((*path).to_owned(), file.clone())).collect() }
 }
 

@@ -36,7 +36,9 @@ impl Source {
         for (path, content) in files {
             let digest = digest_of(content);
             source.blobs.insert(digest, content.to_vec());
-            index.files.insert((*path).to_owned(), BundleFile { size: content.len() as u64, digest });
+            index
+                .files
+                .insert((*path).to_owned(), BundleFile { size: content.len() as u64, digest, executable: false });
         }
         (source, index)
     }

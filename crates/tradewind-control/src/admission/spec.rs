@@ -17,6 +17,9 @@ use crate::{
     suggest,
 };
 
+/// The most requests in flight that a replica may be said to take.
+const CONCURRENCY_LIMIT: u32 = 65_536;
+
 pub(super) async fn find_version(
     repository: &Repository,
     model: &ModelName,
@@ -86,6 +89,10 @@ pub(super) async fn specify(
     let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
     let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
     let region_health = region_health(request, health, before, &regions);
+    let stay_in = match &request.stay_in {
+        Some(asked) => asked.iter().cloned().collect(),
+        None => before.map(|spec| spec.stay_in.clone()).unwrap_or_default(),
+    };
     let spec = DeploymentSpec {
         model: version.name.clone(),
         version: version.version,
@@ -95,6 +102,7 @@ pub(super) async fn specify(
         strategy,
         health,
         region_health,
+        stay_in,
     };
     check_limits(&spec)?;
     Ok(spec)
@@ -147,11 +155,17 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     if spec.scale.threads == 0 || spec.scale.threads > 256 {
         return invalid(format!("threads are between 1 and 256, not {}", spec.scale.threads));
     }
+    if spec.scale.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
+        return invalid(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
+    }
     if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
         return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
     }
     if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
         return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
+    }
+    if let Some(stranger) = spec.stay_in.iter().find(|region| !spec.regions.contains(region)) {
+        return invalid(format!("stay_in names {stranger}, which is not a region of this deployment"));
     }
     for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
         if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {

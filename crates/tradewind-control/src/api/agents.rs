@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tradewind_api::{
     Code, Problem,
     agent::{AgentEvent, AgentReport, EVENTS_LIMIT, RegionAssignments, ReportReceipt},
+    ndjson::CHECK_INTERVAL,
 };
 use tradewind_core::{RegionName, Timestamp, assignment::Assignment, event::EventRecord, region::MemberRole};
 use tradewind_store::Txn;
@@ -57,7 +58,11 @@ struct Follower {
 impl Follower {
     /// The next state that differs from the last one; none when it cannot be read, and the agent connects again.
     async fn next(&mut self) -> Option<RegionAssignments> {
-        while self.changes.changed().await.is_ok() {
+        loop {
+            // Also without a change, should one not have been told.
+            if let Ok(Err(_)) = tokio::time::timeout(CHECK_INTERVAL, self.changes.changed()).await {
+                return None;
+            }
             match read(&self.app, &self.region).await {
                 Ok(state) if state.assignments == self.known => {}
                 Ok(state) => {
@@ -71,7 +76,6 @@ impl Follower {
                 }
             }
         }
-        None
     }
 }
 

@@ -1,10 +1,10 @@
 //! What gateways ask and tell.
 
 use axum::{extract::State, http::StatusCode, response::Response};
-use tokio_stream::wrappers::WatchStream;
+use futures_util::stream;
 use tradewind_api::{
     Problem,
-    gateway::{GatewayReport, GatewaySnapshot},
+    gateway::{GatewayReport, config::ConfigMessage},
 };
 use tradewind_core::{Timestamp, region::MemberRole};
 
@@ -15,16 +15,22 @@ use super::{
     extract,
     regions::check_exists,
 };
+use crate::fleet::Follower;
 
-/// Everything that a gateway needs to know, as NDJSON: the whole of it in every message, now and after every change.
+/// Everything that a gateway needs to know, as NDJSON: the whole of it now, then what changes, each change with the digest
+/// of what it is a change to and of what it leads to.
 #[utoipa::path(get, path = "/v1/gateway/snapshot", tag = "gateways",
     responses(
-        (status = 200, body = GatewaySnapshot, content_type = "application/x-ndjson"),
+        (status = 200, body = ConfigMessage, content_type = "application/x-ndjson"),
         (status = 404, body = Problem),
     ))]
 pub(super) async fn snapshot(State(app): Shared, MemberRegion(region): MemberRegion) -> Result<Response> {
     check_exists(&app, &region).await?;
-    app.stream(WatchStream::new(app.snapshot.clone()))
+    let follower = Follower::new(app.published.clone());
+    app.stream(stream::unfold(follower, |mut follower| async move {
+        let message = follower.next().await?;
+        Some((message, follower))
+    }))
 }
 
 /// Takes a gateway's report, which stays in memory.

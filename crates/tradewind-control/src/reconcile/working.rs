@@ -239,6 +239,7 @@ impl Working {
             regions: self.rollout.value.regions.iter().filter(verified).cloned().collect(),
             health: self.revision.spec.health,
             region_health: self.revision.spec.region_health.clone(),
+            stay_in: self.revision.spec.stay_in.clone(),
         }
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn gateway(region: &str) -> GatewayReport {
         prepared: BTreeMap::new(),
         committed: BTreeMap::new(),
         refused: None,
+        config: None,
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),

@@ -247,6 +247,7 @@ mod tests {
             regions: [US, EU].map(name).into(),
             health: HealthPolicy::default(),
             region_health: BTreeMap::new(),
+            stay_in: Default::default(),
         }
     }
 

@@ -15,6 +15,8 @@ use tradewind_store::{Incarnation, Revision};
 #[derive(Debug)]
 pub(crate) struct SnapshotParts {
     pub revision: Revision,
+    /// Models with a live revision.
+    pub deployed: usize,
     pub routes: Vec<Route>,
     pub regions: Vec<Region>,
     pub members: Vec<Member>,
@@ -32,6 +34,7 @@ pub(crate) fn view(parts: SnapshotParts, incarnation: &Incarnation, mesh_token: 
     GatewaySnapshot {
         incarnation: incarnation.to_string(),
         revision: parts.revision.get(),
+        deployed: u32::try_from(parts.deployed).unwrap_or(u32::MAX),
         mesh_token: mesh_token.to_owned(),
         regions: regions.into_values().collect(),
         routes: parts.routes,

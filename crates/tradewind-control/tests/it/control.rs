@@ -101,7 +101,7 @@ impl Control {
         for (path, content) in files {
             let (digest, size) = (digest(content), content.len() as u64);
             self.admin.put_blob(&digest, size, (*content).to_owned().into()).await?;
-            index.files.insert((*path).to_owned(), BundleFile { size, digest });
+            index.files.insert((*path).to_owned(), BundleFile { size, digest, executable: false });
         }
         self.admin.publish(&model(name), index).await
     }

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tradewind_api::{
     Client,
     agent::{AgentEvent, AgentReport, HEARTBEAT, ModelStatus, RegionAssignments},
-    gateway::{Committed, GatewayReport, GatewaySnapshot},
+    gateway::{Committed, GatewayReport, config::Edition},
 };
 use tradewind_core::{
     Timestamp,
@@ -48,6 +48,7 @@ pub(crate) fn gateway_report(name: &str) -> GatewayReport {
         prepared: BTreeMap::new(),
         committed: BTreeMap::new(),
         refused: None,
+        config: None,
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),
@@ -78,14 +79,17 @@ pub(crate) fn agent(control: &Control, name: &'static str, bad_revision: Option<
 pub(crate) fn gateway(control: &Control, name: &'static str) -> Member {
     let client: Client = control.client(&format!("gateway/{name}"));
     Member(tokio::spawn(async move {
-        let mut snapshots = client.watch_snapshot().await.unwrap();
+        let mut messages = client.watch_config().await.unwrap();
+        let mut held = None;
         let mut report = gateway_report(name);
         let mut heartbeats = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
-                snapshot = snapshots.next() => {
-                    let Ok(snapshot) = snapshot else { return };
-                    take(&mut report, &snapshot);
+                message = messages.next() => {
+                    let Ok(message) = message else { return };
+                    let edition = message.onto(held.as_ref()).unwrap();
+                    take(&mut report, &edition);
+                    held = Some(edition);
                 }
                 _ = heartbeats.tick() => {}
             }
@@ -99,8 +103,8 @@ fn tell<T>(outcome: Result<T, tradewind_api::client::Error>) {
     drop(outcome);
 }
 
-fn take(report: &mut GatewayReport, snapshot: &GatewaySnapshot) {
-    for route in &snapshot.routes {
+fn take(report: &mut GatewayReport, edition: &Edition) {
+    for route in &edition.snapshot.routes {
         if let Some(prepared) = &route.prepared {
             report.prepared.insert(route.model.clone(), prepared.epoch);
         }

@@ -4,7 +4,7 @@ use http::{StatusCode, header};
 use tradewind_api::{Client, Code, client::http_client};
 use tradewind_core::{
     VersionNumber,
-    bundle::{BundleFile, BundleIndex},
+    bundle::{BundleFile, BundleIndex, Runtime},
 };
 
 use crate::control::{Control, digest, model, problem};
@@ -86,11 +86,46 @@ async fn bundles_that_cannot_serve_are_refused() {
     control.stop().await;
 }
 
+const SERVER: &str = "runtime = \"command\"\n[command]\nrun = [\"python3\", \"server.py\", \"{port}\"]\n";
+
+#[tokio::test]
+async fn a_server_is_a_version_without_being_run() {
+    let control = Control::start().await;
+    let case = r#"{"http": {"path": "/"}, "expect": {"contains": "hello"}}"#;
+    let files = [("tradewind.toml", SERVER), ("server.py", "print()"), ("cases/1.json", case)];
+    let pushed = control.push("hello", &files).await.unwrap().version;
+    assert_eq!(pushed.manifest.runtime, Runtime::Command);
+    assert_eq!(pushed.cases, ["cases/1.json"]);
+    assert_eq!((pushed.signature.inputs.len(), pushed.signature.outputs.len()), (0, 0));
+
+    let signature = "[[signature.inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1, 2]\n\
+                     [[signature.outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1, 1]\n";
+    let stated = format!("{SERVER}{signature}");
+    let files = [("tradewind.toml", stated.as_str()), ("server.py", "print()"), ("cases/1.json", CASE)];
+    let pushed = control.push("hello", &files).await.unwrap().version;
+    assert_eq!(pushed.signature.inputs[0].to_string(), "x FP32 [N,2]");
+
+    for (case, expected) in [
+        (CASE, "needs a `signature`"),
+        (r#"{"http": {"path": "/"}, "expect": {}}"#, "nothing is expected"),
+        (r#"{"http": {"pth": "/"}, "expect": {}}"#, "unknown field `pth`"),
+    ] {
+        let files = [("tradewind.toml", SERVER), ("server.py", "print()"), ("cases/1.json", case)];
+        let problem = problem(control.push("hello", &files).await);
+        assert_eq!((problem.code, &*problem.detail), (Code::InvalidBundle, "golden case cases/1.json cannot hold"));
+        assert!(problem.causes.iter().any(|cause| cause.contains(expected)), "{problem:?}");
+    }
+    let http = [("model.onnx", "weights"), ("cases/1.json", r#"{"http": {"path": "/"}, "expect": {"status": 200}}"#)];
+    let problem = problem(control.push("digits", &http).await);
+    assert!(problem.causes.iter().any(|cause| cause.contains("is for the runtime `command`")), "{problem:?}");
+    control.stop().await;
+}
+
 #[tokio::test]
 async fn an_index_must_tell_the_truth_about_its_blobs() {
     let control = Control::start().await;
     let index = |size, content: &str| BundleIndex {
-        files: [("model.onnx".to_owned(), BundleFile { size, digest: digest(content) })].into(),
+        files: [("model.onnx".to_owned(), BundleFile { size, digest: digest(content), executable: false })].into(),
     };
     let missing = problem(control.admin.publish(&model("digits"), index(7, "not there")).await);
     assert_eq!(missing.detail, "the content of `model.onnx` has not been uploaded");

@@ -1,15 +1,23 @@
 //! The stored forms, pinned: what an earlier release has written must be read, and what this one writes must be what
 //! its fixture says. A change of a form adds a version and a fixture; it never edits one.
 
-use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    path::PathBuf,
+};
 
 use tradewind_core::{
     Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, Check, CheckName, CheckResult, Failure, SlotAssignment, Verification},
-    bundle::{BundleFile, BundleIndex, Manifest, ModelHead, ModelVersion, Signature, TensorSpec},
+    bundle::{
+        BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
+    },
     deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions, Strategy},
+    duration::Span,
     event::{EventKind, EventRecord, Severity},
     inference::Datatype,
+    probe::Probe,
     region::{Location, Member, MemberRole, Region},
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
@@ -19,7 +27,12 @@ use tradewind_core::{
 };
 
 fn check<T: StoredForm + PartialEq + Debug>(sample: &T) {
-    let name = format!("{}-v{}.json", T::KIND, T::VERSION);
+    check_as(T::KIND, sample);
+}
+
+/// `name` tells a second sample of one form from the first.
+fn check_as<T: StoredForm + PartialEq + Debug>(name: &str, sample: &T) {
+    let name = format!("{name}-v{}.json", T::VERSION);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/stored").join(&name);
     let fixture = std::fs::read(&path).unwrap_or_else(|error| {
         let written = String::from_utf8(stored::encode(sample)).unwrap();
@@ -72,7 +85,7 @@ fn tensor() -> TensorSpec {
 #[test]
 fn registry() {
     check(&ModelHead { name: model(), latest: VersionNumber(3) });
-    let file = BundleFile { size: 12, digest: digest(1) };
+    let file = BundleFile { size: 12, digest: digest(1), executable: false };
     let manifest = Manifest {
         name: Some(model()),
         model: "model.onnx".to_owned(),
@@ -89,6 +102,37 @@ fn registry() {
         cases: vec!["cases/001.json".to_owned()],
         pushed_at: at(0),
     });
+}
+
+#[test]
+fn a_version_that_is_a_server() {
+    let command = CommandOptions {
+        run: vec!["./server".to_owned(), "--port={port}".to_owned()],
+        ready: Probe::Http("/health".to_owned()),
+        env: BTreeMap::from([("MODEL_DIR".to_owned(), "{bundle}/weights".to_owned())]),
+        directory: Some("app".to_owned()),
+        startup: Span::from_secs(90),
+        drain: Span::from_secs(300),
+    };
+    let file = BundleFile { size: 12, digest: digest(1), executable: true };
+    check_as(
+        "model_version-command",
+        &ModelVersion {
+            name: model(),
+            version: VersionNumber(3),
+            digest: digest(2),
+            index: BundleIndex { files: BTreeMap::from([("app/server".to_owned(), file)]) },
+            manifest: Manifest {
+                model: "model.onnx".to_owned(),
+                runtime: Runtime::Command,
+                command: Some(command),
+                ..Manifest::default()
+            },
+            signature: Signature::default(),
+            cases: Vec::new(),
+            pushed_at: at(0),
+        },
+    );
 }
 
 #[test]
@@ -119,6 +163,7 @@ fn deployments() {
         strategy: Strategy { min_regions: Some(1), ..Strategy::default() },
         health: HealthPolicy::default(),
         region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
+        stay_in: BTreeSet::new(),
     };
     check(&Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() });
 }
@@ -157,6 +202,24 @@ fn rollouts() {
         failure: Some((Action::Verify, failure())),
         routed_at: Some(Epoch(3)),
     });
+    let unproved =
+        Check { name: CheckName::Digest, result: CheckResult::Unproved, detail: "digest unproved".to_owned() };
+    check_as(
+        "region_record-unproved",
+        &RegionRecord {
+            region: region(),
+            phase: RegionPhase::Verified,
+            attempt: 1,
+            retry_at: None,
+            deadline: None,
+            deploy: None,
+            configure_monitoring: None,
+            verify: Some(step()),
+            verification: Some(Verification { attempt: 1, checks: vec![unproved], finished_at: at(2) }),
+            failure: None,
+            routed_at: None,
+        },
+    );
 }
 
 #[test]
@@ -186,6 +249,7 @@ fn desired_state() {
         regions: vec![region()],
         health: HealthPolicy::default(),
         region_health: BTreeMap::new(),
+        stay_in: BTreeSet::new(),
     };
     check(&Route { model: model(), committed: Some(state), prepared: None });
 }

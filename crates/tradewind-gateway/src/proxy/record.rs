@@ -1,73 +1,91 @@
 //! The account of one request: counted once, however it ends, and what its answer holds until then.
 
 use std::{
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use tradewind_api::gateway::{REGION_HEADER, REVISION_HEADER, SLOT_HEADER};
-use tradewind_core::Slot;
+use hyper::body::Frame;
+use tradewind_api::{gateway::REGION_HEADER, grpc};
 
-use super::origin::{Origin, text};
+use super::origin::{Found, Origin, text};
 use crate::{
-    body::{Answer, End, OnEnd},
-    gateway::Gateway,
-    metrics::{Key, Outcome},
-    server::{Admitted, Reply},
+    access::Access,
+    body::{Answer, End},
+    lane::{Entered, Lane},
+    link::Lease,
+    metrics::{Outcome, Series},
+    peer::Spilled,
+    reply::{Dialect, Reply},
     target::InFlight,
-    upstream::Connection,
-    world::{Serving, World},
+    worker::Worker,
+    world::Serving,
 };
 
 /// Counts a request once, however it ends; one that is dropped was cancelled by its user.
 #[derive(Debug)]
 pub(super) struct Record {
-    gateway: Arc<Gateway>,
+    worker: Rc<Worker>,
     /// Absent for requests that entered elsewhere, which are counted there.
-    key: Option<Key>,
+    series: Option<Arc<Series>>,
+    /// Only if there is a log.
+    access: Option<Box<Access>>,
     started: Instant,
     outcome: Outcome,
 }
 
 impl Record {
-    pub(super) fn begin(gateway: &Arc<Gateway>, origin: &Origin, model: &str, serving: &Serving) -> Self {
-        let state = &serving.state;
-        let key = match origin {
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        origin: &Origin,
+        found: Found<'_>,
+        access: Option<Box<Access>>,
+        started: Instant,
+    ) -> Self {
+        let gateway = &worker.gateway;
+        let series = match origin {
             Origin::Peer { .. } => {
                 gateway.metrics.for_peers.fetch_add(1, Ordering::Relaxed);
                 None
             }
-            Origin::User { .. } => Some(Key {
-                model: model.parse().expect("a routed model's name was checked"),
-                revision: state.revision,
-                slot: state.live,
-                region: gateway.region.clone(),
-            }),
+            Origin::User { .. } => {
+                found.serving.series(&gateway.metrics, found.name, gateway.region.as_str()).map(Arc::clone)
+            }
         };
-        Self { gateway: Arc::clone(gateway), key, started: Instant::now(), outcome: Outcome::Cancelled }
+        let mut record = Self { worker: Rc::clone(worker), series, access, started, outcome: Outcome::Cancelled };
+        record.note(|access| access.model = Some(Arc::clone(found.name)));
+        record
+    }
+
+    /// For the log, if there is one.
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Access)) {
+        if let Some(access) = &mut self.access {
+            note(access);
+        }
     }
 
     /// Ends with a reply of the gateway's own.
-    pub(super) fn reply(mut self, reply: Reply) -> Response<Answer> {
-        let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
-        self.end(if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) });
-        reply.into_response()
+    pub(super) fn reply(mut self, reply: Reply, dialect: Dialect) -> Response<Answer> {
+        let outcome = outcome_of(&reply);
+        let response = reply.respond(dialect);
+        self.note(|access| access.replied(&response));
+        self.end(outcome);
+        response
     }
 
     /// Takes up who answered, as the answer says.
-    pub(super) fn answered(mut self, world: &World, headers: &HeaderMap, status: StatusCode) -> Self {
-        if let Some(key) = &mut self.key {
-            let region = text(headers, REGION_HEADER).and_then(|region| region.parse().ok());
-            if let Some(region) = region.filter(|region| world.regions.contains_key(region)) {
-                key.region = region;
-            }
-            let revision = text(headers, REVISION_HEADER).and_then(|revision| revision.parse().ok());
-            key.revision = revision.unwrap_or(key.revision);
-            let slot = text(headers, SLOT_HEADER);
-            key.slot = Slot::BOTH.into_iter().find(|known| slot == Some(known.as_str())).unwrap_or(key.slot);
+    pub(super) fn answered(mut self, model: &str, serving: &Serving, headers: &HeaderMap, outcome: Outcome) -> Self {
+        let gateway = &self.worker.gateway;
+        if self.series.is_some()
+            && let Some(region) = text(headers, REGION_HEADER).filter(|region| *region != gateway.region.as_str())
+            && let Some(series) = serving.series(&gateway.metrics, model, region)
+        {
+            self.series = Some(Arc::clone(series));
         }
-        self.outcome = Outcome::of(status);
+        self.outcome = outcome;
         self
     }
 
@@ -77,10 +95,19 @@ impl Record {
     }
 
     fn close(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.gateway.metrics.record(&key, self.outcome, self.started.elapsed());
+        if let Some(series) = self.series.take() {
+            series.record(self.outcome, self.started.elapsed());
+        }
+        if let (Some(access), Some(log)) = (self.access.take(), &self.worker.gateway.access) {
+            access.end(log, self.outcome);
         }
     }
+}
+
+/// How a reply of the gateway's own counts.
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
+    let unavailable = reply.status == StatusCode::SERVICE_UNAVAILABLE;
+    if unavailable { Outcome::Unavailable } else { Outcome::of(reply.status) }
 }
 
 impl Drop for Record {
@@ -90,22 +117,72 @@ impl Drop for Record {
     }
 }
 
-/// What goes with an answer until its end.
-pub(super) struct Trip {
-    pub(super) record: Record,
-    pub(super) connection: Option<Connection>,
-    pub(super) _admitted: Admitted,
-    pub(super) _in_flight: InFlight,
+/// One of those under way.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    worker: Rc<Worker>,
+    /// As soon as its model is known.
+    lane: Option<Entered>,
 }
 
-impl OnEnd for Trip {
-    fn end(&mut self, end: End) {
+impl Admitted {
+    /// `None` when there are too many.
+    pub(super) fn new(worker: &Rc<Worker>, limit: usize) -> Option<Self> {
+        let metrics = &worker.gateway.metrics;
+        let admitted = Self { worker: Rc::clone(worker), lane: None };
+        if metrics.concurrent.fetch_add(1, Ordering::Relaxed) < limit {
+            return Some(admitted);
+        }
+        metrics.overload.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether its model may have one more of those under way: one that gets more than it can do leaves room for others.
+    pub(super) fn enter(&mut self, lane: &Arc<Lane>, limit: usize) -> bool {
+        let metrics = &self.worker.gateway.metrics;
+        // Without itself.
+        let all = metrics.concurrent.load(Ordering::Relaxed).saturating_sub(1);
+        self.lane = lane.enter(all, limit);
+        if self.lane.is_none() {
+            metrics.overload.fetch_add(1, Ordering::Relaxed);
+        }
+        self.lane.is_some()
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.worker.gateway.metrics.concurrent.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What goes with an answer until its end.
+#[derive(Debug)]
+pub(crate) struct Trip {
+    pub(super) record: Record,
+    pub(super) lease: Lease,
+    pub(super) in_flight: InFlight,
+    pub(super) _admitted: Admitted,
+    pub(super) _spilled: Option<Spilled>,
+}
+
+impl Trip {
+    /// gRPC says how a call ended in the trailers.
+    pub(crate) fn take_in(&mut self, frame: &Frame<Bytes>) {
+        if let Some(code) = frame.trailers_ref().and_then(|trailers| trailers.get(grpc::status::STATUS_HEADER)) {
+            self.record.outcome = Outcome::of_grpc(code);
+        }
+        if let Some(data) = frame.data_ref() {
+            self.record.note(|access| access.sent_bytes += data.len() as u64);
+        }
+    }
+
+    pub(crate) fn end(mut self, end: End) {
         match end {
             End::Complete => {
-                if let Some(connection) = self.connection.take() {
-                    self.record.gateway.upstream.give_back(connection);
-                }
                 self.record.close();
+                self.in_flight.complete();
+                self.lease.give_back();
             }
             End::Broken => self.record.end(Outcome::ServerError),
             End::Abandoned => self.record.end(Outcome::Cancelled),

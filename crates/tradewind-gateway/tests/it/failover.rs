@@ -7,7 +7,9 @@ use tradewind_core::Slot;
 
 use crate::{
     load::Answers,
-    world::{ASIA, EU, Gateway, Replica, US, World, listener, model, until},
+    process::listener,
+    replica::Replica,
+    world::{ASIA, EU, Gateway, US, World, model, until},
 };
 
 const USERS: usize = 8;
@@ -39,6 +41,22 @@ async fn a_dying_replica_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_probed_as_it_says_itself() {
+    let (path, connection) = (replica("us-1").probed("/own/health"), replica("us-2").probed("tcp"));
+    let never = replica("us-3").probed("/nothing");
+    let world = World::start(&[(US, &[&path, &connection, &never])]).await;
+    let count = |replica: &Replica| replica.served.load(Ordering::SeqCst);
+    until(async || {
+        let before = (count(&path), count(&connection), count(&never));
+        for _ in 0..20 {
+            assert_eq!(world.infer(US).send().await.unwrap().status(), 200);
+        }
+        count(&never) == before.2 && count(&path) > before.0 && count(&connection) > before.1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_do_not_wait_for_a_replica_that_hangs() {
     let (first, second) = (replica("us-1"), replica("us-2"));
     let world = World::start(&[(US, &[&first, &second])]).await;
@@ -47,8 +65,7 @@ async fn requests_do_not_wait_for_a_replica_that_hangs() {
     served(&second, 20).await;
     let _socket = first.freeze();
     // All users but those who hang on the first one go on; when probes give it up, they are sent to the second.
-    let retried = async || !world.get(US, "/metrics").await.text().await.unwrap().contains("retries_total 0");
-    until(retried).await;
+    until(async || world.metric(US, "tradewind_gateway_retries_total").await > 0).await;
     served(&second, 50).await;
     assert_none_failed(&load.stop().await);
 }
@@ -187,4 +204,28 @@ async fn a_gateway_that_is_stopped_finishes_what_is_in_flight() {
     for answer in answers {
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_restarts_on_another_port_is_found_without_control() {
+    let us = replica("us");
+    let mut world = World::start(&[(US, &[&us])]).await;
+    world.control.process.kill();
+    let load = world.load(US, 1);
+    served(&us, 5).await;
+    let second = us.successor("second");
+    world.agents[US].tell(&[&us, &second]);
+    served(&second, 5).await;
+    us.kill();
+    world.agents[US].tell(&[&second]);
+    served(&second, 5).await;
+    assert_none_failed(&load.stop().await);
+    // With nobody left, one comes up on a port that nobody has heard of.
+    second.kill();
+    world.agents[US].tell(&[]);
+    until(async || world.infer(US).send().await.unwrap().status() == 503).await;
+    let third = us.successor("third");
+    world.agents[US].tell(&[&third]);
+    until(async || world.infer(US).send().await.unwrap().status() == 200).await;
+    assert!(third.served.load(Ordering::SeqCst) > 0);
 }

@@ -1,9 +1,22 @@
 //! Gateways between fake controls, agents and replicas, over real sockets.
+#![expect(clippy::unwrap_used, reason = "what cannot be set up, asked or read fails the test")]
 
+mod access;
+mod balance;
+mod capacity;
 mod config;
+mod deadlines;
+mod ejection;
 mod failover;
-#[expect(clippy::unwrap_used, reason = "what cannot be asked fails the test")]
+mod framing;
+mod grpc;
+mod http2;
+mod leaving;
 mod load;
+mod metrics;
+mod process;
+mod replica;
 mod requests;
-#[expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+mod retries;
+mod streams;
 mod world;

@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use reqwest::StatusCode;
 use tradewind_core::Slot;
 
-use crate::world::{ASIA, EU, MESH, Replica, US, World, header};
+use crate::{
+    replica::Replica,
+    world::{ASIA, EU, MESH, US, World, header, until},
+};
 
 fn replica(id: &str) -> Replica {
     Replica::start(id, Slot::Blue, 1, Duration::ZERO)
@@ -32,12 +35,14 @@ async fn users_are_served_by_the_nearest_region() {
     };
     assert_eq!(from(EU).await, EU);
     assert_eq!(from(US).await, US);
-    assert_eq!(from("atlantis").await, from_asia);
+    // Which of the two is nearer may change meanwhile on a busy machine.
+    let from_atlantis = from("atlantis").await;
+    assert!([from_asia, world.served_by(ASIA).await].contains(&from_atlantis), "{from_atlantis}");
 
     let report = world
         .control
         .reported(ASIA, |report| {
-            report.traffic.iter().map(|traffic| traffic.requests).sum::<u64>() == 4
+            report.traffic.iter().map(|traffic| traffic.requests).sum::<u64>() == 5
                 && report.traffic.iter().any(|traffic| traffic.p50_us > 0)
         })
         .await;
@@ -143,6 +148,8 @@ async fn without_any_replica_the_answer_says_what_is_missing() {
     let us = replica("us");
     let world = World::start(&[(US, &[&us])]).await;
     us.kill();
+    // A request that is sent as it dies is lost with it, which is another answer.
+    until(async || world.get(US, "/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE).await;
     let response = world.infer(US).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(header(&response, "retry-after"), "1");

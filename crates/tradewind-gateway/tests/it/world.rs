@@ -1,14 +1,12 @@
 //! A small world: one control, an agent and a gateway per region, and replicas that can be killed.
-//!
-//! Everything that a test may kill lives in a runtime of its own: dropping that is as sudden as `kill -9`.
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,19 +14,24 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{get, post},
 };
-use futures_util::{Stream, StreamExt};
-use tokio::{runtime::Runtime, sync::watch};
-use tokio_stream::wrappers::WatchStream;
+use futures_util::{Stream, StreamExt, stream::select};
+use tokio::{
+    runtime::Runtime,
+    sync::{broadcast, watch},
+};
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
-    agent::{Endpoint, Endpoints},
-    gateway::{GatewayReport, GatewaySnapshot, RegionMembers},
+    agent::Endpoints,
+    gateway::{
+        GatewayReport, GatewaySnapshot, RegionMembers,
+        config::{ConfigMessage, Edition, diff},
+    },
     ndjson,
 };
 use tradewind_core::{
@@ -37,14 +40,19 @@ use tradewind_core::{
     duration::Span,
     route::{Route, RouteState},
 };
-use tradewind_gateway::{GatewayOptions, Listen};
+use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
+
+use crate::{
+    process::{Process, listener, runtime},
+    replica::Replica,
+};
 
 pub(crate) const MESH: &str = "mesh-token";
 pub(crate) const MODEL: &str = "digits";
 pub(crate) const US: &str = "us-east1";
 pub(crate) const EU: &str = "europe-west1";
 pub(crate) const ASIA: &str = "asia-northeast1";
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) fn region(name: &str) -> RegionName {
     name.parse().unwrap()
@@ -61,126 +69,6 @@ pub(crate) fn policy() -> HealthPolicy {
         timeout: Span::from_millis(2000),
         unhealthy_after: 2,
         healthy_after: 1,
-    }
-}
-
-pub(crate) fn listener() -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    listener
-}
-
-/// A server in a runtime of its own.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) address: SocketAddr,
-    runtime: Option<Runtime>,
-}
-
-impl Process {
-    pub(crate) fn start(listener: TcpListener, router: Router) -> Self {
-        let address = listener.local_addr().unwrap();
-        let runtime = runtime();
-        runtime.spawn(async move {
-            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
-        });
-        Self { address, runtime: Some(runtime) }
-    }
-
-    pub(crate) fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
-/// What a replica was asked, and how it behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct Replica {
-    pub(crate) id: String,
-    pub(crate) slot: Slot,
-    pub(crate) revision: u64,
-    delay: Duration,
-    pub(crate) served: Arc<AtomicU64>,
-    pub(crate) last_headers: Arc<Mutex<HeaderMap>>,
-    process: Arc<Mutex<Process>>,
-    address: SocketAddr,
-}
-
-impl Replica {
-    pub(crate) fn start(id: &str, slot: Slot, revision: u64, delay: Duration) -> Self {
-        let listener = listener();
-        let address = listener.local_addr().unwrap();
-        let served = Arc::new(AtomicU64::new(0));
-        let last_headers = Arc::new(Mutex::new(HeaderMap::new()));
-        let (count, seen, name) = (Arc::clone(&served), Arc::clone(&last_headers), id.to_owned());
-        let infer = move |headers: HeaderMap, body: Body| {
-            let (count, seen, name) = (Arc::clone(&count), Arc::clone(&seen), name.clone());
-            async move {
-                let mut size = 0;
-                let mut body = body.into_data_stream();
-                while let Some(chunk) = body.next().await {
-                    let Ok(chunk) = chunk else { return StatusCode::BAD_REQUEST.into_response() };
-                    size += chunk.len();
-                }
-                // Stands for the time that a model takes.
-                tokio::time::sleep(delay).await;
-                *seen.lock().unwrap() = headers;
-                count.fetch_add(1, Ordering::SeqCst);
-                Json(serde_json::json!({ "replica": name, "slot": slot, "size": size })).into_response()
-            }
-        };
-        let router = Router::new()
-            .route("/v2/health/ready", get(|| async { StatusCode::OK }))
-            .route("/v2/models/{*rest}", any(infer))
-            .layer(axum::extract::DefaultBodyLimit::disable());
-        let process = Arc::new(Mutex::new(Process::start(listener, router)));
-        Self { id: id.to_owned(), slot, revision, delay, served, last_headers, process, address }
-    }
-
-    pub(crate) fn kill(&self) {
-        self.process.lock().unwrap().kill();
-    }
-
-    /// From now on its socket accepts connections and nobody answers them.
-    pub(crate) fn freeze(&self) -> TcpListener {
-        self.kill();
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match TcpListener::bind(self.address) {
-                Ok(listener) => return listener,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            id: self.id.clone(),
-            model: model(),
-            slot: self.slot,
-            revision: RevisionNumber(self.revision),
-            version: VersionNumber(self.revision),
-            address: self.address.to_string(),
-            ready: true,
-            health: policy(),
-        }
-    }
-
-    /// Another process in the same place, as an agent restarts one.
-    pub(crate) fn successor(&self, id: &str) -> Self {
-        Self::start(id, self.slot, self.revision, self.delay)
     }
 }
 
@@ -225,6 +113,10 @@ pub(crate) struct Control {
     pub(crate) process: Process,
     pub(crate) snapshot: watch::Sender<GatewaySnapshot>,
     pub(crate) reports: watch::Sender<BTreeMap<String, GatewayReport>>,
+    /// Sent on all streams as it is, whatever was sent before.
+    pub(crate) raw: broadcast::Sender<ConfigMessage>,
+    /// Streams that were opened, each of which began with a snapshot.
+    pub(crate) streams: Arc<AtomicU64>,
 }
 
 impl Control {
@@ -232,9 +124,14 @@ impl Control {
         let snapshot = watch::Sender::new(snapshot);
         let reports = watch::Sender::default();
         let (told, heard) = (snapshot.clone(), reports.clone());
+        let raw = broadcast::Sender::new(16);
+        let streams = Arc::new(AtomicU64::new(0));
+        let (odd, opened) = (raw.clone(), Arc::clone(&streams));
         let stream = move || {
-            let told = told.clone();
-            async move { ndjson::respond(stream_of(&told)) }
+            opened.fetch_add(1, Ordering::SeqCst);
+            let odd = BroadcastStream::new(odd.subscribe()).map(Result::unwrap);
+            let messages = select(stream_of(&told), odd);
+            async move { ndjson::respond(messages) }
         };
         let report = move |Json(report): Json<GatewayReport>| {
             let heard: watch::Sender<BTreeMap<String, GatewayReport>> = heard.clone();
@@ -244,7 +141,7 @@ impl Control {
             }
         };
         let router = Router::new().route("/v1/gateway/snapshot", get(stream)).route("/v1/gateway/report", post(report));
-        Self { process: Process::start(listener(), router), snapshot, reports }
+        Self { process: Process::start(listener(), router), snapshot, reports, raw, streams }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -275,8 +172,15 @@ impl Control {
     }
 }
 
-fn stream_of(sender: &watch::Sender<GatewaySnapshot>) -> impl Stream<Item = GatewaySnapshot> + Send + use<> {
-    WatchStream::new(sender.subscribe())
+/// A snapshot, then what changes.
+fn stream_of(sender: &watch::Sender<GatewaySnapshot>) -> impl Stream<Item = ConfigMessage> + Send + Unpin + use<> {
+    let mut sent: Option<Edition> = None;
+    WatchStream::new(sender.subscribe()).map(move |snapshot| {
+        let next = Edition::new(snapshot);
+        let delta = sent.as_ref().and_then(|sent| diff(sent, &next));
+        sent = Some(next.clone());
+        delta.map_or(ConfigMessage::Snapshot(next), ConfigMessage::Delta)
+    })
 }
 
 /// A gateway in a runtime of its own.
@@ -290,6 +194,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(name: &str, listener: TcpListener, control_url: String, data_dir: PathBuf) -> Self {
+        Self::with(name, listener, control_url, data_dir, None)
+    }
+
+    pub(crate) fn with(
+        name: &str,
+        listener: TcpListener,
+        control_url: String,
+        data_dir: PathBuf,
+        access_log: Option<AccessLogOptions>,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let options = GatewayOptions {
@@ -300,7 +214,9 @@ impl Gateway {
             listen: Listen::Inherited(listener),
             advertise: None,
             trust_client_region: true,
+            workers: None,
             links: BTreeMap::new(),
+            access_log,
         };
         let runtime = runtime();
         let running = runtime.spawn(tradewind_gateway::run(options, shutdown.clone()));
@@ -355,13 +271,16 @@ impl World {
             gateways: Vec::new(),
             agents: vec![agents[name].process.address.to_string()],
         });
+        let mut members: Vec<RegionMembers> = members.collect();
+        members.sort_by(|one, other| one.name.cmp(&other.name));
         let routed = regions.iter().filter(|(_, replicas)| !replicas.is_empty()).map(|(name, _)| region(name));
         let route = Route { model: model(), committed: Some(state(1, Slot::Blue, routed.collect())), prepared: None };
         let control = Control::start(GatewaySnapshot {
             incarnation: "first".to_owned(),
             revision: 10,
+            deployed: 1,
             mesh_token: MESH.to_owned(),
-            regions: members.collect(),
+            regions: members,
             routes: vec![route],
             health: policy(),
         });
@@ -411,6 +330,14 @@ impl World {
         self.http.post(self.gateways[name].url("/v2/models/digits/infer")).body("{}")
     }
 
+    /// One series of a gateway's metrics, or, without labels, the sum of all of that name.
+    pub(crate) async fn metric(&self, name: &str, series: &str) -> u64 {
+        let text = self.get(name, "/metrics").await.text().await.unwrap();
+        let matches = |line: &&str| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        text.lines().filter(matches).map(value).sum()
+    }
+
     /// The region that answered; panics unless it was a success.
     pub(crate) async fn served_by(&self, name: &str) -> String {
         let response = self.infer(name).send().await.unwrap();
@@ -428,6 +355,7 @@ pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteSt
         regions,
         health: policy(),
         region_health: Default::default(),
+        stay_in: Default::default(),
     }
 }
 

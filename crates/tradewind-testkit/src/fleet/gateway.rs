@@ -76,6 +76,7 @@ impl Gateway {
             prepared: self.routes.iter().filter_map(prepared).collect(),
             committed: self.committed.clone(),
             refused: None,
+            config: None,
             peers: Vec::new(),
             traffic: Vec::new(),
             users_go_to: BTreeMap::new(),

@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// All regions of the deployment, separated by commas [default: those it has]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     regions: Vec<RegionName>,
+    /// Regions whose users' requests never leave them, such as those of the EU [default: none]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    stay_in: Vec<RegionName>,
     /// Read the deployment from a file; flags come before it
     #[arg(short, long, value_name = "deployment.toml")]
     file: Option<PathBuf>,
@@ -109,6 +112,9 @@ struct ScaleArgs {
     /// Threads that one inference may use [default: 1]
     #[arg(long, value_name = "N")]
     threads: Option<u32>,
+    /// Most requests in flight for each replica; what is beyond goes to regions with room (0: found out by gateways)
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {

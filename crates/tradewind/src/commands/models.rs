@@ -196,6 +196,13 @@ fn render_version(version: &ModelVersion, paint: Paint) -> String {
     if let Some(description) = &version.manifest.description {
         table.row([heading("about"), description.as_str().into()]);
     }
+    if let Some(command) = version.manifest.server() {
+        table.row([heading("ready"), format!("{} within {}", command.ready, command.startup).into()]);
+        table.row([heading("directory"), format!("/{}", command.root()).into()]);
+        for (name, value) in &command.env {
+            table.row([heading("env"), format!("{name}={}", value.escape_debug()).into()]);
+        }
+    }
     table.row([heading("golden cases"), version.cases.len().to_string().into()]);
     text += &table.render(paint);
     let mut files = Table::new(&["FILE", "SIZE", "DIGEST"]);

@@ -120,6 +120,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/status", get(world))
         .route("/v1/regions", get(regions).post(add_region))
         .route("/v1/regions/{region}/logs", get(logs))
+        .route("/v1/routes/{model}/explain", get(explain))
         .route("/v1/events", get(events))
         .layer(middleware::from_fn(authorize));
     // The fake is its own gateway, and a place on the web where models lie.
@@ -247,6 +248,19 @@ async fn add_region(Json(region): Json<Value>) -> Json<Value> {
 
 async fn logs(Query(query): Query<Value>) -> String {
     format!("loaded {}\nlistening\n", query["model"].as_str().unwrap_or_default())
+}
+
+async fn explain(Path(model): Path<String>, Query(query): Query<gateway::RouteQuery>) -> Response {
+    if let Err(problem) = known(&model) {
+        return problem.into_response();
+    }
+    match query.from.as_str() {
+        "us-east1" => Json(fixtures::explanation(query.user.as_deref())).into_response(),
+        "europe-west1" => Problem::new(Code::Unreachable, "europe-west1 has no gateway")
+            .hint("start one: tradewind gateway --region europe-west1")
+            .into_response(),
+        other => tradewind_api::suggest::unknown("region", other, &["europe-west1", "us-east1"]).into_response(),
+    }
 }
 
 async fn events(Query(query): Query<EventQuery>) -> Json<Value> {

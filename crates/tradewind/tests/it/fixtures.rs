@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tradewind_api::{
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
+    gateway::RouteExplanation,
     models::{ModelDetail, ModelList},
     status::{DeploymentStatus, RegionStatus, WorldStatus},
 };
@@ -337,6 +338,27 @@ pub(crate) fn regions(gateway: &str) -> Vec<RegionStatus> {
             "agents": [member("127.0.0.1:9100", false)], "gateways": [], "replicas": [], "round_trips_us": {},
         },
     ]))
+}
+
+/// Users of us-east1 go abroad; one of them has not come home yet.
+pub(crate) fn explanation(user: Option<&str>) -> RouteExplanation {
+    let replica = |id: &str, ready: bool, ejected: bool, latency_us: u64| {
+        json!({ "id": id, "address": "127.0.0.1:9001",
+        "ready": ready, "ejected": ejected, "in_flight": 3, "limit": 16, "latency_us": latency_us })
+    };
+    let away = user.is_some();
+    let home = if away { "takes its users back gradually, this one later" } else { "has no ready replica" };
+    typed(json!({
+        "schema_version": 1, "model": "digits", "gateway": "127.0.0.1:7410", "region": "us-east1", "from": "us-east1",
+        "epoch": 3, "revision": 2, "slot": "green", "goes_to": "asia-northeast1",
+        "regions": [
+            { "region": "us-east1", "eligible": away, "reason": home, "ready": u8::from(away), "round_trip_us": null },
+            { "region": "europe-west1", "eligible": false, "reason": "is unreachable", "ready": 0, "round_trip_us": null },
+            { "region": "asia-northeast1", "eligible": true, "reason": "has 2 ready", "ready": 2, "round_trip_us": 161_200 },
+            { "region": "us-west1", "eligible": true, "reason": "has 1 ready", "ready": 1, "round_trip_us": 164_000 },
+        ],
+        "replicas": [replica("digits-g-1", away, false, 640), replica("digits-g-2", true, true, 0)],
+    }))
 }
 
 pub(crate) fn world(gateway: &str, models: Vec<DeploymentStatus>) -> WorldStatus {

@@ -79,6 +79,22 @@ fn the_history_of_a_model() {
 }
 
 #[test]
+fn where_a_request_goes_and_why() {
+    snapshot!(context().run("route explain digits --from us-east1"));
+    snapshot!(context().run("route explain digits --from us-east1 --user ada"));
+    let document = context().json("route explain digits --from us-east1 -o json");
+    assert_eq!((&document["schema_version"], &document["goes_to"]), (&1.into(), &"asia-northeast1".into()));
+}
+
+#[test]
+fn where_no_request_goes() {
+    snapshot!(context().run("route explain digit --from us-east1"));
+    snapshot!(context().run("route explain digits --from us-wst1"));
+    snapshot!(context().run("route explain digits --from europe-west1"));
+    snapshot!(context().run("route explain digits"));
+}
+
+#[test]
 fn regions_in_a_table() {
     snapshot!(context().run("regions list"));
 }

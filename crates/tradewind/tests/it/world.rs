@@ -17,6 +17,7 @@ mod lifecycle;
 mod looks;
 mod outage;
 mod registry;
+mod servers;
 mod sync;
 mod wan;
 mod words;

@@ -23,6 +23,8 @@ pub(super) struct DeploymentFile {
     pub(super) model: Option<String>,
     pub(super) version: Option<VersionNumber>,
     pub(super) regions: Option<Vec<RegionName>>,
+    /// Requests of these regions' users never leave them.
+    pub(super) stay_in: Option<Vec<RegionName>>,
     pub(super) strategy: StrategyTable,
     pub(super) scale: Option<ScaleChange>,
     pub(super) health: Option<HealthChange>,

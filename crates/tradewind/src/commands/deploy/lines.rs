@@ -151,6 +151,7 @@ fn completed(view: &RolloutView, region: &RegionView, action: Action) -> Option<
 fn checks(checks: &[Check]) -> String {
     let words = checks.iter().filter(|check| check.name != CheckName::Ready).map(|check| match check.result {
         CheckResult::Skipped => format!("{} skipped", name(check.name)),
+        CheckResult::Unproved => format!("{} unproved", name(check.name)),
         _ if check.detail.is_empty() => format!("{} ok", name(check.name)),
         _ => check.detail.clone(),
     });

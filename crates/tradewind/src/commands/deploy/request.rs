@@ -45,6 +45,7 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         scale: scale(&args.scale, file.scale),
         health: file.health,
         region_health: file.region_health,
+        stay_in: if args.stay_in.is_empty() { file.stay_in } else { Some(args.stay_in.clone()) },
         max_parallel: flags.max_parallel.or(table.max_parallel),
         retries: flags.retries.or(table.retries),
         progress_deadline: flags.progress_deadline.or(table.progress_deadline),
@@ -97,7 +98,11 @@ fn relative_to(model: &str, file: Option<&Path>) -> String {
 
 fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
     let table = table.unwrap_or_default();
-    let scale = ScaleChange { replicas: flags.replicas.or(table.replicas), threads: flags.threads.or(table.threads) };
+    let scale = ScaleChange {
+        replicas: flags.replicas.or(table.replicas),
+        threads: flags.threads.or(table.threads),
+        concurrency: flags.concurrency.or(table.concurrency),
+    };
     (scale != ScaleChange::default()).then_some(scale)
 }
 
@@ -173,7 +178,7 @@ mod tests {
         assert_eq!(wanted.request.version, Some(VersionNumber(3)));
         assert_eq!(wanted.request.max_parallel, Some(MaxParallel::All));
         assert_eq!(wanted.request.soak, Some(Span::from_secs(9)));
-        assert_eq!(wanted.request.scale, Some(ScaleChange { replicas: Some(3), threads: Some(4) }));
+        assert_eq!(wanted.request.scale, Some(ScaleChange { replicas: Some(3), threads: Some(4), concurrency: None }));
         assert_eq!(wanted.request.health.unwrap().interval, Some(Span::from_secs(2)));
         let us_east1 = "us-east1".parse().unwrap();
         assert_eq!(wanted.request.region_health.unwrap()[&us_east1].unhealthy_after, Some(5));
@@ -187,9 +192,9 @@ mod tests {
         let (_directory, path) = written("model = \"digits\"\n[scale]\nthreads = 4\n");
         let scale = |line: &str| assembled(line).unwrap().request.scale;
         assert_eq!(scale("deploy digits"), None);
-        let replicas = Some(ScaleChange { replicas: Some(3), threads: None });
+        let replicas = Some(ScaleChange { replicas: Some(3), threads: None, concurrency: None });
         assert_eq!(scale("deploy digits --replicas 3"), replicas);
-        let threads = Some(ScaleChange { replicas: None, threads: Some(4) });
+        let threads = Some(ScaleChange { replicas: None, threads: Some(4), concurrency: None });
         assert_eq!(scale(&format!("deploy -f {path}")), threads);
     }
 

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use tradewind_api::deploy::{RegionView, RolloutView};
 use tradewind_core::{
     ModelName, RegionName, Timestamp,
+    probe::Probe,
     rollout::{RegionPhase, RolloutState, Soak},
 };
 
@@ -81,7 +82,7 @@ pub(super) async fn success(session: &Session, view: &RolloutView, local: Option
         }
     }
     let routed: Vec<&RegionName> = in_phase(view, RegionPhase::Verified).collect();
-    if let Some(attempt) = try_it(session, model, &routed, local).await {
+    if let Some(attempt) = try_it(session, view, &routed, local).await {
         text += &format!("  try it:  {attempt}\n");
     }
     text
@@ -105,9 +106,18 @@ async fn soak(session: &Session, view: &RolloutView) -> String {
     }
 }
 
-/// A command that works as it stands: the example request beside the bundle, or else the model's metadata.
-async fn try_it(session: &Session, model: &ModelName, routed: &[&RegionName], local: Option<&Path>) -> Option<String> {
+/// A command that works as it stands: the example request beside the bundle, or else the model's metadata. Of a server
+/// of somebody's own no path is known but the one that says whether it is ready.
+async fn try_it(session: &Session, view: &RolloutView, routed: &[&RegionName], local: Option<&Path>) -> Option<String> {
+    let model = &view.model;
     let (gateway, _) = session.gateway(routed.first().copied()).await.ok()?;
+    let version = session.client.version(model, view.version).await.ok();
+    if let Some(server) = version.as_ref().and_then(|version| version.manifest.server()) {
+        return match &server.ready {
+            Probe::Http(path) => Some(format!("curl {gateway}/models/{model}{path}")),
+            Probe::Connect => None,
+        };
+    }
     let beside = |path: &Path| Some(path.parent()?.join("request.json")).filter(|request| request.is_file());
     Some(match local.and_then(beside) {
         Some(request) => format!("curl {gateway}/v2/models/{model}/infer -d @{}", request.display()),

@@ -10,7 +10,7 @@ use tradewind_api::{Code, models::Published};
 use tradewind_artifacts::{Bundle, LocalBundle, bundle};
 use tradewind_core::{
     Digest, ModelName,
-    bundle::{ModelVersion, Runtime, TensorSpec},
+    bundle::{CommandOptions, ModelVersion, Signature, TensorSpec},
 };
 
 use super::download;
@@ -113,19 +113,36 @@ async fn send(session: &Session, source: &Path, digest: &Digest, size: u64, bar:
     Ok(session.client.put_blob(digest, size, reqwest::Body::wrap_stream(stream)).await?)
 }
 
-/// `digits 1  blake3:9f2c41d07a  18 KB  onnx  in: image FP32 [N,64]  out: label INT64 [N]`
+/// `digits 1  blake3:9f2c41d07a  18 KB  onnx  in: image FP32 [N,64]  out: label INT64 [N]`, and of a server
+/// `chat 1  blake3:9f2c41d07a  18 KB  command  python3 server.py --port {port}`
 pub(crate) fn describe(version: &ModelVersion) -> String {
-    let Runtime::Onnx = version.manifest.runtime;
     let tensors = |tensors: &[TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let signature = || {
+        let Signature { inputs, outputs } = &version.signature;
+        format!("in: {}  out: {}", tensors(inputs), tensors(outputs))
+    };
+    let what = match version.manifest.server() {
+        Some(command) => command_line(command),
+        None => signature(),
+    };
     format!(
-        "  {} {}  {}  {}  onnx  in: {}  out: {}\n",
+        "  {} {}  {}  {}  {}  {what}\n",
         version.name,
         version.version,
         version.digest.short(),
         units::bytes(version.index.bytes()),
-        tensors(&version.signature.inputs),
-        tensors(&version.signature.outputs)
+        version.manifest.runtime.as_str(),
     )
+}
+
+/// The words of a command as a shell would take them.
+pub(super) fn command_line(command: &CommandOptions) -> String {
+    let quoted = |word: &String| {
+        let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,{}".contains(c);
+        let is_plain = !word.is_empty() && word.chars().all(plain);
+        if is_plain { word.clone() } else { format!("'{}'", word.escape_debug().to_string().replace('\'', r"'\''")) }
+    };
+    command.run.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Hidden unless stderr is a terminal, and gone when it is done.

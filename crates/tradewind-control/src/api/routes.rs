@@ -1,0 +1,123 @@
+//! Where requests go. Gateways know; control asks one of them.
+
+use std::time::Duration;
+
+use axum::{extract::State, response::Json};
+use tokio::time::{Instant, timeout_at};
+use tradewind_api::{
+    Code, Problem, SCHEMA_VERSION,
+    gateway::{EXPLAIN_PATH, ExplainQuery, Explanation, RouteExplanation, RouteQuery},
+};
+use tradewind_core::{ModelName, RegionName, Timestamp, bundle::ModelHead};
+
+use super::{
+    Result, Shared,
+    extract::{Path, Query},
+    models,
+    regions::check_exists,
+};
+use crate::{app::App, keys};
+
+/// A gateway answers within this time, or the next one is asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// All of them together have this time.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(6);
+/// The longest answer of a gateway, in bytes.
+const ANSWER_LIMIT: usize = 4 << 20;
+
+/// Where a request of that region's user would go now, and why: as a gateway of the region says.
+#[utoipa::path(get, path = "/v1/routes/{model}/explain", tag = "routes",
+    params(
+        ("model" = ModelName, Path),
+        ("from" = RegionName, Query, description = "The user's region"),
+        ("user" = Option<String>, Query, description = "The user's key, if the request has one"),
+    ),
+    responses(
+        (status = 200, body = RouteExplanation),
+        (status = 404, body = Problem), (status = 502, body = Problem),
+    ))]
+pub(super) async fn explain(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    Query(query): Query<RouteQuery>,
+) -> Result<Json<RouteExplanation>> {
+    if app.repository.get::<ModelHead>(keys::model(&model)).await?.is_none() {
+        return Err(models::unknown_model(&app.repository, &model).await?);
+    }
+    check_exists(&app, &query.from).await?;
+    let gateways = gateways_of(&app, &query.from);
+    if gateways.is_empty() {
+        let problem = Problem::new(Code::Unreachable, format!("{} has no gateway", query.from));
+        return Err(problem.hint(format!("start one: tradewind gateway --region {}", query.from)));
+    }
+    let until = Instant::now() + SEARCH_TIMEOUT;
+    let from = query.from.clone();
+    let question = ExplainQuery { model, user: query.user, from: Some(query.from) };
+    for address in &gateways {
+        match timeout_at(until, ask(&app, address, &question)).await {
+            Ok(Some(answer)) => {
+                return answer
+                    .map(|explanation| Json(RouteExplanation { schema_version: SCHEMA_VERSION, explanation }));
+            }
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    let problem = Problem::new(Code::Unreachable, format!("no gateway of {from} answers"));
+    Err(problem.hint(format!("see how they are with `tradewind regions show {from}`")))
+}
+
+/// Those that report come first; one that lost sight of control serves too.
+fn gateways_of(app: &App, region: &RegionName) -> Vec<String> {
+    let now = Timestamp::now();
+    let seen = app.hub.seen();
+    let own = seen.gateways.iter().filter(|(_, gateway)| gateway.region == *region);
+    let (reporting, silent): (Vec<_>, Vec<_>) = own.partition(|(_, gateway)| seen.leased(gateway, now));
+    reporting.into_iter().chain(silent).map(|(address, _)| address.clone()).collect()
+}
+
+/// What a gateway says; `None` when it does not answer as a gateway does.
+async fn ask(app: &App, address: &str, question: &ExplainQuery) -> Option<Result<Explanation>> {
+    let request = app.http.get(format!("http://{address}{EXPLAIN_PATH}")).bearer_auth(&app.mesh_token).query(question);
+    let answered = async {
+        let mut response = request.timeout(ANSWER_TIMEOUT).send().await?;
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > ANSWER_LIMIT {
+                body.clear();
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok::<_, reqwest::Error>((status, body))
+    };
+    let (status, body) = match answered.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, address, "a gateway does not answer");
+            return None;
+        }
+    };
+    if status == reqwest::StatusCode::NOT_FOUND {
+        return Some(Err(not_routed(&question.model, &body)));
+    }
+    let explanation = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
+    if explanation.is_none() {
+        tracing::warn!(%status, address, "a gateway does not answer with an explanation");
+    }
+    explanation.map(Ok)
+}
+
+/// The registry has the model, and the gateway does not.
+fn not_routed(model: &ModelName, body: &[u8]) -> Problem {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let problem = Problem::new(Code::NotFound, format!("users are not routed to {model}"))
+        .hint(format!("see whether it is deployed with `tradewind status {model}`"));
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => problem.cause(refusal.error),
+        Err(_) => problem,
+    }
+}

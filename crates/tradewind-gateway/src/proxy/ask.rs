@@ -1,0 +1,328 @@
+//! What a request asks for: which model, in which way, and until when.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tradewind_api::{
+    gateway::{MODEL_HEADER, TIMEOUT_HEADER},
+    grpc::{self, frame, target, timeout},
+};
+use tradewind_core::duration::Span;
+
+use crate::{
+    body::{Arriving, Fault, Inbound},
+    link::Protocol,
+    reply::{Dialect, Reply},
+};
+
+/// Requests of the Open Inference Protocol.
+pub(crate) const MODELS_PATH: &str = "/v2/models/";
+/// Requests for a model server of the user's own, whose paths are its own.
+pub(crate) const CUSTOM_PATH: &str = "/models/";
+/// The head of an answer comes within this time, unless the sender sets another.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// The longest time that a sender may set.
+const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
+
+/// How a request names its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `/v2/models/{model}/...`
+    Rest,
+    /// `/models/{model}/...`
+    Custom,
+    /// A method of the Open Inference Protocol: in the message.
+    Grpc,
+    /// Any other method: in a header.
+    Called,
+}
+
+/// The model that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named<'a> {
+    pub(super) model: &'a str,
+    pub(super) version: Option<&'a str>,
+}
+
+impl Way {
+    /// `None` for what the gateway answers itself.
+    pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
+        let path = request.uri().path();
+        if path.starts_with(MODELS_PATH) {
+            return Some(Self::Rest);
+        }
+        if grpc::is_grpc(request.headers()) {
+            if request.headers().contains_key(MODEL_HEADER) {
+                return Some(Self::Called);
+            }
+            let method = grpc::Method::from_path(path);
+            return method.filter(|method| method.names_a_model()).map(|_| Self::Grpc);
+        }
+        path.starts_with(CUSTOM_PATH).then_some(Self::Custom)
+    }
+
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Self::Rest | Self::Custom => Dialect::Rest,
+            Self::Grpc | Self::Called => Dialect::Grpc,
+        }
+    }
+
+    /// What a replica is spoken to in.
+    pub(super) fn protocol(self) -> Protocol {
+        match self.dialect() {
+            Dialect::Rest => Protocol::Http1,
+            Dialect::Grpc => Protocol::Http2,
+        }
+    }
+
+    /// What a replica is asked for: its own paths know nothing of the gateway's.
+    pub(super) fn path_at_replica(self, path: &PathAndQuery) -> PathAndQuery {
+        if self != Self::Custom {
+            return path.clone();
+        }
+        let rest = path.as_str().strip_prefix(CUSTOM_PATH).unwrap_or_default();
+        let begin = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+        let path = if begin.starts_with('/') { begin.to_owned() } else { format!("/{begin}") };
+        path.try_into().unwrap_or_else(|_| PathAndQuery::from_static("/"))
+    }
+
+    /// The model as far as the head tells; `None` for a path that might mean something else to a replica than here.
+    pub(super) fn named<'a>(self, path: &'a str, headers: &'a HeaderMap) -> Option<Named<'a>> {
+        match self {
+            Self::Rest => in_path(path, MODELS_PATH, true),
+            Self::Custom => in_path(path, CUSTOM_PATH, false),
+            Self::Called => {
+                let model = headers.get(MODEL_HEADER)?.to_str().ok()?;
+                Some(Named { model, version: None })
+            }
+            Self::Grpc => None,
+        }
+    }
+}
+
+/// A request as far as it has to be read to know its model.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) way: Way,
+    pub(super) model: String,
+    version: Option<String>,
+    pub(super) path: PathAndQuery,
+    pub(super) deadline: Deadline,
+}
+
+impl Asked {
+    /// Also holds as much of the body as may have to be sent again.
+    pub(super) async fn read(way: Way, head: &Parts, incoming: Incoming) -> Result<(Self, Inbound), Refused> {
+        let deadline = Deadline::read(&head.headers, way.dialect()).map_err(Refused)?;
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let arriving = Arriving::new(incoming)?;
+        let (model, version, body) = match way {
+            Way::Grpc => {
+                let (arriving, model, version) = read_target(arriving).await?;
+                (model, version, arriving.gather().await?)
+            }
+            Way::Rest | Way::Custom | Way::Called => {
+                let malformed = || Refused(Reply::error(StatusCode::BAD_REQUEST, "the path is malformed"));
+                let named = way.named(path.path(), &head.headers).ok_or_else(malformed)?;
+                let (model, version) = (named.model.to_owned(), named.version.map(str::to_owned));
+                // A method that is not known may be a conversation: its end must not be waited for.
+                let body = if way == Way::Called { arriving.stream() } else { arriving.gather().await? };
+                (model, version, body)
+            }
+        };
+        Ok((Self { way, model, version, path, deadline }, body))
+    }
+
+    pub(super) fn named(&self) -> Named<'_> {
+        Named { model: &self.model, version: self.version.as_deref() }
+    }
+}
+
+/// Why a request is not passed on.
+#[derive(Debug)]
+pub(super) struct Refused(pub(super) Reply);
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self(fault_reply(fault))
+    }
+}
+
+pub(super) fn fault_reply(fault: Fault) -> Reply {
+    let status = match fault {
+        Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Fault::TooFine | Fault::Broken => StatusCode::BAD_REQUEST,
+    };
+    Reply::error(status, fault.to_string())
+}
+
+fn in_path<'a>(path: &'a str, prefix: &str, versions: bool) -> Option<Named<'a>> {
+    let rest = path.strip_prefix(prefix)?;
+    let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    // Nothing to look for in the usual path.
+    let suspicious = rest.contains(['.', '%', '\\']);
+    if suspicious && (rest.split(['/', '\\']).any(dots) || rest.to_ascii_lowercase().contains("%2f")) {
+        return None;
+    }
+    let mut segments = rest.split('/');
+    let model = segments.next().filter(|model| !model.is_empty())?;
+    let version = if versions && segments.next() == Some("versions") { segments.next() } else { None };
+    Some(Named { model, version })
+}
+
+/// The body as far as it has come, the model and perhaps the version.
+async fn read_target(mut arriving: Arriving) -> Result<(Arriving, String, Option<String>), Refused> {
+    let malformed =
+        |message: &dyn std::fmt::Display| Refused(Reply::error(StatusCode::BAD_REQUEST, message.to_string()));
+    loop {
+        if let Some((header, message)) = arriving.held().split_first_chunk::<{ frame::HEADER_BYTES }>() {
+            let header = frame::Header::read(*header).map_err(|error| malformed(&error))?;
+            if header.compressed {
+                let message = "compressed messages are not taken; send them with the encoding identity";
+                return Err(Refused(Reply::error(StatusCode::METHOD_NOT_ALLOWED, message)));
+            }
+            let length = header.length as usize;
+            let found = target::target(&message[..message.len().min(length)], length);
+            if let Some(found) = found.map_err(|error| malformed(&error))? {
+                let version = Some(found.version).filter(|version| !version.is_empty());
+                let (model, version) = (found.model.to_owned(), version.map(str::to_owned));
+                return Ok((arriving, model, version));
+            }
+        }
+        if !arriving.more().await? {
+            return Err(malformed(&"the message ends before the model's name"));
+        }
+    }
+}
+
+/// Until when the sender waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    at: Instant,
+    /// Whether the next hop is to be told.
+    told: bool,
+}
+
+impl Deadline {
+    pub(super) fn read(headers: &HeaderMap, dialect: Dialect) -> Result<Self, Reply> {
+        let malformed = |message: &str| Reply::error(StatusCode::BAD_REQUEST, message);
+        let time = match dialect {
+            Dialect::Grpc => match headers.get(timeout::TIMEOUT_HEADER) {
+                None => None,
+                Some(value) => {
+                    let time = timeout::read(value.as_bytes());
+                    Some(time.map_err(|error| malformed(&error.to_string()))?)
+                }
+            },
+            Dialect::Rest => match headers.get(TIMEOUT_HEADER) {
+                None => None,
+                Some(value) => {
+                    let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
+                    let span = span.ok_or_else(|| malformed("x-request-timeout is written like 500ms or 2s"))?;
+                    Some(span.duration())
+                }
+            },
+        };
+        let at = Instant::now() + time.unwrap_or(ANSWER_LIMIT).min(LONGEST_ANSWER);
+        Ok(Self { at, told: time.is_some() })
+    }
+
+    pub(super) fn is_the_senders(self) -> bool {
+        self.told
+    }
+
+    pub(super) fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// Tells the next hop how much of the time is left.
+    pub(super) fn tell(self, headers: &mut HeaderMap, dialect: Dialect) {
+        if !self.told {
+            return;
+        }
+        let (name, value) = match dialect {
+            Dialect::Grpc => (timeout::TIMEOUT_HEADER, timeout::write(self.left())),
+            Dialect::Rest => (TIMEOUT_HEADER, format!("{}ms", self.left().as_millis())),
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// gRPC needs both on every hop.
+pub(super) fn mark_grpc(headers: &mut HeaderMap) {
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_model_and_perhaps_a_version() {
+        let named = |path| {
+            Way::Rest
+                .named(path, &HeaderMap::new())
+                .map(|named| (named.model.to_owned(), named.version.map(str::to_owned)))
+        };
+        let check = |path, model: &str, version: Option<&str>| {
+            assert_eq!(named(path), Some((model.to_owned(), version.map(str::to_owned))), "{path}");
+        };
+        check("/v2/models/digits", "digits", None);
+        check("/v2/models/digits/infer", "digits", None);
+        check("/v2/models/digits/versions/3/infer", "digits", Some("3"));
+        check("/v2/models/digits/versions", "digits", None);
+        check("/v2/models/di.gits/infer", "di.gits", None);
+        for path in [
+            "/v2/models/",
+            "/v2/models/digits/../../repository/index",
+            "/v2/models/digits/%2E%2e/x",
+            "/v2/models/digits%2finfer",
+            "/v2/models/..\\x",
+        ] {
+            assert_eq!(named(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_custom_server_gets_its_own_path() {
+        for (path, expected) in [
+            ("/models/chat/v1/completions?stream=1", "/v1/completions?stream=1"),
+            ("/models/chat", "/"),
+            ("/models/chat/", "/"),
+            ("/models/chat?x=1", "/?x=1"),
+        ] {
+            let path = PathAndQuery::from_static(path);
+            assert_eq!(Way::Custom.path_at_replica(&path), expected, "{path}");
+        }
+        let path = PathAndQuery::from_static("/v2/models/digits/infer?x");
+        assert_eq!(Way::Rest.path_at_replica(&path), path);
+    }
+
+    #[test]
+    fn deadlines_are_read_and_passed_on() {
+        let read = |name: &'static str, value: &'static str, dialect| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            Deadline::read(&headers, dialect).map(|deadline| {
+                let mut passed = HeaderMap::new();
+                deadline.tell(&mut passed, dialect);
+                passed.into_iter().next().map(|(_, value)| value.to_str().unwrap().to_owned())
+            })
+        };
+        let within = |value: Result<Option<String>, Reply>, unit: &str, most: u64| {
+            let value = value.unwrap().unwrap();
+            let number: u64 = value.strip_suffix(unit).unwrap().parse().unwrap();
+            assert!(number <= most && number > most / 2, "{value}");
+        };
+        within(read("x-request-timeout", "2s", Dialect::Rest), "ms", 2000);
+        within(read("grpc-timeout", "5S", Dialect::Grpc), "u", 5_000_000);
+        assert!(read("x-request-timeout", "soon", Dialect::Rest).is_err());
+        assert!(read("grpc-timeout", "5", Dialect::Grpc).is_err());
+        assert_eq!(read("accept", "*/*", Dialect::Rest).unwrap(), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the gateway answers itself.
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use prost::Message;
+use tradewind_api::{
+    gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
+    grpc::{self, frame, message},
+    http::bearer,
+};
+
+use crate::{
+    body::Answer,
+    explain,
+    gateway::Gateway,
+    headers::same_token,
+    metrics,
+    reply::{Dialect, Reply},
+    worker::Worker,
+};
+
+const NAME: &str = "tradewind";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The extensions of the Open Inference Protocol that requests pass through with.
+const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+
+pub(super) fn answer(worker: &Worker, request: &Request<Incoming>) -> Response<Answer> {
+    if grpc::is_grpc(request.headers()) {
+        return of_grpc(&worker.gateway, request.uri().path());
+    }
+    of_rest(&worker.gateway, request).respond(Dialect::Rest)
+}
+
+fn of_rest(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
+    let path = request.uri().path();
+    if path.starts_with("/v2/repository") {
+        let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
+        return Reply::error(StatusCode::FORBIDDEN, message);
+    }
+    let page = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
+        "/v2" => metadata,
+        "/v2/health/live" => live,
+        "/v2/health/ready" => ready_for_clients,
+        "/healthz" => alive,
+        "/readyz" => ready,
+        "/metrics" => metrics,
+        PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
+        EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
+        _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path is only for GET");
+    }
+    page(gateway)
+}
+
+fn metadata(_: &Gateway) -> Reply {
+    let about = serde_json::json!({ "name": NAME, "version": VERSION, "extensions": EXTENSIONS });
+    Reply::json(StatusCode::OK, &about)
+}
+
+/// Some clients of the protocol read the body.
+fn live(_: &Gateway) -> Reply {
+    Reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))
+}
+
+fn ready_for_clients(gateway: &Gateway) -> Reply {
+    let status = ready(gateway).status;
+    Reply::json(status, &serde_json::json!({ "ready": status == StatusCode::OK }))
+}
+
+fn alive(_: &Gateway) -> Reply {
+    Reply::text(StatusCode::OK, "ok\n")
+}
+
+/// Ready when every routed model has an eligible region.
+fn ready(gateway: &Gateway) -> Reply {
+    let world = gateway.world.load();
+    let Some(world) = world.as_ref() else {
+        return Reply::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n");
+    };
+    match world.unserved() {
+        unserved if unserved.is_empty() => Reply::text(StatusCode::OK, "ready\n"),
+        unserved => Reply::text(StatusCode::SERVICE_UNAVAILABLE, unserved.join("\n") + "\n"),
+    }
+}
+
+fn metrics(gateway: &Gateway) -> Reply {
+    let mut text = gateway.metrics.render(gateway.world.load().as_deref());
+    if let Some(log) = &gateway.access {
+        metrics::render_dropped_lines(&mut text, log.dropped());
+    }
+    Reply::page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+fn for_holders_of_the_token(
+    gateway: &Gateway,
+    request: &Request<Incoming>,
+    page: impl FnOnce(&Gateway, &crate::world::World, &Request<Incoming>) -> Reply,
+) -> Reply {
+    let world = gateway.world.load();
+    let Some(world) = world.as_ref() else {
+        return Reply::unavailable("no configuration yet");
+    };
+    let token = bearer(request.headers()).unwrap_or_default();
+    if !same_token(token.as_bytes(), world.snapshot.mesh_token.as_bytes()) {
+        return Reply::error(StatusCode::UNAUTHORIZED, "this path is for Tradewind's own processes");
+    }
+    page(gateway, world, request)
+}
+
+fn peer_state(gateway: &Gateway, world: &crate::world::World, _: &Request<Incoming>) -> Reply {
+    Reply::json(StatusCode::OK, &PeerState { region: gateway.region.clone(), ready: world.capacity() })
+}
+
+/// The methods that are about the server and not about a model.
+fn of_grpc(gateway: &Gateway, path: &str) -> Response<Answer> {
+    match grpc::Method::from_path(path) {
+        Some(grpc::Method::ServerLive) => said(&message::ServerLiveResponse { live: true }),
+        Some(grpc::Method::ServerReady) => {
+            said(&message::ServerReadyResponse { ready: ready(gateway).status == StatusCode::OK })
+        }
+        Some(grpc::Method::ServerMetadata) => said(&message::ServerMetadataResponse {
+            name: NAME.to_owned(),
+            version: VERSION.to_owned(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+        }),
+        _ => Reply::error(StatusCode::METHOD_NOT_ALLOWED, "no such method here; name a model with x-tradewind-model")
+            .respond(Dialect::Grpc),
+    }
+}
+
+/// A whole answer: one message, and the status in the trailers.
+fn said(message: &impl Message) -> Response<Answer> {
+    let length = u32::try_from(message.encoded_len()).expect("a page about the server is short");
+    let mut body = Vec::with_capacity(frame::HEADER_BYTES + length as usize);
+    body.extend_from_slice(&frame::Header::plain(length).write());
+    message.encode(&mut body).expect("a vector grows");
+    let status = grpc::Status::OK;
+    let mut response = Response::new(Answer::with_trailers(body, status.trailers()));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(grpc::CONTENT_TYPE));
+    response
+}
