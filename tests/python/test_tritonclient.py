@@ -1,4 +1,4 @@
-"""`tritonclient[http]` against a gateway, with tensors as JSON."""
+"""`tritonclient[http]` against a gateway: tensors as JSON, and binary as the client sends them unless told otherwise."""
 
 import numpy as np
 import pytest
@@ -69,6 +69,18 @@ def test_a_batch_is_answered_row_by_row(client, cases):
     response = result.get_response()
     assert response["id"] == "batch-of-20"
     assert [output["name"] for output in response["outputs"]] == ["label"]
+
+
+def test_binary_tensors_give_the_same_answers(client, cases):
+    rows = np.concatenate([rows_of(case) for case in cases]).astype(np.float32)
+    tensor = triton.InferInput("image", list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows)
+    result = client.infer("digits", [tensor])
+    as_text = client.infer("digits", [image_input(rows)], outputs=as_json("label", "probabilities"))
+    assert result.as_numpy("label").tolist() == as_text.as_numpy("label").tolist()
+    assert result.as_numpy("probabilities").dtype == np.float32
+    np.testing.assert_allclose(result.as_numpy("probabilities"), as_text.as_numpy("probabilities"), rtol=1e-6)
+    assert "binary_data_size" in result.get_output("label")["parameters"]
 
 
 def test_the_version_can_be_named(client, cases):

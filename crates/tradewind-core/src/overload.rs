@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A replica that has not answered yet may have so many: a slow one must not be held to a few for as long as it takes
+/// to see what it can do.
+pub const UNKNOWN: u32 = 256;
 /// A replica may always have so many.
 pub const LEAST: u32 = 16;
 /// And never more.

@@ -140,7 +140,7 @@ async fn keep_world(
     recalled: oneshot::Sender<()>,
     over: CancellationToken,
 ) {
-    let connections = Rc::new(Links::new(over.clone()));
+    let connections = Rc::new(Links::default());
     let (mut director, changes) =
         Director::new(Arc::clone(&gateway), links, disk, Rc::clone(&connections), over.clone());
     director.recall();
@@ -151,7 +151,6 @@ async fn keep_world(
         control::follow(client.clone(), changes, over.clone()),
         report::run(gateway, client, over.clone()),
     );
-    connections.closed().await;
 }
 
 fn cores() -> usize {

@@ -21,23 +21,33 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// What a client says to the gateway alone.
+const NOT_FOR_REPLICAS: [HeaderName; 4] =
+    [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION];
+
 /// Makes a client's headers fit for the next hop.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION] {
-        headers.remove(name);
+    let internal = |name: &str| name.starts_with(INTERNAL_PREFIX) && name != USER_HEADER;
+    strip(headers, |name| NOT_FOR_REPLICAS.contains(name) || internal(name.as_str()));
+}
+
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers, |_| false);
+}
+
+/// Also what `Connection` names. One look at the names there are is quicker than looking up all that may be.
+fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| HOP_BY_HOP.contains(name) || also(name)).cloned().collect();
+    if found.contains(&header::CONNECTION) {
+        strip_listed(headers);
     }
-    let internal: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(INTERNAL_PREFIX) && name.as_str() != USER_HEADER)
-        .cloned()
-        .collect();
-    for name in internal {
+    for name in found {
         headers.remove(name);
     }
 }
 
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_listed(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -45,7 +55,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&listed) {
+    for name in listed {
         headers.remove(name);
     }
 }

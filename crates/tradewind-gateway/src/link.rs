@@ -17,7 +17,6 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{body::Outbound, target::Target};
 
@@ -128,31 +127,22 @@ impl Drop for Stream {
 }
 
 /// The connections of this thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Links {
     links: RefCell<HashMap<u64, Rc<Link>>>,
-    drivers: Drivers,
 }
 
-#[derive(Debug, Clone)]
-struct Drivers {
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-}
+/// Runs connections. They belong to the thread, and end with it at the latest.
+#[derive(Debug, Clone, Copy)]
+struct Drivers;
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Drivers {
     fn execute(&self, driver: F) {
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn_local(async move { shutdown.run_until_cancelled_owned(driver).await });
+        tokio::task::spawn_local(driver);
     }
 }
 
 impl Links {
-    /// The connections end with `shutdown` at the latest.
-    pub(crate) fn new(shutdown: CancellationToken) -> Self {
-        Self { links: RefCell::default(), drivers: Drivers { tasks: TaskTracker::new(), shutdown } }
-    }
-
     pub(crate) fn to(&self, target: &Arc<Target>) -> Rc<Link> {
         if let Some(link) = self.links.borrow().get(&target.id) {
             return Rc::clone(link);
@@ -162,7 +152,6 @@ impl Links {
             idle: RefCell::default(),
             channels: RefCell::default(),
             lost: Notify::new(),
-            drivers: self.drivers.clone(),
         });
         self.links.borrow_mut().insert(target.id, Rc::clone(&link));
         link
@@ -192,13 +181,6 @@ impl Links {
             Arc::strong_count(&link.target) > 1 || Rc::strong_count(link) > 1
         });
     }
-
-    /// Waits until all connections have ended.
-    pub(crate) async fn closed(&self) {
-        self.links.borrow_mut().clear();
-        self.drivers.tasks.close();
-        self.drivers.tasks.wait().await;
-    }
 }
 
 /// The connections of this thread to one target.
@@ -208,7 +190,6 @@ pub(crate) struct Link {
     idle: RefCell<Vec<Idle>>,
     channels: RefCell<Vec<Rc<Channel>>>,
     lost: Notify,
-    drivers: Drivers,
 }
 
 impl Link {
@@ -315,17 +296,17 @@ impl Link {
         let stream = self.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // How a connection ends is told to whoever waits for an answer on it.
-        self.drivers.execute(async move { drop(connection.await) });
+        Drivers.execute(async move { drop(connection.await) });
         Ok(sender)
     }
 
     async fn dial_http2(&self) -> io::Result<Rc<Channel>> {
         let stream = self.connect().await?;
-        let mut builder = http2::Builder::new(self.drivers.clone());
+        let mut builder = http2::Builder::new(Drivers);
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        self.drivers.execute(async move { drop(connection.await) });
+        Drivers.execute(async move { drop(connection.await) });
         let channel = Rc::new(Channel { sender, streams: Cell::new(0), used: Cell::new(Instant::now()) });
         self.channels.borrow_mut().push(Rc::clone(&channel));
         Ok(channel)

@@ -1,5 +1,6 @@
 //! The server of one thread: connections and the limits on them.
 
+mod ending;
 mod framing;
 mod own;
 
@@ -28,6 +29,7 @@ use crate::{
     reply::{Dialect, Reply},
     worker::Worker,
 };
+use ending::Ending;
 use framing::Inspected;
 
 /// The most connections at once, over all threads; more wait in the socket's backlog.
@@ -53,21 +55,20 @@ const SEND_BUFFER_LIMIT: usize = 256 << 10;
 /// Accepts until `shutdown`, then drains.
 pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    // Cancelled when what is in flight has had all the time that anybody waits for it.
-    let abort = CancellationToken::new();
+    let ending = Rc::new(Ending::default());
     while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(worker, &listener)).await {
-        let (worker, shutdown, abort) = (Rc::clone(worker), shutdown.clone(), abort.clone());
+        let (worker, ending) = (Rc::clone(worker), Rc::clone(&ending));
         connections.spawn_local(async move {
-            abort.run_until_cancelled(serve(worker, stream, shutdown)).await;
+            serve(worker, stream, &ending).await;
             drop(permit);
         });
     }
     drop(listener);
+    ending.begin();
     connections.close();
     if timeout(INFERENCE_LIMIT, connections.wait()).await.is_err() {
+        // It ends with this thread.
         tracing::warn!(left = connections.len(), "cut off what did not finish in time");
-        abort.cancel();
-        connections.wait().await;
     }
 }
 
@@ -91,12 +92,12 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// One connection, until it ends by itself or, after `shutdown`, with its last request.
-async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToken) {
+async fn serve(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
     let protocol = tokio::select! {
         // What has already come is served, also when the gateway is told to stop at that moment.
         biased;
         protocol = protocol(&stream) => protocol,
-        () = shutdown.cancelled() => None,
+        () = ending.told() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
     let used = Rc::new(Cell::new(false));
@@ -113,8 +114,9 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
             let io = TokioIo::new(Inspected::new(stream));
             let mut connection = pin!(http1_builder().serve_connection(io, service));
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => ended,
-                () = shutdown.cancelled() => {
+                () = ending.told() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -125,8 +127,9 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, shutdown: CancellationToke
             let builder = http2_builder(streams.clone());
             let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => ended,
-                () = shutdown.cancelled() => {
+                () = ending.told() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

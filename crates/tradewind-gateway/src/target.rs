@@ -49,9 +49,12 @@ pub(crate) struct Target {
 struct Capacity {
     /// What the deployment says; 0: nothing.
     declared: u32,
-    /// What it has shown, where nothing is declared.
+    /// What it has shown, where nothing is declared: how many requests may wait for the head of their answer. An answer
+    /// that has begun may go on for minutes, and says nothing of how much more there is room for.
     shown: AtomicU32,
-    /// Answers since the last look.
+    /// Requests without the head of their answer; counted where nothing is declared.
+    unanswered: AtomicU32,
+    /// Heads of answers since the last look.
     answered: AtomicU64,
     /// The fastest of this window and of the one before, in microseconds.
     fastest_us: [AtomicU64; 2],
@@ -91,7 +94,8 @@ impl Target {
             in_flight: AtomicU32::new(0),
             capacity: Capacity {
                 declared,
-                shown: AtomicU32::new(overload::LEAST),
+                shown: AtomicU32::new(overload::UNKNOWN),
+                unanswered: AtomicU32::new(0),
                 answered: AtomicU64::new(0),
                 fastest_us: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
                 rate: AtomicU64::new(0),
@@ -139,17 +143,28 @@ impl Target {
 
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight { target: Arc::clone(self), began: Instant::now(), trial: false }
+        if self.capacity.declared == 0 {
+            self.capacity.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        InFlight { target: Arc::clone(self), began: Instant::now(), answered: false, trial: false }
+    }
+
+    /// What counts against the limit.
+    fn held(&self) -> u32 {
+        match self.capacity.declared {
+            0 => self.capacity.unanswered.load(Ordering::Relaxed),
+            _ => self.in_flight(),
+        }
     }
 
     /// Like [`Self::begin`], but not beyond the limit.
     pub(crate) fn begin_within_limit(self: &Arc<Self>) -> Option<InFlight> {
-        if self.in_flight() >= self.limit() {
+        if self.held() >= self.limit() {
             return None;
         }
         let begun = self.begin();
         // Others may have begun meanwhile.
-        (self.in_flight() <= self.limit()).then_some(begun)
+        (self.held() <= self.limit()).then_some(begun)
     }
 
     /// To be called each second: what it has shown that it can do.
@@ -285,6 +300,8 @@ fn fading(handicap: u32, age: Millis) -> u32 {
 pub(crate) struct InFlight {
     target: Arc<Target>,
     began: Instant,
+    /// The head of its answer has come.
+    answered: bool,
     trial: bool,
 }
 
@@ -294,13 +311,27 @@ impl InFlight {
         self.trial
     }
 
-    /// Its answer has come to its end.
-    pub(crate) fn complete(self) {
+    /// The head of its answer has come.
+    pub(crate) fn answered(&mut self) {
         let Capacity { answered, fastest_us, .. } = &self.target.capacity;
         answered.fetch_add(1, Ordering::Relaxed);
         let took = micros(self.began.elapsed());
         if took < fastest_us[0].load(Ordering::Relaxed) {
             fastest_us[0].store(took, Ordering::Relaxed);
+        }
+        self.answered = true;
+        if self.target.capacity.declared == 0 {
+            self.make_room();
+        }
+    }
+
+    /// It counts against the limit no longer.
+    fn make_room(&self) {
+        if self.target.capacity.declared == 0 {
+            self.target.capacity.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(gate) = &self.target.gate {
+            gate.freed();
         }
     }
 }
@@ -312,8 +343,8 @@ impl Drop for InFlight {
         if self.trial {
             target.suspicion.on_trial.store(false, Ordering::Release);
         }
-        if let Some(gate) = &target.gate {
-            gate.freed();
+        if !self.answered || target.capacity.declared != 0 {
+            self.make_room();
         }
     }
 }
@@ -361,11 +392,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_has_begun_takes_no_room_that_nobody_declared() {
+        let begin = |target: &Arc<Target>| {
+            let mut begun = target.begin_within_limit()?;
+            begun.answered();
+            Some(begun)
+        };
+        let (free, strict) = (target(0), target(2));
+        let streams: Vec<_> = (0..2 * overload::UNKNOWN).filter_map(|_| begin(&free)).collect();
+        assert_eq!(streams.len(), 2 * overload::UNKNOWN as usize);
+        let waiting: Vec<_> = (0..2 * overload::UNKNOWN).filter_map(|_| free.begin_within_limit()).collect();
+        assert_eq!(waiting.len(), overload::UNKNOWN as usize);
+        assert_eq!((0..5).filter_map(|_| begin(&strict)).collect::<Vec<_>>().len(), 2);
+        drop((streams, waiting));
+        assert_eq!((free.in_flight(), free.held()), (0, 0));
+    }
+
+    #[test]
     fn what_it_shows_becomes_its_limit() {
         let target = target(0);
-        assert_eq!(target.limit(), overload::LEAST);
+        assert_eq!(target.limit(), overload::UNKNOWN);
         for _ in 0..1000 {
-            target.begin().complete();
+            target.begin().answered();
         }
         target.measure(true);
         let shown = target.limit();

@@ -58,12 +58,11 @@ impl Own {
 }
 
 impl Worker {
-    /// Its connections end with `shutdown` at the latest.
-    pub(crate) fn new(gateway: Arc<Gateway>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
         Self {
             world: RefCell::new(Cache::new(Arc::clone(&gateway.world))),
             gateway,
-            links: Links::new(shutdown),
+            links: Links::default(),
             models: RefCell::default(),
             random: RefCell::new(Sequence::new(rand::random())),
         }
@@ -88,7 +87,7 @@ impl Worker {
     }
 
     /// Keeps connections and models in order until `shutdown`.
-    async fn tidy(&self, mut lost: broadcast::Receiver<u64>, shutdown: CancellationToken) {
+    async fn tidy(&self, mut lost: broadcast::Receiver<u64>, shutdown: &CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -125,13 +124,12 @@ pub(crate) fn spawn(
         // Outlives the server's drain.
         let over = CancellationToken::new();
         let lost = gateway.lost.subscribe();
-        let worker = Rc::new(Worker::new(gateway, over.clone()));
+        let worker = Rc::new(Worker::new(gateway));
         let serve = async {
             server::run(&worker, listener, shutdown).await;
             over.cancel();
         };
-        tokio::join!(serve, worker.tidy(lost, over.clone()));
-        worker.links.closed().await;
+        tokio::join!(serve, worker.tidy(lost, &over));
         Ok(())
     })
 }

@@ -19,9 +19,10 @@ pub(super) fn prepare(workspace: &Workspace, command: &mut Command, arguments: &
         return Ok(());
     }
     let mut build = workspace.cargo();
-    let status = build.args(["build", "--release", "--package", "tradewind"]).status().context("starting cargo")?;
+    let status =
+        build.args(["build", "--profile", "dist", "--package", "tradewind"]).status().context("starting cargo")?;
     ensure!(status.success(), "tradewind does not build");
-    command.arg("--program").arg(workspace.target().join("release/tradewind"));
+    command.arg("--program").arg(workspace.target().join("dist/tradewind"));
     Ok(())
 }
 

@@ -342,13 +342,14 @@ impl Call<'_> {
         let (mut head, incoming) = exchange.response.into_parts();
         strip_hop_by_hop(&mut head.headers);
         head.headers.remove(UNAVAILABLE_HEADER);
-        let (in_flight, spilled, replica) = match choice {
+        let (mut in_flight, spilled, replica) = match choice {
             Choice::Replica { in_flight, replica } => {
                 self.mark(&mut head.headers);
                 (in_flight, None, Some(replica))
             }
             Choice::Peer { in_flight, spilled, .. } => (in_flight, spilled, None),
         };
+        in_flight.answered();
         let (mut record, admitted) = progress.luggage.take().expect("a request is answered once");
         record.note(|access| {
             access.answered(head.status, &head.headers, replica.as_deref().map(|replica| &*replica.endpoint.id));
@@ -359,7 +360,7 @@ impl Call<'_> {
         let trip = Trip {
             record: record.answered(self.found.name, self.found.serving, &head.headers, outcome),
             lease: exchange.lease,
-            in_flight,
+            _in_flight: in_flight,
             _admitted: admitted,
             _spilled: spilled,
         };

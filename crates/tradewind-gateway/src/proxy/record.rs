@@ -161,7 +161,7 @@ impl Drop for Admitted {
 pub(crate) struct Trip {
     pub(super) record: Record,
     pub(super) lease: Lease,
-    pub(super) in_flight: InFlight,
+    pub(super) _in_flight: InFlight,
     pub(super) _admitted: Admitted,
     pub(super) _spilled: Option<Spilled>,
 }
@@ -181,7 +181,6 @@ impl Trip {
         match end {
             End::Complete => {
                 self.record.close();
-                self.in_flight.complete();
                 self.lease.give_back();
             }
             End::Broken => self.record.end(Outcome::ServerError),
