@@ -1,4 +1,4 @@
-//! W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to.
+//! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): which trace a request belongs to.
 //!
 //! Tradewind takes no part in traces as a span of its own: what came is passed on as it is, so that the caller's span
 //! is the parent of whatever a model server records. Only a request without a valid context begins a trace here.
