@@ -93,7 +93,7 @@ async fn accept<F>(
     let room = Arc::new(Semaphore::new(limits.connections));
     let abort = CancellationToken::new();
     let _abort_if_dropped = abort.clone().drop_guard();
-    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(next(&listener, &room)).await {
+    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(next_connection(&listener, &room)).await {
         let (served, abort) = (connection(stream), abort.clone());
         connections.spawn(async move {
             abort.run_until_cancelled(served).await;
@@ -110,8 +110,11 @@ async fn accept<F>(
     }
 }
 
-/// The next connection, as soon as there is room for one; `None` never comes while the room is open.
-async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+/// The next connection, as soon as there is room for one; `None` when the room is closed.
+pub async fn next_connection(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {

@@ -149,16 +149,7 @@ impl Prober {
         token: Option<&str>,
         reuse: Reuse,
     ) -> Option<(Bytes, Duration)> {
-        timeout(self.policy.timeout.duration(), self.ask(target, path, token, reuse)).await.ok()?
-    }
-
-    async fn ask(
-        &self,
-        target: &Arc<Target>,
-        path: &str,
-        token: Option<&str>,
-        reuse: Reuse,
-    ) -> Option<(Bytes, Duration)> {
+        let limit = self.policy.timeout.duration();
         let request = || {
             let mut request = Request::get(path).header(header::HOST, target.address());
             if let Some(token) = token {
@@ -166,19 +157,22 @@ impl Prober {
             }
             request.body(Outbound::empty()).ok()
         };
-        let (link, limit) = (self.links.to(target), self.policy.timeout.duration());
-        let exchange = match link.exchange(Protocol::Http1, reuse, request()?, limit).await {
-            Err(Failure::Broken { kept: true, .. }) => {
-                link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
+        let link = self.links.to(target);
+        let ask = async {
+            let exchange = match link.exchange(Protocol::Http1, reuse, request()?, limit).await {
+                Err(Failure::Broken { kept: true, .. }) => {
+                    link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
+                }
+                other => other,
+            };
+            let exchange = exchange.ok()?;
+            let good = exchange.response.status().is_success();
+            let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
+            if reuse == Reuse::Allowed {
+                exchange.lease.give_back();
             }
-            other => other,
+            good.then_some((body, exchange.elapsed))
         };
-        let exchange = exchange.ok()?;
-        let good = exchange.response.status().is_success();
-        let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-        if reuse == Reuse::Allowed {
-            exchange.lease.give_back();
-        }
-        good.then_some((body, exchange.elapsed))
+        timeout(limit, ask).await.ok()?
     }
 }

@@ -78,6 +78,8 @@ pub(crate) async fn pass_on(
     if let Some(access) = &mut access {
         access.received = body.meter();
     }
+    // A slow body may have taken longer than a switch. From here on one world is held.
+    let world = worker.world().unwrap_or(world);
     let record = match find(&world, asked.named(), &origin) {
         Ok(found) => {
             let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
@@ -166,6 +168,17 @@ impl Progress {
     fn happened(&mut self, outcome: Unanswered) {
         self.outcome = self.outcome.max(outcome);
     }
+
+    /// Ends the request with a reply of the gateway's own.
+    fn reply(&mut self, reply: Reply, dialect: Dialect) -> Response<Answer> {
+        match self.luggage.take() {
+            Some((mut record, _)) => {
+                record.note(|access| access.tried = self.tried.len());
+                record.reply(reply, dialect)
+            }
+            None => reply.respond(dialect),
+        }
+    }
 }
 
 /// One request on its way through worlds.
@@ -179,15 +192,8 @@ struct Journey<'a> {
 
 impl Journey<'_> {
     async fn run(mut self, mut world: Arc<World>) -> Response<Answer> {
-        let mut worlds = 0;
+        let mut worlds = 1;
         loop {
-            // A slow body may have taken longer than a switch. From here on one world is held, and left for a newer
-            // one only when nobody in it can answer any more.
-            let current = self.worker.world().unwrap_or_else(|| Arc::clone(&world));
-            if worlds > 0 && (Arc::ptr_eq(&current, &world) || worlds == WORLDS_LIMIT || self.spent()) {
-                return self.give_up(&world);
-            }
-            (world, worlds) = (current, worlds + 1);
             let found = match find(&world, self.asked.named(), self.origin) {
                 Ok(found) => found,
                 Err(reply) => return self.refuse(reply),
@@ -209,11 +215,13 @@ impl Journey<'_> {
             if let Some(response) = answered {
                 return response;
             }
+            // Nobody in this world can answer any more; perhaps somebody in a newer one.
+            let newer = self.worker.world().filter(|newer| !Arc::ptr_eq(newer, &world));
+            match newer.filter(|_| worlds < WORLDS_LIMIT && !self.progress.spent(self.origin)) {
+                Some(newer) => (world, worlds) = (newer, worlds + 1),
+                None => return self.give_up(&world),
+            }
         }
-    }
-
-    fn spent(&self) -> bool {
-        self.progress.spent(self.origin)
     }
 
     /// It killed whoever had it, unless the whole region has died.
@@ -249,15 +257,8 @@ impl Journey<'_> {
         }
     }
 
-    fn reply(self, reply: Reply) -> Response<Answer> {
-        let dialect = self.asked.way.dialect();
-        match self.progress.luggage {
-            Some((mut record, _)) => {
-                record.note(|access| access.tried = self.progress.tried.len());
-                record.reply(reply, dialect)
-            }
-            None => reply.respond(dialect),
-        }
+    fn reply(mut self, reply: Reply) -> Response<Answer> {
+        self.progress.reply(reply, self.asked.way.dialect())
     }
 }
 

@@ -4,7 +4,7 @@ mod ending;
 mod framing;
 mod own;
 
-use std::{cell::Cell, convert::Infallible, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
 use http::{Request, Response, StatusCode, Version, header};
 use hyper::{
@@ -16,11 +16,10 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT};
+use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT, server::next_connection};
 
 use crate::{
     body::Answer,
@@ -36,8 +35,6 @@ use framing::Inspected;
 pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 /// A request's head comes within this time of the end of the last one: also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// After an error of accept that is not one connection's, such as a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most bytes of an HTTP/2 request's head.
 const HEAD_LIMIT: u32 = 64 << 10;
 /// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
@@ -56,7 +53,9 @@ const SEND_BUFFER_LIMIT: usize = 256 << 10;
 pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let ending = Rc::new(Ending::default());
-    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(worker, &listener)).await {
+    while let Some(Some((stream, permit))) =
+        shutdown.run_until_cancelled(next_connection(&listener, &worker.gateway.room)).await
+    {
         let (worker, ending) = (Rc::clone(worker), Rc::clone(&ending));
         connections.spawn_local(async move {
             serve(worker, stream, &ending).await;
@@ -70,25 +69,6 @@ pub(crate) async fn run(worker: &Rc<Worker>, listener: TcpListener, shutdown: Ca
         // It ends with this thread.
         tracing::warn!(left = connections.len(), "cut off what did not finish in time");
     }
-}
-
-async fn accept(worker: &Worker, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&worker.gateway.room).acquire_owned().await.ok()?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, permit)),
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// One connection, until it ends by itself or, after `shutdown`, with its last request.
@@ -222,6 +202,8 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use bytes::Bytes;
     use http_body_util::Full;
     use tokio::{

@@ -100,16 +100,7 @@ impl Call<'_> {
                     progress.deaths += 1;
                     progress.happened(Unanswered::Lost);
                 }
-                Attempt::Final(reply) => {
-                    let dialect = self.dialect();
-                    return Some(match progress.luggage.take() {
-                        Some((mut record, _)) => {
-                            record.note(|access| access.tried = progress.tried.len());
-                            record.reply(reply, dialect)
-                        }
-                        None => reply.respond(dialect),
-                    });
-                }
+                Attempt::Final(reply) => return Some(progress.reply(reply, self.dialect())),
             }
         }
         None
