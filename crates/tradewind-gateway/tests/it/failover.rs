@@ -105,10 +105,16 @@ async fn a_lost_region_sends_its_users_to_the_next_and_takes_them_back_gradually
     assert!(home * 2 < answers.good.len(), "{home} of {} came home at once", answers.good.len());
 }
 
-/// Starts the gateway of us-east1 anew, with what a directory holds.
-fn restart(world: &mut World, directory: &str) {
+/// Ends the gateway of us-east1, and waits until nothing of it is left that could write to its directory.
+async fn end(world: &mut World) {
     // Dropped, it is as dead as if it had been killed.
     drop(world.gateways.remove(US));
+    until(async || !world.agents[US].is_followed()).await;
+}
+
+/// Starts the gateway of us-east1 anew, with what a directory holds.
+async fn restart(world: &mut World, directory: &str) {
+    end(world).await;
     let directory = world.directory.path().join(directory);
     world.gateways.insert(US, Gateway::start(US, listener(), world.control.url(), directory));
 }
@@ -134,7 +140,7 @@ async fn a_gateway_that_starts_in_a_healthy_region_serves_at_once() {
     let (us, eu) = (replica("us"), replica("eu"));
     let mut world = World::start(&[(US, &[&us]), (EU, &[&eu])]).await;
     for directory in [US, "nothing is known there"] {
-        restart(&mut world, directory);
+        restart(&mut world, directory).await;
         users_go_to(&world, US).await;
         let (home, all) = at_home(&world, &us).await;
         assert_eq!(home, all, "{directory}");
@@ -146,20 +152,25 @@ async fn a_gateway_that_starts_in_a_region_that_was_lost_takes_its_users_back_gr
     let (us, eu) = (replica("us"), replica("eu"));
     let mut world = World::start(&[(US, &[&us]), (EU, &[&eu])]).await;
     // The disk knows of a replica that is no more; until another has come, nobody asks.
-    world.gateways.get_mut(US).unwrap().kill();
+    let endpoints = world.directory.path().join(US).join("endpoints");
+    let saved = async |replica: &Replica| {
+        let id = format!("{:?}", replica.endpoint().id);
+        until(async || std::fs::read_to_string(&endpoints).is_ok_and(|known| known.contains(&id))).await;
+    };
+    saved(&us).await;
+    end(&mut world).await;
     us.kill();
     let second = us.successor("us-second");
     world.agents[US].tell(&[&second]);
-    restart(&mut world, US);
-    let endpoints = world.directory.path().join(US).join("endpoints");
-    until(async || std::fs::read_to_string(&endpoints).is_ok_and(|known| known.contains("us-second"))).await;
+    restart(&mut world, US).await;
+    saved(&second).await;
     let (home, all) = at_home(&world, &second).await;
     assert!(home * 2 < all, "{home} of {all} came home at once");
 
     // Nothing is on disk, and the agent tells of no replica at first.
     world.agents[US].tell(&[]);
     second.kill();
-    restart(&mut world, "nothing is known there");
+    restart(&mut world, "nothing is known there").await;
     users_go_to(&world, EU).await;
     let third = us.successor("us-third");
     world.agents[US].tell(&[&third]);

@@ -89,6 +89,11 @@ impl Agent {
     pub(crate) fn tell(&self, replicas: &[&Replica]) {
         self.endpoints.send_modify(|known| known.endpoints = replicas.iter().map(|r| r.endpoint()).collect());
     }
+
+    /// Whether any gateway listens to it.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.endpoints.receiver_count() > 0
+    }
 }
 
 fn endpoints(name: &str, replicas: &[&Replica]) -> Endpoints {
