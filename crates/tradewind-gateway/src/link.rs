@@ -20,8 +20,8 @@ use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use crate::{body::Outbound, target::Target};
 
-/// Connecting takes at most this long.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connecting takes at most this long: a target whose backlog was full is asked by the kernel once more, after 1 s.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An unused connection is kept for this long: less than any upstream keeps it (gateways: 60 s).
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// The most unused connections to one target.
@@ -55,6 +55,12 @@ pub(crate) enum Failure {
     Broken { kept: bool, source: hyper::Error },
     #[error("no answer in time")]
     Timeout,
+}
+
+/// Whether nobody is there, rather than somebody who is busy, or this process out of file descriptors.
+pub(crate) fn nobody_listens(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
 }
 
 /// Whether a kept connection may be used.

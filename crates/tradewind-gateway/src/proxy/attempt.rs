@@ -29,7 +29,7 @@ use super::{
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
     headers::strip_hop_by_hop,
-    link::{Exchange, Failure, Link, Protocol, Reuse},
+    link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
     metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
@@ -183,7 +183,11 @@ impl Call<'_> {
             Ok(exchange) => self.judge(choice, exchange, progress),
             Err(Failure::Connect(error)) => {
                 tracing::debug!(address = target.address(), %error, "cannot connect");
-                target.condemn();
+                if nobody_listens(&error) {
+                    target.condemn();
+                } else {
+                    target.want_probe();
+                }
                 Attempt::NotSent
             }
             Err(Failure::Broken { source, .. }) => {

@@ -111,6 +111,10 @@ impl Replica {
         self
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn kill(&self) {
         self.process.lock().unwrap().kill();
     }

@@ -1,12 +1,14 @@
 //! How often a request is sent again, and which never is.
 
 use std::{
-    sync::{Arc, OnceLock},
+    fs,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, mpsc},
     time::{Duration, Instant},
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tradewind_core::Slot;
 
 use crate::{
@@ -121,4 +123,57 @@ async fn a_query_of_death_kills_one_replica_of_another_region() {
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(alive(&there).await, 2);
     until(async || world.infer(US).body("life").send().await.unwrap().status() == 200).await;
+}
+
+/// A replica whose first inference stops the whole process until the sender is used or dropped.
+fn stopped_by_an_inference() -> (Replica, mpsc::Sender<()>) {
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(Some(wait));
+    let infer = move || {
+        if let Some(wait) = wait.lock().unwrap().take() {
+            // It has one thread.
+            let _ = wait.recv();
+        }
+        std::future::ready("{}")
+    };
+    let infer = Arc::new(infer);
+    let router = Router::new().route("/v2/models/{*rest}", post(move || infer()));
+    (Replica::serving("us", router), go_on)
+}
+
+/// Connects until nobody more is let in.
+async fn fill_backlog(address: SocketAddr) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        connections.push(connected.unwrap());
+    }
+    connections
+}
+
+/// Whether somebody waits to be let in there, as the kernel says.
+fn somebody_dials(address: SocketAddr) -> bool {
+    const SYN_SENT: &str = "02";
+    let there = format!(":{:04X}", address.port());
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|columns| columns.get(2).is_some_and(|peer| peer.ends_with(&there)) && columns.get(3) == Some(&SYN_SENT))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_too_busy_to_take_a_connection_is_not_taken_for_dead() {
+    let (us, go_on) = stopped_by_an_inference();
+    let world = World::start(&[(US, &[&us])]).await;
+    let first = tokio::spawn(world.infer(US).send());
+    let waiting = fill_backlog(us.address()).await;
+    let refused = world.infer(US).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    let patient = tokio::spawn(world.infer(US).send());
+    until(async || somebody_dials(us.address())).await;
+    drop(waiting);
+    go_on.send(()).unwrap();
+    assert_eq!(patient.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
 }
