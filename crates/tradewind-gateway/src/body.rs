@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::proxy::Trip;
+use crate::{link, proxy::Trip};
 
 /// Bodies up to this size are held, so that they can be sent again.
 pub(crate) const REPLAY_LIMIT: usize = 64 << 10;
@@ -243,12 +243,12 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn fail(&self, fault: Fault) -> Next<Fault> {
         self.way.verdict.set(Some(fault));
         Poll::Ready(Some(Err(fault)))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Next<Fault> {
         let data = if self.held.is_empty() {
             match poll_in_time(&mut self.incoming, &mut self.idle, REQUEST_IDLE, cx) {
                 Poll::Pending => return Poll::Pending,
@@ -289,7 +289,7 @@ impl Body for Outbound {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next<Fault> {
         match &mut *self {
             Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never: Infallible| match never {}),
             Self::Stream(stream) => stream.poll(cx),
@@ -314,20 +314,23 @@ impl Body for Outbound {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TimedOr {
-    #[error("the answer stopped for too long")]
+pub(crate) enum TimedOr<E> {
+    #[error("the body stopped for too long")]
     TimedOut,
-    #[error("the answer broke off")]
-    Broken(#[source] hyper::Error),
+    #[error("the body broke off")]
+    Broken(#[source] E),
 }
 
+/// What a body gives when it is asked.
+type Next<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
+
 /// The next frame, or an error when it takes longer than `limit`. The timer is set only when there is nothing yet.
-fn poll_in_time(
-    incoming: &mut Incoming,
+fn poll_in_time<B: Body<Data = Bytes> + Unpin>(
+    incoming: &mut B,
     idle: &mut Option<Pin<Box<Sleep>>>,
     limit: Duration,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, TimedOr>>> {
+) -> Next<TimedOr<B::Error>> {
     if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
         *idle = None;
         return Poll::Ready(frame.map(|frame| frame.map_err(TimedOr::Broken)));
@@ -349,14 +352,14 @@ pub(crate) enum End {
 
 /// An answer that is passed on as it comes.
 pub(crate) struct Passing {
-    incoming: Incoming,
+    incoming: link::Incoming,
     idle: Option<Pin<Box<Sleep>>>,
     /// Told once, when the answer has been passed on.
     trip: Option<Box<Trip>>,
 }
 
 impl Passing {
-    pub(crate) fn new(incoming: Incoming, trip: Box<Trip>) -> Self {
+    pub(crate) fn new(incoming: link::Incoming, trip: Box<Trip>) -> Self {
         Self { incoming, idle: None, trip: Some(trip) }
     }
 
@@ -416,9 +419,9 @@ impl fmt::Debug for Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = TimedOr;
+    type Error = TimedOr<link::Interrupted>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TimedOr>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next<Self::Error> {
         match &mut *self {
             Self::Own(own) => Poll::Ready(own.next().map(Ok)),
             Self::Passing(passing) => {

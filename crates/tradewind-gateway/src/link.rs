@@ -1,5 +1,7 @@
 //! One thread's connections to targets: dialled when needed, kept while they are good. Nothing here is shared.
 
+mod incoming;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -10,15 +12,17 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-    rt::Executor,
-};
+use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
-use crate::{body::Outbound, target::Target};
+use crate::{
+    body::Outbound,
+    http1::{self, RequestHead},
+    target::Target,
+};
+
+pub(crate) use incoming::{Incoming, Interrupted};
 
 /// Connecting takes at most this long: a target whose backlog was full is asked by the kernel once more, after 1 s.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,7 +56,7 @@ pub(crate) enum Failure {
     Connect(#[source] io::Error),
     /// It may have begun to work on the request, or, on a kept connection, may have closed it long ago.
     #[error("the connection broke before an answer")]
-    Broken { kept: bool, source: hyper::Error },
+    Broken { kept: bool, source: Interrupted },
     #[error("no answer in time")]
     Timeout,
 }
@@ -70,40 +74,24 @@ pub(crate) enum Reuse {
     Never,
 }
 
-/// An answer's head, and what its body needs until its end.
+/// An answer as far as its head.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Lease,
     /// From when the connection stood until the head had come.
     pub(crate) elapsed: Duration,
 }
 
-/// The connection that an answer comes on.
-#[derive(Debug)]
-pub(crate) enum Lease {
-    Http1 { link: Rc<Link>, sender: http1::SendRequest<Outbound> },
-    Http2 { _stream: Stream },
-}
-
-impl Lease {
-    /// The answer was read to its end.
-    pub(crate) fn give_back(self) {
-        if let Self::Http1 { link, sender } = self
-            && !sender.is_closed()
-        {
-            let mut idle = link.idle.borrow_mut();
-            if idle.len() < IDLE_CONNECTIONS {
-                idle.push(Idle { sender, since: Instant::now() });
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Outbound>,
+    connection: Box<http1::Connection>,
     since: Instant,
+}
+
+impl Idle {
+    fn is_good(&self) -> bool {
+        self.since.elapsed() < IDLE_LIMIT && self.connection.is_quiet()
+    }
 }
 
 /// An HTTP/2 connection.
@@ -179,7 +167,7 @@ impl Links {
     /// Lets go of connections that nobody used for a while, and of targets that nobody else knows.
     pub(crate) fn sweep(&self) {
         self.links.borrow_mut().retain(|_, link| {
-            link.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_LIMIT);
+            link.idle.borrow_mut().retain(Idle::is_good);
             link.channels.borrow_mut().retain(|channel| {
                 let unused = channel.streams.get() == 0 && channel.used.get().elapsed() >= IDLE_LIMIT;
                 !channel.sender.is_closed() && !unused
@@ -204,51 +192,34 @@ impl Link {
         self.lost.notified().await;
     }
 
-    /// Sends a request and waits up to `limit` for the head of its answer. What a closed connection has not taken is
-    /// sent on a new one.
-    pub(crate) async fn exchange(
-        self: &Rc<Self>,
-        protocol: Protocol,
-        reuse: Reuse,
-        request: Request<Outbound>,
-        limit: Duration,
-    ) -> Result<Exchange, Failure> {
-        match protocol {
-            Protocol::Http1 => self.exchange_http1(reuse, request, limit).await,
-            Protocol::Http2 => self.exchange_http2(reuse, request, limit).await,
-        }
-    }
-
-    async fn exchange_http1(
+    /// Sends a request and waits up to `limit` for the head of its answer.
+    pub(crate) async fn exchange_http1(
         self: &Rc<Self>,
         reuse: Reuse,
-        mut request: Request<Outbound>,
+        head: &RequestHead<'_>,
+        body: Outbound,
         limit: Duration,
     ) -> Result<Exchange, Failure> {
-        let mut kept = if reuse == Reuse::Allowed { self.take_idle().await } else { None };
-        loop {
-            let reused = kept.is_some();
-            let mut sender = match kept.take() {
-                Some(sender) => sender,
-                None => self.dial_http1().await.map_err(Failure::Connect)?,
-            };
-            let started = Instant::now();
-            match timeout(limit, sender.try_send_request(request)).await {
-                Err(_) => return Err(Failure::Timeout),
-                Ok(Ok(response)) => {
-                    let lease = Lease::Http1 { link: Rc::clone(self), sender };
-                    return Ok(Exchange { response, lease, elapsed: started.elapsed() });
-                }
-                Ok(Err(mut error)) => match error.take_message() {
-                    Some(unsent) if reused => request = unsent,
-                    Some(_) => return Err(Failure::Connect(io::Error::other(error.into_error()))),
-                    None => return Err(Failure::Broken { kept: reused, source: error.into_error() }),
-                },
+        let kept = if reuse == Reuse::Allowed { self.take_idle() } else { None };
+        let reused = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => Box::new(http1::Connection::new(self.connect().await.map_err(Failure::Connect)?)),
+        };
+        let started = Instant::now();
+        match timeout(limit, connection.exchange(head, body)).await {
+            Err(_) => Err(Failure::Timeout),
+            Ok(Err(error)) => Err(Failure::Broken { kept: reused, source: error.into() }),
+            Ok(Ok(response)) => {
+                let home = Some(self).filter(|_| reuse == Reuse::Allowed).map(Rc::clone);
+                let response = response.map(|()| Incoming::http1(connection, home));
+                Ok(Exchange { response, elapsed: started.elapsed() })
             }
         }
     }
 
-    async fn exchange_http2(
+    /// Like [`Self::exchange_http1`]. What a closed connection has not taken is sent on a new one.
+    pub(crate) async fn exchange_http2(
         self: &Rc<Self>,
         reuse: Reuse,
         mut request: Request<Outbound>,
@@ -266,26 +237,29 @@ impl Link {
             match timeout(limit, channel.sender.clone().try_send_request(request)).await {
                 Err(_) => return Err(Failure::Timeout),
                 Ok(Ok(response)) => {
-                    let lease = Lease::Http2 { _stream: stream };
-                    return Ok(Exchange { response, lease, elapsed: started.elapsed() });
+                    let response = response.map(|body| Incoming::Http2 { body, _stream: stream });
+                    return Ok(Exchange { response, elapsed: started.elapsed() });
                 }
                 Ok(Err(mut error)) => match error.take_message() {
                     Some(unsent) if reused => request = unsent,
                     Some(_) => return Err(Failure::Connect(io::Error::other(error.into_error()))),
-                    None => return Err(Failure::Broken { kept: reused, source: error.into_error() }),
+                    None => return Err(Failure::Broken { kept: reused, source: error.into_error().into() }),
                 },
             }
         }
     }
 
     /// The connection that was used last, which is the likeliest to be open.
-    async fn take_idle(&self) -> Option<http1::SendRequest<Outbound>> {
-        loop {
-            let Idle { mut sender, since } = self.idle.borrow_mut().pop()?;
-            // Its driver may not have taken in the end of the last answer yet.
-            if since.elapsed() < IDLE_LIMIT && sender.ready().await.is_ok() {
-                return Some(sender);
-            }
+    fn take_idle(&self) -> Option<Box<http1::Connection>> {
+        let mut idle = self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop()).find(Idle::is_good).map(|idle| idle.connection)
+    }
+
+    /// Keeps a connection for the next request.
+    fn keep(&self, connection: Box<http1::Connection>) {
+        let mut idle = self.idle.borrow_mut();
+        if connection.can_be_kept() && idle.len() < IDLE_CONNECTIONS {
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
@@ -296,14 +270,6 @@ impl Link {
         let best = channels.iter().min_by_key(|channel| channel.streams.get())?;
         let busy = best.streams.get() >= STREAMS_PER_CONNECTION && channels.len() < HTTP2_CONNECTIONS;
         (!busy).then(|| Rc::clone(best))
-    }
-
-    async fn dial_http1(&self) -> io::Result<http1::SendRequest<Outbound>> {
-        let stream = self.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        // How a connection ends is told to whoever waits for an answer on it.
-        Drivers.execute(async move { drop(connection.await) });
-        Ok(sender)
     }
 
     async fn dial_http2(&self) -> io::Result<Rc<Channel>> {

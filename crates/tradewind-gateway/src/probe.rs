@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt, Limited};
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,8 @@ use tradewind_core::{
 use crate::{
     body::Outbound,
     gateway::Gateway,
-    link::{Failure, Links, Protocol, Reuse},
+    http1::RequestHead,
+    link::{Failure, Links, Reuse},
     peer::Peer,
     replica::Replica,
     target::Target,
@@ -150,27 +151,22 @@ impl Prober {
         reuse: Reuse,
     ) -> Option<(Bytes, Duration)> {
         let limit = self.policy.timeout.duration();
-        let request = || {
-            let mut request = Request::get(path).header(header::HOST, target.address());
-            if let Some(token) = token {
-                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-            }
-            request.body(Outbound::empty()).ok()
-        };
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).ok()?);
+        }
+        let head = RequestHead { method: &Method::GET, path, host: target.address(), headers: &headers };
         let link = self.links.to(target);
         let ask = async {
-            let exchange = match link.exchange(Protocol::Http1, reuse, request()?, limit).await {
+            let exchange = match link.exchange_http1(reuse, &head, Outbound::empty(), limit).await {
                 Err(Failure::Broken { kept: true, .. }) => {
-                    link.exchange(Protocol::Http1, Reuse::Never, request()?, limit).await
+                    link.exchange_http1(Reuse::Never, &head, Outbound::empty(), limit).await
                 }
                 other => other,
             };
             let exchange = exchange.ok()?;
             let good = exchange.response.status().is_success();
             let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-            if reuse == Reuse::Allowed {
-                exchange.lease.give_back();
-            }
             good.then_some((body, exchange.elapsed))
         };
         timeout(limit, ask).await.ok()?

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, uri::Authority};
+use http::uri::Authority;
 use tokio::sync::Notify;
 use tradewind_core::{
     balance::{self, Load},
@@ -29,7 +29,6 @@ pub(crate) struct Target {
     /// host:port
     address: String,
     authority: Option<Authority>,
-    host: Option<HeaderValue>,
     healthy: AtomicBool,
     in_flight: AtomicU32,
     capacity: Capacity,
@@ -88,7 +87,6 @@ impl Target {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: address.parse().ok(),
-            host: HeaderValue::from_str(&address).ok(),
             address,
             healthy: AtomicBool::new(true),
             in_flight: AtomicU32::new(0),
@@ -115,10 +113,6 @@ impl Target {
 
     pub(crate) fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
-    }
-
-    pub(crate) fn host(&self) -> Option<&HeaderValue> {
-        self.host.as_ref()
     }
 
     pub(crate) fn healthy(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Sending a request within one world, until somebody answers.
 
 use std::{
+    borrow::Cow,
     rc::Rc,
     sync::{
         Arc,
@@ -9,7 +10,9 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    request::Parts,
+    uri::{self, PathAndQuery},
 };
 use tradewind_api::{
     gateway::{
@@ -29,6 +32,7 @@ use super::{
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
     headers::strip_hop_by_hop,
+    http1::RequestHead,
     link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
     metrics::{Outcome, Series},
     peer::Spilled,
@@ -209,13 +213,10 @@ impl Call<'_> {
     /// Sends the request, once more on a new connection when a kept one breaks: the replica may have closed it as idle
     /// at that moment. If it takes no new one either, it died with the request.
     async fn send(&self, choice: &Choice, link: &Rc<Link>, body: &mut Inbound) -> Result<Exchange, Failure> {
-        let protocol = self.protocol(choice);
         let again = body.replayable();
-        let request = self.request(choice, protocol, body.next());
-        match link.exchange(protocol, Reuse::Allowed, request, self.asked.deadline.left()).await {
+        match self.send_once(choice, link, Reuse::Allowed, body.next()).await {
             Err(Failure::Broken { kept: true, source }) if again => {
-                let request = self.request(choice, protocol, body.next());
-                let second = link.exchange(protocol, Reuse::Never, request, self.asked.deadline.left()).await;
+                let second = self.send_once(choice, link, Reuse::Never, body.next()).await;
                 second.map_err(|failure| match failure {
                     Failure::Connect(_) => Failure::Broken { kept: true, source },
                     other => other,
@@ -237,34 +238,46 @@ impl Call<'_> {
         }
     }
 
-    fn request(&self, choice: &Choice, protocol: Protocol, body: Outbound) -> Request<Outbound> {
-        let target = choice.target();
+    async fn send_once(
+        &self,
+        choice: &Choice,
+        link: &Rc<Link>,
+        reuse: Reuse,
+        body: Outbound,
+    ) -> Result<Exchange, Failure> {
+        let limit = self.asked.deadline.left();
         let path = match choice {
             Choice::Replica { .. } => self.asked.way.path_at_replica(&self.asked.path),
             Choice::Peer { .. } => self.asked.path.clone(),
         };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.head.method.clone();
-        request.headers_mut().clone_from(&self.head.headers);
-        let headers = request.headers_mut();
-        self.asked.deadline.tell(headers, self.dialect());
-        match protocol {
+        match self.protocol(choice) {
             Protocol::Http1 => {
-                if let Some(host) = target.host() {
-                    headers.insert(header::HOST, host.clone());
+                let mut headers = Cow::Borrowed(&self.head.headers);
+                if self.asked.deadline.is_the_senders() {
+                    self.asked.deadline.tell(headers.to_mut(), self.dialect());
                 }
-                *request.version_mut() = Version::HTTP_11;
-                *request.uri_mut() = path.into();
+                let (method, host) = (&self.head.method, choice.target().address());
+                let head = RequestHead { method, path: path.as_str(), host, headers: &headers };
+                link.exchange_http1(reuse, &head, body, limit).await
             }
             Protocol::Http2 => {
-                *request.version_mut() = Version::HTTP_2;
-                let mut uri = uri::Parts::default();
-                uri.scheme = Some(uri::Scheme::HTTP);
-                uri.authority = target.authority().cloned();
-                uri.path_and_query = Some(path);
-                *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+                // Large, and of no use to most.
+                Box::pin(link.exchange_http2(reuse, self.request(choice, path, body), limit)).await
             }
         }
+    }
+
+    fn request(&self, choice: &Choice, path: PathAndQuery, body: Outbound) -> Request<Outbound> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().clone_from(&self.head.headers);
+        self.asked.deadline.tell(request.headers_mut(), self.dialect());
+        let mut uri = uri::Parts::default();
+        uri.scheme = Some(uri::Scheme::HTTP);
+        uri.authority = choice.target().authority().cloned();
+        uri.path_and_query = Some(path);
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         if let Choice::Peer { spilled, .. } = choice {
             self.introduce(request.headers_mut(), spilled.as_ref());
         }
@@ -354,7 +367,6 @@ impl Call<'_> {
         let outcome = outcome(head.status, &head.headers);
         let trip = Trip {
             record: record.answered(self.found.name, self.found.serving, &head.headers, outcome),
-            lease: exchange.lease,
             _in_flight: in_flight,
             _admitted: admitted,
             _spilled: spilled,

@@ -16,7 +16,6 @@ use crate::{
     access::Access,
     body::{Answer, End},
     lane::{Entered, Lane},
-    link::Lease,
     metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
@@ -160,7 +159,6 @@ impl Drop for Admitted {
 #[derive(Debug)]
 pub(crate) struct Trip {
     pub(super) record: Record,
-    pub(super) lease: Lease,
     pub(super) _in_flight: InFlight,
     pub(super) _admitted: Admitted,
     pub(super) _spilled: Option<Spilled>,
@@ -179,10 +177,7 @@ impl Trip {
 
     pub(crate) fn end(mut self, end: End) {
         match end {
-            End::Complete => {
-                self.record.close();
-                self.lease.give_back();
-            }
+            End::Complete => self.record.close(),
             End::Broken => self.record.end(Outcome::ServerError),
             End::Abandoned => self.record.end(Outcome::Cancelled),
         }

@@ -12,6 +12,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::BUFFER_LIMIT;
+use crate::http1::{chunk_size, number};
 
 /// Stands in no line of a request.
 const POISON: u8 = 0;
@@ -196,19 +197,6 @@ impl Body {
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (begin, value) = line.split_at_checked(name.len())?;
     begin.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
-}
-
-/// The digits before an extension, if there is one.
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let size = line.split(|byte| *byte == b';').next()?;
-    number(size.trim_ascii_end(), 16)
-}
-
-/// Digits and nothing else: not even a sign, which Rust would read.
-fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    let all = digits.iter().all(|byte| char::from(*byte).is_digit(radix));
-    let text = std::str::from_utf8(digits).ok().filter(|_| all)?;
-    u64::from_str_radix(text, radix).ok()
 }
 
 #[cfg(test)]

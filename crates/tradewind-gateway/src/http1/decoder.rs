@@ -1,0 +1,206 @@
+//! Where a body ends that comes on an HTTP/1 connection (RFC 9112, 6 and 7).
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr;
+
+/// The longest line that says how long a chunk is.
+const SIZE_LINE_LIMIT: usize = 4 << 10;
+/// The most bytes of all trailers together.
+const TRAILERS_LIMIT: usize = 16 << 10;
+
+/// Takes one body out of what has been read, over as many reads as it comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// So many bytes are left.
+    Length(u64),
+    Chunked(Chunked),
+    /// It ends with the connection.
+    UntilClose,
+    Ended,
+}
+
+/// What comes next of a body in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunked {
+    Size,
+    Data(u64),
+    /// The end of the line behind the data.
+    DataEnd,
+    /// So many bytes of trailers have come, which nobody is told of.
+    Trailers(usize),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Data(Bytes),
+    /// Nothing yet: more has to be read.
+    More,
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(super) &'static str);
+
+impl Decoder {
+    pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size);
+
+    pub(super) fn length(bytes: u64) -> Self {
+        if bytes == 0 { Self::Ended } else { Self::Length(bytes) }
+    }
+
+    /// How much is left, where that is known.
+    pub(super) fn left(self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(left),
+            Self::Ended => Some(0),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+
+    /// Nothing more will be read; whether the body may end so.
+    pub(super) fn close(&mut self) -> bool {
+        let may = matches!(self, Self::UntilClose | Self::Ended);
+        *self = Self::Ended;
+        may
+    }
+
+    /// Takes the next piece from the front of what has been read.
+    pub(super) fn take(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
+        loop {
+            let next = match *self {
+                Self::Ended => return Ok(Piece::End),
+                _ if read.is_empty() => return Ok(Piece::More),
+                Self::UntilClose => return Ok(Piece::Data(read.split().freeze())),
+                Self::Length(left) => {
+                    let (data, left) = split(read, left);
+                    *self = Self::length(left);
+                    return Ok(Piece::Data(data));
+                }
+                Self::Chunked(Chunked::Data(left)) => {
+                    let (data, left) = split(read, left);
+                    *self = Self::Chunked(if left == 0 { Chunked::DataEnd } else { Chunked::Data(left) });
+                    return Ok(Piece::Data(data));
+                }
+                Self::Chunked(Chunked::Size) => {
+                    let Some(line) = line(read, SIZE_LINE_LIMIT)? else { return Ok(Piece::More) };
+                    match chunk_size(&line).ok_or(Malformed("a chunk's size is no number"))? {
+                        0 => Self::Chunked(Chunked::Trailers(0)),
+                        size => Self::Chunked(Chunked::Data(size)),
+                    }
+                }
+                Self::Chunked(Chunked::DataEnd) => match line(read, 0)? {
+                    None => return Ok(Piece::More),
+                    Some(_) => Self::CHUNKED,
+                },
+                Self::Chunked(Chunked::Trailers(before)) => {
+                    let Some(line) = line(read, TRAILERS_LIMIT - before)? else { return Ok(Piece::More) };
+                    if line.is_empty() {
+                        Self::Ended
+                    } else {
+                        let seen = (before + line.len() + CRLF.len()).min(TRAILERS_LIMIT);
+                        Self::Chunked(Chunked::Trailers(seen))
+                    }
+                }
+            };
+            *self = next;
+        }
+    }
+}
+
+const CRLF: &[u8] = b"\r\n";
+
+/// Up to `left` bytes of what has been read, and how many are left then.
+fn split(read: &mut BytesMut, left: u64) -> (Bytes, u64) {
+    let here = usize::try_from(left).map_or(read.len(), |left| left.min(read.len()));
+    (read.split_to(here).freeze(), left - here as u64)
+}
+
+/// The next line without its end, of at most `limit` bytes; `None` as long as its end has not come.
+fn line(read: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Malformed> {
+    const TOO_LONG: Malformed = Malformed("a line of a body in chunks is too long");
+    let Some(end) = memchr(b'\n', read) else {
+        return if read.len() > limit + 1 { Err(TOO_LONG) } else { Ok(None) };
+    };
+    let mut line = read.split_to(end + 1);
+    let Some(length) = line.strip_suffix(CRLF).map(<[u8]>::len) else {
+        return Err(Malformed("a line of a body in chunks does not end as it should"));
+    };
+    if length > limit {
+        return Err(TOO_LONG);
+    }
+    line.truncate(length);
+    Ok(Some(line))
+}
+
+/// The digits before an extension, if there is one.
+pub(crate) fn chunk_size(line: &[u8]) -> Option<u64> {
+    let size = line.split(|byte| *byte == b';').next()?;
+    number(size.trim_ascii_end(), 16)
+}
+
+/// Digits and nothing else: not even a sign, which Rust would read.
+pub(crate) fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let all = digits.iter().all(|byte| char::from(*byte).is_digit(radix));
+    let text = std::str::from_utf8(digits).ok().filter(|_| all)?;
+    u64::from_str_radix(text, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body and what comes behind it, in reads of `size` bytes; `Err(None)` when it does not end.
+    fn decode(mut decoder: Decoder, bytes: &[u8], size: usize) -> Result<(Vec<u8>, usize), Option<Malformed>> {
+        let (mut read, mut body, mut reads) = (BytesMut::new(), Vec::new(), bytes.chunks(size));
+        loop {
+            match decoder.take(&mut read).map_err(Some)? {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => return Ok((body, read.len() + reads.map(<[u8]>::len).sum::<usize>())),
+                Piece::More => match reads.next() {
+                    Some(more) => read.extend_from_slice(more),
+                    None if decoder.close() => return Ok((body, 0)),
+                    None => return Err(None),
+                },
+            }
+        }
+    }
+
+    fn check(decoder: Decoder, bytes: &[u8], expected: &Result<(&[u8], usize), Option<()>>) {
+        for size in 1..=bytes.len().max(1) {
+            let decoded = decode(decoder, bytes, size);
+            let decoded = decoded.as_ref().map(|(body, rest)| (&body[..], *rest)).map_err(|error| error.map(drop));
+            assert_eq!(&decoded, expected, "{:?} in reads of {size} bytes", bytes.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn bodies_end_where_they_say() {
+        check(Decoder::length(0), b"rest", &Ok((b"", 4)));
+        check(Decoder::length(3), b"abcrest", &Ok((b"abc", 4)));
+        check(Decoder::length(3), b"ab", &Err(None));
+        check(Decoder::UntilClose, b"abc", &Ok((b"abc", 0)));
+        check(Decoder::CHUNKED, b"0\r\n\r\nrest", &Ok((b"", 4)));
+        check(
+            Decoder::CHUNKED,
+            b"3\r\nabc\r\nA ; x=\"y\"\r\n0123\r\n6789\r\n0\r\nT: x\r\n\r\nHTTP",
+            &Ok((b"abc0123\r\n6789", 4)),
+        );
+    }
+
+    #[test]
+    fn chunks_that_break_off_or_are_malformed_are_no_body() {
+        for begun in [&b""[..], b"3", b"3\r\n", b"3\r\nab", b"3\r\nabc\r\n", b"0\r\n", b"0\r\nT: x\r\n"] {
+            check(Decoder::CHUNKED, begun, &Err(None));
+        }
+        for bad in
+            [&b"x\r\n"[..], b"-1\r\n", b"\r\n", b"3\nabc", b"3\r\nabcd\r\n", b"2\r\nab\n", b"10000000000000000\r\n"]
+        {
+            check(Decoder::CHUNKED, bad, &Err(Some(())));
+        }
+        let long = [b"1;".as_slice(), &vec![b'x'; SIZE_LINE_LIMIT]].concat();
+        assert_eq!(decode(Decoder::CHUNKED, &long, 100).map_err(|error| error.is_some()), Err(true));
+        let trailers = [b"0\r\n".as_slice(), &b"name: value\r\n".repeat(TRAILERS_LIMIT / 10)].concat();
+        assert_eq!(decode(Decoder::CHUNKED, &trailers, 100).map_err(|error| error.is_some()), Err(true));
+    }
+}
