@@ -13,10 +13,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::{link, proxy::Trip};
+use crate::{http1, link, proxy::Trip, server};
 
 /// Bodies up to this size are held, so that they can be sent again.
 pub(crate) const REPLAY_LIMIT: usize = 64 << 10;
@@ -42,11 +42,20 @@ pub(crate) enum Fault {
     Broken,
 }
 
+/// Why a message from another process does not come whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Interrupted {
+    #[error(transparent)]
+    Http1(#[from] http1::Error),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
 /// A user's body while it is looked at: what has come of it is held.
 #[derive(Debug)]
 pub(crate) struct Arriving {
     held: Held,
-    incoming: Incoming,
+    incoming: server::Incoming,
     ended: bool,
     pieces: u32,
     /// One deadline for all that is held: a body that trickles in holds a place of those under way.
@@ -90,7 +99,7 @@ impl Held {
 }
 
 impl Arriving {
-    pub(crate) fn new(incoming: Incoming) -> Result<Self, Fault> {
+    pub(crate) fn new(incoming: server::Incoming) -> Result<Self, Fault> {
         if incoming.size_hint().lower() > BODY_LIMIT {
             return Err(Fault::TooLarge);
         }
@@ -230,7 +239,7 @@ impl Inbound {
 /// A body too large to hold: what was read of it, then the rest as it comes.
 pub(crate) struct Stream {
     held: Bytes,
-    incoming: Incoming,
+    incoming: server::Incoming,
     length: Option<u64>,
     idle: Option<Pin<Box<Sleep>>>,
     way: Rc<OnItsWay>,
@@ -314,23 +323,23 @@ impl Body for Outbound {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TimedOr<E> {
+pub(crate) enum TimedOr {
     #[error("the body stopped for too long")]
     TimedOut,
     #[error("the body broke off")]
-    Broken(#[source] E),
+    Broken(#[source] Interrupted),
 }
 
 /// What a body gives when it is asked.
 type Next<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
 
 /// The next frame, or an error when it takes longer than `limit`. The timer is set only when there is nothing yet.
-fn poll_in_time<B: Body<Data = Bytes> + Unpin>(
+fn poll_in_time<B: Body<Data = Bytes, Error = Interrupted> + Unpin>(
     incoming: &mut B,
     idle: &mut Option<Pin<Box<Sleep>>>,
     limit: Duration,
     cx: &mut Context<'_>,
-) -> Next<TimedOr<B::Error>> {
+) -> Next<TimedOr> {
     if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
         *idle = None;
         return Poll::Ready(frame.map(|frame| frame.map_err(TimedOr::Broken)));
@@ -419,7 +428,7 @@ impl fmt::Debug for Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = TimedOr<link::Interrupted>;
+    type Error = TimedOr;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next<Self::Error> {
         match &mut *self {

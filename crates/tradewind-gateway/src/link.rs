@@ -17,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use crate::{
-    body::Outbound,
-    http1::{self, RequestHead},
+    body::{Interrupted, Outbound},
+    http1::client::{Connection, RequestHead},
     target::Target,
 };
 
-pub(crate) use incoming::{Incoming, Interrupted};
+pub(crate) use incoming::Incoming;
 
 /// Connecting takes at most this long: a target whose backlog was full is asked by the kernel once more, after 1 s.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<http1::Connection>,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -204,7 +204,7 @@ impl Link {
         let reused = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => Box::new(http1::Connection::new(self.connect().await.map_err(Failure::Connect)?)),
+            None => Box::new(Connection::new(self.connect().await.map_err(Failure::Connect)?)),
         };
         let started = Instant::now();
         match timeout(limit, connection.exchange(head, body)).await {
@@ -250,15 +250,15 @@ impl Link {
     }
 
     /// The connection that was used last, which is the likeliest to be open.
-    fn take_idle(&self) -> Option<Box<http1::Connection>> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         std::iter::from_fn(|| idle.pop()).find(Idle::is_good).map(|idle| idle.connection)
     }
 
     /// Keeps a connection for the next request.
-    fn keep(&self, connection: Box<http1::Connection>) {
+    fn keep(&self, mut connection: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if connection.can_be_kept() && idle.len() < IDLE_CONNECTIONS {
+        if connection.rest() && idle.len() < IDLE_CONNECTIONS {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }

@@ -18,7 +18,7 @@ use tradewind_core::{
 use crate::{
     body::Outbound,
     gateway::Gateway,
-    http1::RequestHead,
+    http1::client::RequestHead,
     link::{Failure, Links, Reuse},
     peer::Peer,
     replica::Replica,

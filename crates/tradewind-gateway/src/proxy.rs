@@ -12,7 +12,6 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
-use hyper::body::Incoming;
 use tokio::{net::TcpStream, time::timeout};
 use tradewind_api::gateway::REQUEST_ID_HEADER;
 
@@ -21,6 +20,7 @@ use crate::{
     body::{Answer, Inbound},
     headers::{self, clean_request},
     reply::{Dialect, Reply},
+    server::Incoming,
     target::Target,
     worker::Worker,
     world::World,

@@ -1,18 +1,13 @@
 //! The server of one thread: connections and the limits on them.
 
 mod ending;
-mod framing;
+mod incoming;
 mod own;
 
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{Request, Response, StatusCode, Version, header};
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,12 +19,17 @@ use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT, server
 use crate::{
     body::Answer,
     headers::request_id,
+    http1::{
+        self,
+        server::{Refusal, RequestBody},
+    },
     proxy::{self, Way},
     reply::{Dialect, Reply},
     worker::Worker,
 };
 use ending::Ending;
-use framing::Inspected;
+
+pub(crate) use incoming::Incoming;
 
 /// The most connections at once, over all threads; more wait in the socket's backlog.
 pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
@@ -37,8 +37,6 @@ pub(crate) const CONNECTIONS_LIMIT: usize = 16_384;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes of an HTTP/2 request's head.
 const HEAD_LIMIT: u32 = 64 << 10;
-/// What is read of an HTTP/1 connection at once, and so the most bytes of a head.
-const BUFFER_LIMIT: usize = 128 << 10;
 /// The most streams of one HTTP/2 connection at once.
 const STREAMS_LIMIT: u32 = 256;
 /// Streams that a client opened and reset before they were looked at; a client with more is cut off (CVE-2023-44487).
@@ -80,56 +78,48 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
         () = ending.told() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
+    match protocol {
+        Protocol::Http1 => {
+            let answer = |request: Result<Request<RequestBody>, Refusal>| async {
+                match request {
+                    Ok(request) => answer(&worker, request.map(Incoming::Http1)).await,
+                    Err(refusal) => refuse(&worker, refusal),
+                }
+            };
+            http1::server::serve(stream, HEAD_TIMEOUT, ending.told(), answer).await;
+        }
+        Protocol::Http2 => serve_http2(worker, stream, ending).await,
+    }
+}
+
+async fn serve_http2(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
     let used = Rc::new(Cell::new(false));
     let service = {
         let used = Rc::clone(&used);
-        service_fn(move |request| {
+        service_fn(move |request: Request<_>| {
             used.set(true);
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+            async move { Ok::<_, Infallible>(answer(&worker, request.map(Incoming::Http2)).await) }
         })
     };
-    let ended = match protocol {
-        Protocol::Http1 => {
-            let io = TokioIo::new(Inspected::new(stream));
-            let mut connection = pin!(http1_builder().serve_connection(io, service));
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => ended,
-                () = ending.told() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+    let streams = Streams(TaskTracker::new());
+    let builder = http2_builder(streams.clone());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = ending.told() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        Protocol::Http2 => {
-            let streams = Streams(TaskTracker::new());
-            let builder = http2_builder(streams.clone());
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => ended,
-                () = ending.told() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-                () = streams.idle(&used) => {
-                    connection.as_mut().graceful_shutdown();
-                    timeout(INFERENCE_LIMIT, connection).await.unwrap_or(Ok(()))
-                }
-            }
+        () = streams.idle(&used) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(INFERENCE_LIMIT, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
-}
-
-fn http1_builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // hyper's own limit of 100 header fields is kept: to set another costs each request two allocations.
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_LIMIT);
-    builder
 }
 
 fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
@@ -186,6 +176,14 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
     first && hosts.next().is_none()
 }
 
+/// What was read is no request.
+fn refuse(worker: &Worker, refusal: Refusal) -> Response<Answer> {
+    let id = request_id(&HeaderMap::new(), || worker.random());
+    let mut response = Reply::error(refusal.status, refusal.reason).respond(Dialect::Rest);
+    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    response
+}
+
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
     let mut response = match Way::of(&request) {
@@ -202,7 +200,7 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{io, net::Ipv4Addr};
 
     use bytes::Bytes;
     use http_body_util::Full;
@@ -226,12 +224,15 @@ mod tests {
 
     /// What a client is told that sends the last bytes one by one, and how long it takes until it is cut off.
     async fn trickle(at_once: &str, one_by_one: &str, pause: Duration) -> (String, Duration) {
-        let (client, server) = tokio::io::duplex(64 << 10);
-        let service = service_fn(async |request: Request<Incoming>| {
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(read(request.into_body()).await))))
-        });
-        let connection = http1_builder().serve_connection(TokioIo::new(Inspected::new(server)), service);
-        let (mut reading, mut writing) = tokio::io::split(client);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let answer = async |request: Result<Request<RequestBody>, Refusal>| {
+            Response::new(Full::new(Bytes::from(read(Incoming::Http1(request.unwrap().into_body())).await)))
+        };
+        let ending = Ending::default();
+        let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer);
+        let (mut reading, mut writing) = client.split();
         let send = async {
             writing.write_all(at_once.as_bytes()).await?;
             for byte in one_by_one.bytes() {
@@ -250,7 +251,7 @@ mod tests {
             tokio::select! { heard = hear => heard, _ = send => unreachable!("sending has no end") }
         };
         // However the connection ends.
-        let ((answer, ended), _) = tokio::join!(hear, connection);
+        let ((answer, ended), ()) = tokio::join!(hear, connection);
         (answer, ended - began)
     }
 

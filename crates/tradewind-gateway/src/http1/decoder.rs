@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-/// The longest line that says how long a chunk is.
-const SIZE_LINE_LIMIT: usize = 4 << 10;
-/// The most bytes of all trailers together.
-const TRAILERS_LIMIT: usize = 16 << 10;
+/// The most bytes of a body that say nothing of it: extensions of chunks, and trailers.
+const BESIDE_LIMIT: usize = 16 << 10;
+/// The most digits of a chunk's size.
+const DIGITS_LIMIT: usize = 16;
 
 /// Takes one body out of what has been read, over as many reads as it comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +19,22 @@ pub(super) enum Decoder {
     Ended,
 }
 
-/// What comes next of a body in chunks.
+/// A body in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunked {
+pub(super) struct Chunked {
+    next: Part,
+    /// How many more bytes may come that nobody is told of.
+    beside: usize,
+}
+
+/// What comes next of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
     Size,
     Data(u64),
     /// The end of the line behind the data.
     DataEnd,
-    /// So many bytes of trailers have come, which nobody is told of.
-    Trailers(usize),
+    Trailers,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +50,7 @@ pub(super) enum Piece {
 pub(crate) struct Malformed(pub(super) &'static str);
 
 impl Decoder {
-    pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size);
+    pub(super) const CHUNKED: Self = Self::Chunked(Chunked { next: Part::Size, beside: BESIDE_LIMIT });
 
     pub(super) fn length(bytes: u64) -> Self {
         if bytes == 0 { Self::Ended } else { Self::Length(bytes) }
@@ -67,46 +74,63 @@ impl Decoder {
 
     /// Takes the next piece from the front of what has been read.
     pub(super) fn take(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
-        loop {
-            let next = match *self {
-                Self::Ended => return Ok(Piece::End),
-                _ if read.is_empty() => return Ok(Piece::More),
-                Self::UntilClose => return Ok(Piece::Data(read.split().freeze())),
-                Self::Length(left) => {
-                    let (data, left) = split(read, left);
-                    *self = Self::length(left);
-                    return Ok(Piece::Data(data));
+        match self {
+            Self::Ended => Ok(Piece::End),
+            _ if read.is_empty() => Ok(Piece::More),
+            Self::UntilClose => Ok(Piece::Data(read.split().freeze())),
+            Self::Length(left) => {
+                let (data, left) = split(read, *left);
+                *self = Self::length(left);
+                Ok(Piece::Data(data))
+            }
+            Self::Chunked(chunked) => {
+                let piece = chunked.take(read)?;
+                if piece == Piece::End {
+                    *self = Self::Ended;
                 }
-                Self::Chunked(Chunked::Data(left)) => {
-                    let (data, left) = split(read, left);
-                    *self = Self::Chunked(if left == 0 { Chunked::DataEnd } else { Chunked::Data(left) });
-                    return Ok(Piece::Data(data));
-                }
-                Self::Chunked(Chunked::Size) => {
-                    let Some(line) = line(read, SIZE_LINE_LIMIT)? else { return Ok(Piece::More) };
-                    match chunk_size(&line).ok_or(Malformed("a chunk's size is no number"))? {
-                        0 => Self::Chunked(Chunked::Trailers(0)),
-                        size => Self::Chunked(Chunked::Data(size)),
-                    }
-                }
-                Self::Chunked(Chunked::DataEnd) => match line(read, 0)? {
-                    None => return Ok(Piece::More),
-                    Some(_) => Self::CHUNKED,
-                },
-                Self::Chunked(Chunked::Trailers(before)) => {
-                    let Some(line) = line(read, TRAILERS_LIMIT - before)? else { return Ok(Piece::More) };
-                    if line.is_empty() {
-                        Self::Ended
-                    } else {
-                        let seen = (before + line.len() + CRLF.len()).min(TRAILERS_LIMIT);
-                        Self::Chunked(Chunked::Trailers(seen))
-                    }
-                }
-            };
-            *self = next;
+                Ok(piece)
+            }
         }
     }
 }
+
+impl Chunked {
+    fn take(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
+        loop {
+            self.next = match self.next {
+                Part::Data(_) if read.is_empty() => return Ok(Piece::More),
+                Part::Data(left) => {
+                    let (data, left) = split(read, left);
+                    self.next = if left == 0 { Part::DataEnd } else { Part::Data(left) };
+                    return Ok(Piece::Data(data));
+                }
+                Part::Size => {
+                    let Some(line) = line(read, self.beside + DIGITS_LIMIT)? else { return Ok(Piece::More) };
+                    let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+                    self.beside = self.beside.checked_sub(line.len() - digits).ok_or(TOO_LONG)?;
+                    match chunk_size(&line).ok_or(Malformed("a chunk's size is no number"))? {
+                        0 => Part::Trailers,
+                        size => Part::Data(size),
+                    }
+                }
+                Part::DataEnd => match line(read, 0)? {
+                    None => return Ok(Piece::More),
+                    Some(_) => Part::Size,
+                },
+                Part::Trailers => match line(read, self.beside)? {
+                    None => return Ok(Piece::More),
+                    Some(line) if line.is_empty() => return Ok(Piece::End),
+                    Some(line) => {
+                        self.beside = self.beside.saturating_sub(line.len() + CRLF.len());
+                        Part::Trailers
+                    }
+                },
+            };
+        }
+    }
+}
+
+const TOO_LONG: Malformed = Malformed("a body in chunks says too much beside its data");
 
 const CRLF: &[u8] = b"\r\n";
 
@@ -118,7 +142,6 @@ fn split(read: &mut BytesMut, left: u64) -> (Bytes, u64) {
 
 /// The next line without its end, of at most `limit` bytes; `None` as long as its end has not come.
 fn line(read: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Malformed> {
-    const TOO_LONG: Malformed = Malformed("a line of a body in chunks is too long");
     let Some(end) = memchr(b'\n', read) else {
         return if read.len() > limit + 1 { Err(TOO_LONG) } else { Ok(None) };
     };
@@ -134,13 +157,13 @@ fn line(read: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Malformed
 }
 
 /// The digits before an extension, if there is one.
-pub(crate) fn chunk_size(line: &[u8]) -> Option<u64> {
+fn chunk_size(line: &[u8]) -> Option<u64> {
     let size = line.split(|byte| *byte == b';').next()?;
     number(size.trim_ascii_end(), 16)
 }
 
 /// Digits and nothing else: not even a sign, which Rust would read.
-pub(crate) fn number(digits: &[u8], radix: u32) -> Option<u64> {
+pub(super) fn number(digits: &[u8], radix: u32) -> Option<u64> {
     let all = digits.iter().all(|byte| char::from(*byte).is_digit(radix));
     let text = std::str::from_utf8(digits).ok().filter(|_| all)?;
     u64::from_str_radix(text, radix).ok()
@@ -198,9 +221,14 @@ mod tests {
         {
             check(Decoder::CHUNKED, bad, &Err(Some(())));
         }
-        let long = [b"1;".as_slice(), &vec![b'x'; SIZE_LINE_LIMIT]].concat();
-        assert_eq!(decode(Decoder::CHUNKED, &long, 100).map_err(|error| error.is_some()), Err(true));
-        let trailers = [b"0\r\n".as_slice(), &b"name: value\r\n".repeat(TRAILERS_LIMIT / 10)].concat();
-        assert_eq!(decode(Decoder::CHUNKED, &trailers, 100).map_err(|error| error.is_some()), Err(true));
+        for long in [
+            [b"1;".as_slice(), &vec![b'x'; BESIDE_LIMIT], b"\r\n"].concat(),
+            [b"1;".as_slice(), &vec![b'x'; 2 * BESIDE_LIMIT]].concat(),
+            b"1;xxxxxxxx\r\nx\r\n".repeat(BESIDE_LIMIT / 9 + 1),
+            [b"0\r\n".as_slice(), &b"name: value\r\n".repeat(BESIDE_LIMIT / 10)].concat(),
+            [b'0'; 2 * BESIDE_LIMIT].to_vec(),
+        ] {
+            assert_eq!(decode(Decoder::CHUNKED, &long, 100).map_err(|error| error.is_some()), Err(true));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A request on its way out.
+//! A message on its way out.
 
 use std::{
     io,
@@ -6,42 +6,86 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Chain};
 use hyper::body::Body;
-use tokio::net::TcpStream;
-use tokio_util::io::poll_write_buf;
-
-use super::head::{Length, RequestHead};
-use crate::body::{Fault, Outbound};
-
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
 
-/// What of a request is still to be written: what is here, in this order, then what the body gives.
-#[derive(Debug, Default)]
-pub(super) struct Sending {
+/// How a message says where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    Known(u64),
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+impl Length {
+    pub(super) fn of(body: &impl Body) -> Self {
+        body.size_hint().exact().map_or(Self::Chunked, Self::Known)
+    }
+
+    pub(super) fn write(self, out: &mut BytesMut) {
+        match self {
+            Self::Known(length) => write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+            Self::Chunked => write_field(out, b"transfer-encoding", b"chunked"),
+            Self::UntilClose => {}
+        }
+    }
+}
+
+pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.put_slice(part);
+    }
+}
+
+/// The line, the data and what comes behind it, as one buffer.
+pub(super) type Rest<'a> = Chain<Chain<&'a mut BytesMut, &'a mut Bytes>, &'a mut &'static [u8]>;
+
+/// What of a message is still to be written: what is here, in this order, then what the body gives.
+#[derive(Debug)]
+pub(super) struct Sending<B> {
     /// The head, and the line before a chunk's data.
     line: BytesMut,
     data: Bytes,
     /// What comes behind the data of a chunk.
     end: &'static [u8],
-    body: Option<Outbound>,
+    body: Option<B>,
     chunked: bool,
     /// Why no more can be written.
     broken: Option<io::Error>,
 }
 
-impl Sending {
-    pub(super) fn begin(&mut self, head: &RequestHead<'_>, body: Outbound) {
-        let length = body.size_hint().exact().map_or(Length::Chunked, Length::Known);
-        *self = Self { line: std::mem::take(&mut self.line), chunked: length == Length::Chunked, ..Self::default() };
+impl<B> Default for Sending<B> {
+    fn default() -> Self {
+        Self { line: BytesMut::new(), data: Bytes::new(), end: b"", body: None, chunked: false, broken: None }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Where the head of the next message is written.
+    pub(super) fn head(&mut self) -> &mut BytesMut {
+        *self = Self { line: std::mem::take(&mut self.line), ..Self::default() };
         self.line.clear();
-        head.write(length, &mut self.line);
+        &mut self.line
+    }
+
+    /// The body that comes behind the head.
+    pub(super) fn begin(&mut self, body: B, length: Length) {
+        self.chunked = length == Length::Chunked;
         if body.is_end_stream() {
             self.finish();
         } else {
             self.body = Some(body);
+        }
+    }
+
+    /// Lets go of the memory for heads.
+    pub(super) fn rest(&mut self) {
+        if self.line.is_empty() {
+            self.line = BytesMut::new();
         }
     }
 
@@ -54,8 +98,12 @@ impl Sending {
         self.broken.take()
     }
 
-    /// Writes what can be written now. That the upstream takes no more is no error here: it may have answered already.
-    pub(super) fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    /// Writes what can be written now. That no more is taken is no error here: an upstream may have answered already.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut Context<'_>, &mut Rest<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<(), B::Error>> {
         while !self.is_done() && self.broken.is_none() {
             // The head goes out together with what there is of the body.
             if !self.has_piece()
@@ -70,7 +118,7 @@ impl Sending {
             }
             let mut rest = (&mut self.line).chain(&mut self.data).chain(&mut self.end);
             if rest.has_remaining() {
-                match ready!(poll_write_buf(Pin::new(&mut *stream), cx, &mut rest)) {
+                match ready!(write(cx, &mut rest)) {
                     Ok(0) => self.give_up(io::ErrorKind::WriteZero.into()),
                     Ok(_) => {}
                     Err(error) => self.give_up(error),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{Link, Stream};
-use crate::http1;
+use crate::{body::Interrupted, http1::client};
 
 /// It holds the connection that it comes on: dropped before its end, it takes that along, so the upstream learns that
 /// nobody waits any more.
@@ -26,22 +26,13 @@ pub(crate) enum Incoming {
 
 #[derive(Debug)]
 pub(crate) struct Http1 {
-    connection: Box<http1::Connection>,
+    connection: Box<client::Connection>,
     /// Where the connection goes then, if it may be used again.
     home: Option<Rc<Link>>,
 }
 
-/// Why an answer or its body does not come.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Interrupted {
-    #[error(transparent)]
-    Http1(#[from] http1::Error),
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
-}
-
 impl Incoming {
-    pub(super) fn http1(connection: Box<http1::Connection>, home: Option<Rc<Link>>) -> Self {
+    pub(super) fn http1(connection: Box<client::Connection>, home: Option<Rc<Link>>) -> Self {
         let mut incoming = Self::Http1(Some(Http1 { connection, home }));
         incoming.settle();
         incoming

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tradewind_api::{
     gateway::{MODEL_HEADER, TIMEOUT_HEADER},
@@ -15,6 +14,7 @@ use crate::{
     body::{Arriving, Fault, Inbound},
     link::Protocol,
     reply::{Dialect, Reply},
+    server::Incoming,
 };
 
 /// Requests of the Open Inference Protocol.

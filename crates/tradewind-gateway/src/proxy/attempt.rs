@@ -32,7 +32,7 @@ use super::{
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
     headers::strip_hop_by_hop,
-    http1::RequestHead,
+    http1::client::RequestHead,
     link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
     metrics::{Outcome, Series},
     peer::Spilled,

@@ -11,6 +11,8 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified};
 
+use crate::http1;
+
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     begun: Cell<bool>,
@@ -34,6 +36,12 @@ pub(super) struct Told<'a> {
     ending: &'a Ending,
     notified: Pin<Box<Notified<'a>>>,
     waits: bool,
+}
+
+impl http1::server::Ending for Told<'_> {
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> bool {
+        Pin::new(self).poll(cx).is_ready()
+    }
 }
 
 impl Future for Told<'_> {

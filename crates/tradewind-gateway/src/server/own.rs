@@ -1,7 +1,6 @@
 //! What the gateway answers itself.
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use prost::Message;
 use tradewind_api::{
     gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
@@ -16,6 +15,7 @@ use crate::{
     headers::same_token,
     metrics,
     reply::{Dialect, Reply},
+    server::Incoming,
     worker::Worker,
 };
 

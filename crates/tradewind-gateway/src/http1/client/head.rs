@@ -1,19 +1,19 @@
-//! The heads of HTTP/1 messages: requests as they are written, answers as they are read.
+//! Heads of requests as they are written, and of answers as they are read.
 
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use httparse::{ParserConfig, Status};
 use memchr::memmem;
 
-use super::decoder::{Decoder, Malformed, number};
-
-/// The most header fields of an answer.
-const FIELDS_LIMIT: usize = 100;
-const HEAD_END: &[u8] = b"\r\n\r\n";
-/// The most bytes of an answer's head.
-const HEAD_LIMIT: usize = 128 << 10;
+use crate::http1::{
+    FIELDS_LIMIT, HEAD_END, HEAD_LIMIT,
+    decoder::{Decoder, Malformed, number},
+    fields,
+    sending::{Length, write_field},
+    stays_open,
+};
 
 /// What a request says before its body. How long that is, the connection adds.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +26,6 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// How a request's body is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
-    Known(u64),
-    Chunked,
-}
-
 impl RequestHead<'_> {
     pub(super) fn write(&self, length: Length, out: &mut BytesMut) {
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
@@ -40,22 +33,15 @@ impl RequestHead<'_> {
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\nhost: ", self.host, "\r\n"] {
             out.put_slice(part.as_bytes());
         }
-        match length {
-            // Who is sent no body by a method that has none is not told of it either.
-            Length::Known(0) if !matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) => {}
-            Length::Known(length) => write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
-            Length::Chunked => write_field(out, b"transfer-encoding", b"chunked"),
+        // Who is sent no body by a method that has none is not told of it either.
+        let expected = matches!(*self.method, Method::POST | Method::PUT | Method::PATCH);
+        if length != Length::Known(0) || expected {
+            length.write(out);
         }
         for (name, value) in self.headers {
             write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
         out.put_slice(b"\r\n");
-    }
-}
-
-fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.put_slice(part);
     }
 }
 
@@ -89,26 +75,18 @@ impl ResponseHead {
             return if read.len() > HEAD_LIMIT { Err(Malformed("its head is too long")) } else { Ok(None) };
         };
         let bytes = read.split_to(end + HEAD_END.len()).freeze();
-        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_LIMIT];
+        let mut parsed = [const { MaybeUninit::uninit() }; FIELDS_LIMIT];
         let mut response = httparse::Response::new(&mut []);
-        match ParserConfig::default().parse_response_with_uninit_headers(&mut response, &bytes, &mut fields) {
+        match ParserConfig::default().parse_response_with_uninit_headers(&mut response, &bytes, &mut parsed) {
             Ok(Status::Complete(length)) if length == bytes.len() => {}
             _ => return Err(Malformed("its head does not parse")),
         }
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Malformed("its status is none"))?;
-        let recent = response.version == Some(1);
-        let mut headers = HeaderMap::with_capacity(response.headers.len());
-        for field in response.headers.iter() {
-            let name = HeaderName::from_bytes(field.name.as_bytes());
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-            let (Ok(name), Ok(value)) = (name, value) else {
-                return Err(Malformed("a field of its head does not parse"));
-            };
-            headers.append(name, value);
-        }
+        let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+        let mut headers = fields(&bytes, response.headers).ok_or(Malformed("a field of its head does not parse"))?;
         let (body, framed) = body(status, &mut headers, method)?;
-        let stays_open = framed && stays_open(&headers, recent);
+        let stays_open = framed && stays_open(&headers, version);
         Ok(Some(Self { status, headers, body, stays_open }))
     }
 }
@@ -134,14 +112,6 @@ fn body(status: StatusCode, headers: &mut HeaderMap, method: &Method) -> Result<
     }
     let length = number(length.as_bytes(), 10).ok_or(Malformed("its length is no number"))?;
     Ok((Decoder::length(length), true))
-}
-
-fn stays_open(headers: &HeaderMap, recent: bool) -> bool {
-    let says = |token: &str| {
-        let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(token))
-    };
-    if recent { !says("close") } else { says("keep-alive") }
 }
 
 #[cfg(test)]
