@@ -25,7 +25,7 @@ fn replica() -> Replica {
 }
 
 /// Sends the bytes, and reads until the gateway closes the connection.
-async fn exchange(gateway: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn exchange(gateway: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(gateway).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -40,7 +40,7 @@ async fn exchange(gateway: SocketAddr, bytes: &[u8]) -> String {
     }
 }
 
-fn statuses(answers: &str) -> Vec<&str> {
+pub(crate) fn statuses(answers: &str) -> Vec<&str> {
     answers.match_indices("HTTP/1.1 ").map(|(at, begin)| &answers[at + begin.len()..][..3]).collect()
 }
 

@@ -10,6 +10,7 @@ mod ejection;
 mod failover;
 mod framing;
 mod grpc;
+mod http1;
 mod http2;
 mod leaving;
 mod load;
