@@ -99,12 +99,12 @@ impl Held {
 }
 
 impl Arriving {
-    pub(crate) fn new(incoming: server::Incoming) -> Result<Self, Fault> {
+    pub(crate) fn new(incoming: server::Incoming, now: Instant) -> Result<Self, Fault> {
         if incoming.size_hint().lower() > BODY_LIMIT {
             return Err(Fault::TooLarge);
         }
         let ended = incoming.is_end_stream();
-        let deadline = Instant::now() + REQUEST_IDLE;
+        let deadline = now + REQUEST_IDLE;
         Ok(Self { held: Held::Piece(Bytes::new()), incoming, ended, pieces: 0, deadline })
     }
 

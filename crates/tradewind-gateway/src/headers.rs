@@ -1,7 +1,9 @@
 //! Which headers cross the gateway, and which it adds.
 
+pub(crate) mod name;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tradewind_api::gateway::{REQUEST_ID_HEADER, USER_HEADER};
+use tradewind_api::gateway::USER_HEADER;
 use tradewind_core::trace::{self, TraceId, TraceParent};
 
 /// The longest request id that is kept from a client.
@@ -9,53 +11,20 @@ const REQUEST_ID_LIMIT: usize = 128;
 /// Headers under this prefix are between Tradewind's processes; of a client's own, only the user's key passes.
 const INTERNAL_PREFIX: &str = "x-tradewind-";
 
-/// What concerns one connection only (RFC 9110, 7.6.1), and what the next hop is told anew.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// What a client says to the gateway alone, and what the next hop is told anew.
+const NOT_FOR_REPLICAS: [HeaderName; 6] =
+    [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION, header::TE, header::TRAILER];
 
-/// What a client says to the gateway alone.
-const NOT_FOR_REPLICAS: [HeaderName; 4] =
-    [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION];
-
-/// Makes a client's headers fit for the next hop.
+/// Makes a client's headers fit for the next hop. What its HTTP/1 connection alone is told has been left out already.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
-    let internal = |name: &str| name.starts_with(INTERNAL_PREFIX) && name != USER_HEADER;
-    strip(headers, |name| NOT_FOR_REPLICAS.contains(name) || internal(name.as_str()));
-}
-
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    strip(headers, |_| false);
-}
-
-/// Also what `Connection` names. One look at the names there are is quicker than looking up all that may be.
-fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let internal = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with(INTERNAL_PREFIX) && name != USER_HEADER
+    };
+    // One look at the names there are is quicker than looking up all that may be.
     let found: Vec<HeaderName> =
-        headers.keys().filter(|name| HOP_BY_HOP.contains(name) || also(name)).cloned().collect();
-    if found.contains(&header::CONNECTION) {
-        strip_listed(headers);
-    }
+        headers.keys().filter(|name| NOT_FOR_REPLICAS.contains(name) || internal(name)).cloned().collect();
     for name in found {
-        headers.remove(name);
-    }
-}
-
-fn strip_listed(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in listed {
         headers.remove(name);
     }
 }
@@ -67,7 +36,7 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> Heade
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=REQUEST_ID_LIMIT).contains(&bytes.len()) && bytes.iter().all(allowed)
     };
-    headers.get(REQUEST_ID_HEADER).filter(sane).cloned().unwrap_or_else(|| {
+    headers.get(&name::REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
         let mut digits = [0; 32];
         for (half, number) in digits.chunks_exact_mut(16).zip([random(), random()]) {
             for (place, digit) in half.iter_mut().enumerate() {
@@ -78,8 +47,7 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> Heade
     })
 }
 
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+use name::{TRACE_PARENT, TRACE_STATE};
 
 /// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
 /// is none, one is begun if there is something to begin it with.
@@ -97,7 +65,7 @@ pub(crate) fn trace(headers: &mut HeaderMap, begin: Option<impl Fn() -> u64>) ->
         // Who is not logged is not marked either: a mark that says `not sampled` would keep others from recording it.
         let parent = TraceParent::begin(begin?, true);
         let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
-        headers.insert(TRACE_PARENT, value);
+        headers.insert(TRACE_PARENT.clone(), value);
         Some(parent.trace)
     })
 }
@@ -114,7 +82,7 @@ pub(crate) fn same_token(presented: &[u8], expected: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tradewind_api::gateway::PEER_HEADER;
+    use tradewind_api::gateway::{PEER_HEADER, REQUEST_ID_HEADER};
 
     use super::*;
 
@@ -122,9 +90,8 @@ mod tests {
     fn only_what_is_the_users_crosses() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, x-per-hop"),
-            ("x-per-hop", "1"),
-            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("content-length", "2"),
             (PEER_HEADER, "stolen"),
             ("x-tradewind-epoch", "9"),
             (USER_HEADER, "ada"),

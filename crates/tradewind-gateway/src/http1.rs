@@ -10,7 +10,7 @@ pub(crate) mod server;
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::body::Fault;
 use decoder::Malformed;
@@ -19,6 +19,8 @@ use decoder::Malformed;
 const FIELDS_LIMIT: usize = 100;
 /// The most bytes of a head.
 const HEAD_LIMIT: usize = 128 << 10;
+/// How many fields are added to those that came, mostly.
+const ROOM: usize = 8;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Why a message does not come.
@@ -34,21 +36,83 @@ pub(crate) enum Error {
     Body(#[from] Fault),
 }
 
-/// The fields of a head, which are parts of `head`.
-fn fields(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(parsed.len());
-    for field in parsed {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(field.value)).ok()?);
-    }
-    Some(headers)
+/// The fields of a head. What concerns its connection alone is read and left out (RFC 9110, 7.6.1).
+#[derive(Debug, Default)]
+struct Fields {
+    headers: HeaderMap,
+    lengths: Said,
+    codings: Said,
+    hosts: usize,
+    close: bool,
+    keep_alive: bool,
 }
 
-/// Whether the sender of a message keeps the connection open behind it (RFC 9112, 9.3).
-fn stays_open(headers: &HeaderMap, version: Version) -> bool {
-    let says = |token: &str| {
-        let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(token))
-    };
-    if version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
+/// What one field says, which may be there several times.
+#[derive(Debug, Default)]
+struct Said {
+    times: usize,
+    value: Option<HeaderValue>,
+    differs: bool,
+}
+
+impl Said {
+    fn again(&mut self, value: &HeaderValue) {
+        self.times += 1;
+        self.differs |= self.value.replace(value.clone()).is_some_and(|before| before != value);
+    }
+}
+
+impl Fields {
+    /// Those of `head`; `None` if one of them is none.
+    fn read(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<Self> {
+        let mut fields = Self { headers: HeaderMap::with_capacity(parsed.len() + ROOM), ..Self::default() };
+        let mut listed = Vec::new();
+        for field in parsed {
+            let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).ok()?;
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                2 if is("te") => continue,
+                7 if is("trailer") || is("upgrade") => continue,
+                10 if is("keep-alive") => continue,
+                16 if is("proxy-connection") => continue,
+                18 if is("proxy-authenticate") => continue,
+                10 if is("connection") => {
+                    listed.extend(fields.take_connection(value.to_str().unwrap_or_default()));
+                    continue;
+                }
+                17 if is("transfer-encoding") => {
+                    fields.codings.again(&value);
+                    continue;
+                }
+                14 if is("content-length") => fields.lengths.again(&value),
+                4 if is("host") => fields.hosts += 1,
+                _ => {}
+            }
+            fields.headers.append(HeaderName::from_bytes(field.name.as_bytes()).ok()?, value);
+        }
+        for name in listed {
+            fields.headers.remove(name);
+        }
+        Some(fields)
+    }
+
+    /// Takes in one field `Connection`; the names that it lists.
+    fn take_connection(&mut self, said: &str) -> Vec<HeaderName> {
+        let mut listed = Vec::new();
+        for token in said.split(',').map(str::trim) {
+            if token.eq_ignore_ascii_case("close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case("keep-alive") {
+                self.keep_alive = true;
+            } else {
+                listed.extend(token.parse::<HeaderName>());
+            }
+        }
+        listed
+    }
+
+    /// Whether the sender of the message keeps the connection open behind it (RFC 9112, 9.3).
+    fn stays_open(&self, version: Version) -> bool {
+        if version == Version::HTTP_11 { !self.close } else { self.keep_alive && !self.close }
+    }
 }

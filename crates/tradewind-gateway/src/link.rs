@@ -8,13 +8,17 @@ use std::{
     io,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Request, Response};
 use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     body::{Interrupted, Outbound},
@@ -89,8 +93,8 @@ struct Idle {
 }
 
 impl Idle {
-    fn is_good(&self) -> bool {
-        self.since.elapsed() < IDLE_LIMIT && self.connection.is_quiet()
+    fn is_good(&self, now: Instant) -> bool {
+        now - self.since < IDLE_LIMIT && self.connection.is_quiet()
     }
 }
 
@@ -166,8 +170,9 @@ impl Links {
 
     /// Lets go of connections that nobody used for a while, and of targets that nobody else knows.
     pub(crate) fn sweep(&self) {
+        let now = Instant::now();
         self.links.borrow_mut().retain(|_, link| {
-            link.idle.borrow_mut().retain(Idle::is_good);
+            link.idle.borrow_mut().retain(|idle| idle.is_good(now));
             link.channels.borrow_mut().retain(|channel| {
                 let unused = channel.streams.get() == 0 && channel.used.get().elapsed() >= IDLE_LIMIT;
                 !channel.sender.is_closed() && !unused
@@ -192,22 +197,26 @@ impl Link {
         self.lost.notified().await;
     }
 
-    /// Sends a request and waits up to `limit` for the head of its answer.
+    /// Sends a request and waits for the head of its answer until `deadline`.
     pub(crate) async fn exchange_http1(
         self: &Rc<Self>,
         reuse: Reuse,
         head: &RequestHead<'_>,
         body: Outbound,
-        limit: Duration,
+        deadline: Instant,
     ) -> Result<Exchange, Failure> {
-        let kept = if reuse == Reuse::Allowed { self.take_idle() } else { None };
+        let mut started = Instant::now();
+        let kept = if reuse == Reuse::Allowed { self.take_idle(started) } else { None };
         let reused = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => Box::new(Connection::new(self.connect().await.map_err(Failure::Connect)?)),
+            None => {
+                let stream = self.connect().await.map_err(Failure::Connect)?;
+                started = Instant::now();
+                Box::new(Connection::new(stream))
+            }
         };
-        let started = Instant::now();
-        match timeout(limit, connection.exchange(head, body)).await {
+        match timeout_at(deadline, connection.exchange(head, body)).await {
             Err(_) => Err(Failure::Timeout),
             Ok(Err(error)) => Err(Failure::Broken { kept: reused, source: error.into() }),
             Ok(Ok(response)) => {
@@ -223,7 +232,7 @@ impl Link {
         self: &Rc<Self>,
         reuse: Reuse,
         mut request: Request<Outbound>,
-        limit: Duration,
+        deadline: Instant,
     ) -> Result<Exchange, Failure> {
         let mut kept = if reuse == Reuse::Allowed { self.channel() } else { None };
         loop {
@@ -234,7 +243,7 @@ impl Link {
             };
             let stream = Stream::of(&channel);
             let started = Instant::now();
-            match timeout(limit, channel.sender.clone().try_send_request(request)).await {
+            match timeout_at(deadline, channel.sender.clone().try_send_request(request)).await {
                 Err(_) => return Err(Failure::Timeout),
                 Ok(Ok(response)) => {
                     let response = response.map(|body| Incoming::Http2 { body, _stream: stream });
@@ -250,9 +259,9 @@ impl Link {
     }
 
     /// The connection that was used last, which is the likeliest to be open.
-    fn take_idle(&self) -> Option<Box<Connection>> {
+    fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop()).find(Idle::is_good).map(|idle| idle.connection)
+        std::iter::from_fn(|| idle.pop()).find(|idle| idle.is_good(now)).map(|idle| idle.connection)
     }
 
     /// Keeps a connection for the next request.

@@ -5,7 +5,11 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt, Limited};
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::gateway::{PEER_PATH, PeerState};
 use tradewind_core::{
@@ -150,7 +154,7 @@ impl Prober {
         token: Option<&str>,
         reuse: Reuse,
     ) -> Option<(Bytes, Duration)> {
-        let limit = self.policy.timeout.duration();
+        let deadline = Instant::now() + self.policy.timeout.duration();
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).ok()?);
@@ -158,9 +162,9 @@ impl Prober {
         let head = RequestHead { method: &Method::GET, path, host: target.address(), headers: &headers };
         let link = self.links.to(target);
         let ask = async {
-            let exchange = match link.exchange_http1(reuse, &head, Outbound::empty(), limit).await {
+            let exchange = match link.exchange_http1(reuse, &head, Outbound::empty(), deadline).await {
                 Err(Failure::Broken { kept: true, .. }) => {
-                    link.exchange_http1(Reuse::Never, &head, Outbound::empty(), limit).await
+                    link.exchange_http1(Reuse::Never, &head, Outbound::empty(), deadline).await
                 }
                 other => other,
             };
@@ -169,6 +173,6 @@ impl Prober {
             let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
             good.then_some((body, exchange.elapsed))
         };
-        timeout(limit, ask).await.ok()?
+        timeout_at(deadline, ask).await.ok()?
     }
 }

@@ -8,17 +8,19 @@ mod record;
 use std::{
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
-use tokio::{net::TcpStream, time::timeout};
-use tradewind_api::gateway::REQUEST_ID_HEADER;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
     access::Access,
     body::{Answer, Inbound},
-    headers::{self, clean_request},
+    headers::{self, clean_request, name},
     reply::{Dialect, Reply},
     server::Incoming,
     target::Target,
@@ -70,7 +72,7 @@ pub(crate) async fn pass_on(
     if let Some(access) = &mut access {
         access.trace = trace;
     }
-    let (asked, body) = match Asked::read(way, &head, incoming).await {
+    let (asked, body) = match Asked::read(way, &head, incoming, started).await {
         Ok(read) => read,
         Err(Refused(reply)) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(Refused(reply)) => return origin.refuse(reply, dialect),
@@ -98,7 +100,7 @@ pub(crate) async fn pass_on(
         return record.reply(doomed_reply(), dialect);
     }
     clean_request(&mut head.headers);
-    head.headers.insert(REQUEST_ID_HEADER, id.clone());
+    head.headers.insert(name::REQUEST_ID.clone(), id.clone());
     if dialect == Dialect::Grpc {
         ask::mark_grpc(&mut head.headers);
     }

@@ -6,7 +6,7 @@ mod own;
 
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -14,11 +14,11 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tradewind_api::{gateway::REQUEST_ID_HEADER, replica::INFERENCE_LIMIT, server::next_connection};
+use tradewind_api::{replica::INFERENCE_LIMIT, server::next_connection};
 
 use crate::{
     body::Answer,
-    headers::request_id,
+    headers::{name, request_id},
     http1::{
         self,
         server::{Refusal, RequestBody},
@@ -80,13 +80,9 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
     match protocol {
         Protocol::Http1 => {
-            let answer = |request: Result<Request<RequestBody>, Refusal>| async {
-                match request {
-                    Ok(request) => answer(&worker, request.map(Incoming::Http1)).await,
-                    Err(refusal) => refuse(&worker, refusal),
-                }
-            };
-            http1::server::serve(stream, HEAD_TIMEOUT, ending.told(), answer).await;
+            let answer = |request: Request<RequestBody>| answer(&worker, request.map(Incoming::Http1));
+            let refuse = |refusal| refuse(&worker, refusal);
+            http1::server::serve(stream, HEAD_TIMEOUT, ending.told(), answer, refuse).await;
         }
         Protocol::Http2 => serve_http2(worker, stream, ending).await,
     }
@@ -170,31 +166,25 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     }
 }
 
-fn names_one_host<B>(request: &Request<B>) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let first = hosts.next().is_some() || request.version() != Version::HTTP_11;
-    first && hosts.next().is_none()
-}
-
 /// What was read is no request.
 fn refuse(worker: &Worker, refusal: Refusal) -> Response<Answer> {
     let id = request_id(&HeaderMap::new(), || worker.random());
     let mut response = Reply::error(refusal.status, refusal.reason).respond(Dialect::Rest);
-    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    response.headers_mut().insert(name::REQUEST_ID.clone(), id);
     response
 }
 
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
     let mut response = match Way::of(&request) {
-        // RFC 9112, 3.2: who is in front may look at another one.
-        _ if !names_one_host(&request) => {
+        // As of one that comes by HTTP/1.
+        _ if request.headers().get_all(header::HOST).iter().nth(1).is_some() => {
             Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
         }
         Some(way) => proxy::pass_on(worker, request, way, &id).await,
         None => own::answer(worker, &request),
     };
-    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    response.headers_mut().insert(name::REQUEST_ID.clone(), id);
     response
 }
 
@@ -215,7 +205,7 @@ mod tests {
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
 
     async fn read(body: Incoming) -> String {
-        let read = match Arriving::new(body) {
+        let read = match Arriving::new(body, Instant::now()) {
             Ok(arriving) => arriving.gather().await.map(drop),
             Err(fault) => Err(fault),
         };
@@ -227,11 +217,12 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let answer = async |request: Result<Request<RequestBody>, Refusal>| {
-            Response::new(Full::new(Bytes::from(read(Incoming::Http1(request.unwrap().into_body())).await)))
+        let answer = async |request: Request<RequestBody>| {
+            Response::new(Full::new(Bytes::from(read(Incoming::Http1(request.into_body())).await)))
         };
+        let refuse = |refusal: Refusal| Response::new(Full::new(Bytes::from(refusal.reason)));
         let ending = Ending::default();
-        let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer);
+        let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer, refuse);
         let (mut reading, mut writing) = client.split();
         let send = async {
             writing.write_all(at_once.as_bytes()).await?;

@@ -60,11 +60,10 @@ impl Returning {
             self.lost.store(true, Ordering::Relaxed);
             return false;
         }
-        let now = self.now();
         if self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::Relaxed) {
-            self.returned_at.store(now, Ordering::Relaxed);
+            self.returned_at.store(self.now(), Ordering::Relaxed);
         }
-        let share = share.min(self.share(now));
+        let share = share.min(self.share());
         if share >= 1.0 {
             return true;
         }
@@ -77,15 +76,15 @@ impl Returning {
 
     /// Whether this user is still served elsewhere; for one without a key, whether some are.
     pub(crate) fn is_away(&self, user: Option<&[u8]>) -> bool {
-        let share = self.share(self.now());
+        let share = self.share();
         user.map_or(share < 1.0, |user| !Bucket::of_key(user).within(share))
     }
 
     /// The share of its users that the region takes since it is back.
-    fn share(&self, now: u64) -> f64 {
+    fn share(&self) -> f64 {
         match self.returned_at.load(Ordering::Relaxed) {
             0 => 1.0,
-            returned_at => return_share(Duration::from_millis(now.saturating_sub(returned_at))),
+            returned_at => return_share(Duration::from_millis(self.now().saturating_sub(returned_at))),
         }
     }
 

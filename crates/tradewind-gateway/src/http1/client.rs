@@ -109,7 +109,6 @@ impl Connection {
 
     /// Gives back what an unused connection needs no memory for; whether another exchange may follow the one that is over.
     pub(crate) fn rest(&mut self) -> bool {
-        self.sending.rest();
         self.is_over() && self.stays_open && self.sending.is_done() && self.reading.rest()
     }
 

@@ -46,7 +46,8 @@ pub(crate) async fn serve<B, F>(
     stream: TcpStream,
     head_timeout: Duration,
     ending: impl Ending,
-    answer: impl Fn(Result<Request<RequestBody>, Refusal>) -> F,
+    answer: impl Fn(Request<RequestBody>) -> F,
+    refuse: impl Fn(Refusal) -> Response<B>,
 ) where
     B: Body<Data = Bytes> + Unpin,
     F: Future<Output = Response<B>>,
@@ -66,14 +67,13 @@ pub(crate) async fn serve<B, F>(
                 let exchange = Exchange::of(&head);
                 let request = connection.begin(head);
                 // Only while there is a request there is need for the memory.
-                let Some(response) = connection.unless_gone(Box::pin(answer(Ok(request)))).await else { return };
+                let Some(response) = connection.unless_gone(Box::pin(answer(request))).await else { return };
                 if !connection.reply(exchange, response).await {
                     break;
                 }
             }
             Err(refusal) => {
-                let response = answer(Err(refusal)).await;
-                connection.reply(Exchange::REFUSED, response).await;
+                connection.reply(Exchange::REFUSED, refuse(refusal)).await;
                 break;
             }
             Ok(None) => return,

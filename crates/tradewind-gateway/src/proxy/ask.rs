@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
-use tradewind_api::{
-    gateway::{MODEL_HEADER, TIMEOUT_HEADER},
-    grpc::{self, frame, target, timeout},
-};
+use tradewind_api::grpc::{self, frame, target, timeout};
 use tradewind_core::duration::Span;
 
 use crate::{
     body::{Arriving, Fault, Inbound},
+    headers::name,
     link::Protocol,
     reply::{Dialect, Reply},
     server::Incoming,
@@ -54,7 +52,7 @@ impl Way {
             return Some(Self::Rest);
         }
         if grpc::is_grpc(request.headers()) {
-            if request.headers().contains_key(MODEL_HEADER) {
+            if request.headers().contains_key(&name::MODEL) {
                 return Some(Self::Called);
             }
             let method = grpc::Method::from_path(path);
@@ -95,7 +93,7 @@ impl Way {
             Self::Rest => in_path(path, MODELS_PATH, true),
             Self::Custom => in_path(path, CUSTOM_PATH, false),
             Self::Called => {
-                let model = headers.get(MODEL_HEADER)?.to_str().ok()?;
+                let model = headers.get(&name::MODEL)?.to_str().ok()?;
                 Some(Named { model, version: None })
             }
             Self::Grpc => None,
@@ -115,10 +113,15 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Also holds as much of the body as may have to be sent again.
-    pub(super) async fn read(way: Way, head: &Parts, incoming: Incoming) -> Result<(Self, Inbound), Refused> {
-        let deadline = Deadline::read(&head.headers, way.dialect()).map_err(Refused)?;
+    pub(super) async fn read(
+        way: Way,
+        head: &Parts,
+        incoming: Incoming,
+        now: Instant,
+    ) -> Result<(Self, Inbound), Refused> {
+        let deadline = Deadline::read(&head.headers, way.dialect(), now).map_err(Refused)?;
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let arriving = Arriving::new(incoming)?;
+        let arriving = Arriving::new(incoming, now)?;
         let (model, version, body) = match way {
             Way::Grpc => {
                 let (arriving, model, version) = read_target(arriving).await?;
@@ -208,17 +211,17 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    pub(super) fn read(headers: &HeaderMap, dialect: Dialect) -> Result<Self, Reply> {
+    pub(super) fn read(headers: &HeaderMap, dialect: Dialect, now: Instant) -> Result<Self, Reply> {
         let malformed = |message: &str| Reply::error(StatusCode::BAD_REQUEST, message);
         let time = match dialect {
-            Dialect::Grpc => match headers.get(timeout::TIMEOUT_HEADER) {
+            Dialect::Grpc => match headers.get(&name::GRPC_TIMEOUT) {
                 None => None,
                 Some(value) => {
                     let time = timeout::read(value.as_bytes());
                     Some(time.map_err(|error| malformed(&error.to_string()))?)
                 }
             },
-            Dialect::Rest => match headers.get(TIMEOUT_HEADER) {
+            Dialect::Rest => match headers.get(&name::TIMEOUT) {
                 None => None,
                 Some(value) => {
                     let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
@@ -227,12 +230,16 @@ impl Deadline {
                 }
             },
         };
-        let at = Instant::now() + time.unwrap_or(ANSWER_LIMIT).min(LONGEST_ANSWER);
+        let at = now + time.unwrap_or(ANSWER_LIMIT).min(LONGEST_ANSWER);
         Ok(Self { at, told: time.is_some() })
     }
 
     pub(super) fn is_the_senders(self) -> bool {
         self.told
+    }
+
+    pub(super) fn at(self) -> Instant {
+        self.at
     }
 
     pub(super) fn left(self) -> Duration {
@@ -245,11 +252,11 @@ impl Deadline {
             return;
         }
         let (name, value) = match dialect {
-            Dialect::Grpc => (timeout::TIMEOUT_HEADER, timeout::write(self.left())),
-            Dialect::Rest => (TIMEOUT_HEADER, format!("{}ms", self.left().as_millis())),
+            Dialect::Grpc => (&name::GRPC_TIMEOUT, timeout::write(self.left())),
+            Dialect::Rest => (&name::TIMEOUT, format!("{}ms", self.left().as_millis())),
         };
         if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name.clone(), value);
         }
     }
 }
@@ -261,6 +268,8 @@ pub(super) fn mark_grpc(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -308,7 +317,7 @@ mod tests {
     fn deadlines_are_read_and_passed_on() {
         let read = |name: &'static str, value: &'static str, dialect| {
             let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
-            Deadline::read(&headers, dialect).map(|deadline| {
+            Deadline::read(&headers, dialect, Instant::now()).map(|deadline| {
                 let mut passed = HeaderMap::new();
                 deadline.tell(&mut passed, dialect);
                 passed.into_iter().next().map(|(_, value)| value.to_str().unwrap().to_owned())

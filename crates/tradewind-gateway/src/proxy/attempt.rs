@@ -10,16 +10,9 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     request::Parts,
     uri::{self, PathAndQuery},
-};
-use tradewind_api::{
-    gateway::{
-        EPOCH_HEADER, MODEL_HEADER, PEER_HEADER, REGION_HEADER, REVISION_HEADER, SLOT_HEADER, SPILL_HEADER,
-        UNAVAILABLE_HEADER,
-    },
-    grpc,
 };
 use tradewind_core::overload;
 
@@ -31,7 +24,7 @@ use super::{
 };
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
-    headers::strip_hop_by_hop,
+    headers::name,
     http1::client::RequestHead,
     link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
     metrics::{Outcome, Series},
@@ -245,7 +238,7 @@ impl Call<'_> {
         reuse: Reuse,
         body: Outbound,
     ) -> Result<Exchange, Failure> {
-        let limit = self.asked.deadline.left();
+        let deadline = self.asked.deadline.at();
         let path = match choice {
             Choice::Replica { .. } => self.asked.way.path_at_replica(&self.asked.path),
             Choice::Peer { .. } => self.asked.path.clone(),
@@ -258,11 +251,11 @@ impl Call<'_> {
                 }
                 let (method, host) = (&self.head.method, choice.target().address());
                 let head = RequestHead { method, path: path.as_str(), host, headers: &headers };
-                link.exchange_http1(reuse, &head, body, limit).await
+                link.exchange_http1(reuse, &head, body, deadline).await
             }
             Protocol::Http2 => {
                 // Large, and of no use to most.
-                Box::pin(link.exchange_http2(reuse, self.request(choice, path, body), limit)).await
+                Box::pin(link.exchange_http2(reuse, self.request(choice, path, body), deadline)).await
             }
         }
     }
@@ -288,16 +281,16 @@ impl Call<'_> {
     fn introduce(&self, headers: &mut HeaderMap, spilled: Option<&Spilled>) {
         if let Ok(mut token) = HeaderValue::from_str(&self.world.snapshot.mesh_token) {
             token.set_sensitive(true);
-            headers.insert(PEER_HEADER, token);
+            headers.insert(name::PEER.clone(), token);
         }
-        headers.insert(EPOCH_HEADER, self.found.serving.epoch.clone());
+        headers.insert(name::EPOCH.clone(), self.found.serving.epoch.clone());
         if self.asked.way == Way::Called
             && let Ok(model) = HeaderValue::from_str(&self.asked.model)
         {
-            headers.insert(MODEL_HEADER, model);
+            headers.insert(name::MODEL.clone(), model);
         }
         if spilled.is_some() {
-            headers.insert(SPILL_HEADER, HeaderValue::from_static("1"));
+            headers.insert(name::SPILL.clone(), HeaderValue::from_static("1"));
         }
     }
 
@@ -305,7 +298,7 @@ impl Call<'_> {
         let (status, headers) = (exchange.response.status(), exchange.response.headers());
         match &choice {
             Choice::Peer { peer, .. } => {
-                let declined = text(headers, UNAVAILABLE_HEADER).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
+                let declined = text(headers, &name::UNAVAILABLE).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
                 if let Some(value) = declined {
                     peer.declined(self.found.name, &self.found.serving.state);
                     return if value == NOT_SENT { Attempt::NotSent } else { Attempt::Killed };
@@ -348,8 +341,7 @@ impl Call<'_> {
 
     fn finish(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
         let (mut head, incoming) = exchange.response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(UNAVAILABLE_HEADER);
+        head.headers.remove(&name::UNAVAILABLE);
         let (mut in_flight, spilled, replica) = match choice {
             Choice::Replica { in_flight, replica } => {
                 self.mark(&mut head.headers);
@@ -379,20 +371,15 @@ impl Call<'_> {
     fn mark(&self, headers: &mut HeaderMap) {
         let serving = self.found.serving;
         for (name, value) in [
-            (REGION, &self.worker.gateway.region_value),
-            (SLOT, &serving.slot),
-            (REVISION, &serving.revision),
-            (EPOCH, &serving.epoch),
+            (&name::REGION, &self.worker.gateway.region_value),
+            (&name::SLOT, &serving.slot),
+            (&name::REVISION, &serving.revision),
+            (&name::EPOCH, &serving.epoch),
         ] {
-            headers.insert(name, value.clone());
+            headers.insert(name.clone(), value.clone());
         }
     }
 }
-
-const REGION: HeaderName = HeaderName::from_static(REGION_HEADER);
-const SLOT: HeaderName = HeaderName::from_static(SLOT_HEADER);
-const REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
-const EPOCH: HeaderName = HeaderName::from_static(EPOCH_HEADER);
 
 /// A connection broke that a request was on. With a replica's goes the replica; a gateway says by itself what became of
 /// the replica that it asked.
@@ -405,7 +392,7 @@ fn lost(choice: &Choice) -> Attempt {
 
 /// How an answer counts. gRPC says it in a header when there is no message, else in the trailers.
 fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    match headers.get(grpc::status::STATUS_HEADER) {
+    match headers.get(&name::GRPC_STATUS) {
         Some(code) => Outcome::of_grpc(code),
         None => Outcome::of(status),
     }

@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use tradewind_api::gateway::{
-    CLIENT_REGION_HEADER, EPOCH_HEADER, PEER_HEADER, SPILL_HEADER, UNAVAILABLE_HEADER, USER_HEADER,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tradewind_core::{Epoch, RegionName};
 
 use super::ask::Named;
 use crate::{
     body::Answer,
     gateway::Gateway,
-    headers::same_token,
+    headers::{name, same_token},
     reply::{Dialect, Reply},
     world::{Model, Serving, World},
 };
 
 /// The most times that one request is sent.
 const ATTEMPTS_LIMIT: u32 = 3;
-/// The value of [`UNAVAILABLE_HEADER`] when no replica has seen the request.
+/// The value of [`name::UNAVAILABLE`] when no replica has seen the request.
 pub(super) const NOT_SENT: &str = "not-sent";
 /// The value when a replica was lost while it had the request.
 pub(super) const LOST: &str = "lost";
@@ -36,15 +33,15 @@ pub(super) enum Origin {
 
 impl Origin {
     pub(super) fn read(gateway: &Gateway, world: &World, headers: &HeaderMap) -> Self {
-        let token = headers.get(PEER_HEADER).map(HeaderValue::as_bytes);
+        let token = headers.get(&name::PEER).map(HeaderValue::as_bytes);
         if token.is_some_and(|token| same_token(token, world.snapshot.mesh_token.as_bytes())) {
-            let epoch = text(headers, EPOCH_HEADER).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-            return Self::Peer { epoch, spilled: headers.contains_key(SPILL_HEADER) };
+            let epoch = text(headers, &name::EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
+            return Self::Peer { epoch, spilled: headers.contains_key(&name::SPILL) };
         }
-        let told = || text(headers, CLIENT_REGION_HEADER)?.parse().ok();
+        let told = || text(headers, &name::CLIENT_REGION)?.parse().ok();
         let known = |region: &RegionName| world.regions.contains_key(region);
         let region = if gateway.trust_client_region { told().filter(known) } else { None };
-        Self::User { region: region.unwrap_or_else(|| gateway.region.clone()), key: headers.get(USER_HEADER).cloned() }
+        Self::User { region: region.unwrap_or_else(|| gateway.region.clone()), key: headers.get(&name::USER).cloned() }
     }
 
     pub(super) fn is_user(&self) -> bool {
@@ -71,11 +68,11 @@ impl Origin {
 /// is a plain 503 in every dialect.
 pub(super) fn decline(value: &'static str) -> Response<Answer> {
     let mut response = Reply::unavailable("this region cannot serve the model now").respond(Dialect::Rest);
-    response.headers_mut().insert(UNAVAILABLE_HEADER, HeaderValue::from_static(value));
+    response.headers_mut().insert(name::UNAVAILABLE.clone(), HeaderValue::from_static(value));
     response
 }
 
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -3,18 +3,18 @@
 use std::{
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Frame;
-use tradewind_api::{gateway::REGION_HEADER, grpc};
+use tokio::time::Instant;
 
 use super::origin::{Found, Origin, text};
 use crate::{
     access::Access,
     body::{Answer, End},
+    headers::name,
     lane::{Entered, Lane},
     metrics::{Outcome, Series},
     peer::Spilled,
@@ -79,7 +79,7 @@ impl Record {
     pub(super) fn answered(mut self, model: &str, serving: &Serving, headers: &HeaderMap, outcome: Outcome) -> Self {
         let gateway = &self.worker.gateway;
         if self.series.is_some()
-            && let Some(region) = text(headers, REGION_HEADER).filter(|region| *region != gateway.region.as_str())
+            && let Some(region) = text(headers, &name::REGION).filter(|region| *region != gateway.region.as_str())
             && let Some(series) = serving.series(&gateway.metrics, model, region)
         {
             self.series = Some(Arc::clone(series));
@@ -167,7 +167,7 @@ pub(crate) struct Trip {
 impl Trip {
     /// gRPC says how a call ended in the trailers.
     pub(crate) fn take_in(&mut self, frame: &Frame<Bytes>) {
-        if let Some(code) = frame.trailers_ref().and_then(|trailers| trailers.get(grpc::status::STATUS_HEADER)) {
+        if let Some(code) = frame.trailers_ref().and_then(|trailers| trailers.get(&name::GRPC_STATUS)) {
             self.record.outcome = Outcome::of_grpc(code);
         }
         if let Some(data) = frame.data_ref() {

@@ -3,16 +3,14 @@
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version};
 use httparse::{ParserConfig, Status};
 use memchr::memmem;
 
 use crate::http1::{
-    FIELDS_LIMIT, HEAD_END, HEAD_LIMIT,
+    FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
     decoder::{Decoder, Malformed, number},
-    fields,
     sending::{Length, write_field},
-    stays_open,
 };
 
 /// What a request says before its body. How long that is, the connection adds.
@@ -28,8 +26,8 @@ pub(crate) struct RequestHead<'a> {
 
 impl RequestHead<'_> {
     pub(super) fn write(&self, length: Length, out: &mut BytesMut) {
-        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-        out.reserve(64 + self.path.len() + self.host.len() + self.headers.iter().map(size).sum::<usize>());
+        let size: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        out.reserve(64 + self.path.len() + self.host.len() + size);
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\nhost: ", self.host, "\r\n"] {
             out.put_slice(part.as_bytes());
         }
@@ -84,30 +82,28 @@ impl ResponseHead {
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Malformed("its status is none"))?;
         let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let mut headers = fields(&bytes, response.headers).ok_or(Malformed("a field of its head does not parse"))?;
-        let (body, framed) = body(status, &mut headers, method)?;
-        let stays_open = framed && stays_open(&headers, version);
-        Ok(Some(Self { status, headers, body, stays_open }))
+        let fields = Fields::read(&bytes, response.headers).ok_or(Malformed("a field of its head does not parse"))?;
+        let (body, clear) = body(status, &fields, method)?;
+        let stays_open = clear && fields.stays_open(version);
+        Ok(Some(Self { status, headers: fields.headers, body, stays_open }))
     }
 }
 
-/// How an answer's body is framed, and whether the connection goes on behind it (RFC 9112, 6.3).
-fn body(status: StatusCode, headers: &mut HeaderMap, method: &Method) -> Result<(Decoder, bool), Malformed> {
+/// How an answer's body is framed, and whether so clearly that another answer may follow (RFC 9112, 6.3).
+fn body(status: StatusCode, fields: &Fields, method: &Method) -> Result<(Decoder, bool), Malformed> {
+    let Fields { lengths, codings, .. } = fields;
     if *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304) {
         return Ok((Decoder::Ended, true));
     }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    if let Some(coding) = &codings.value {
+        if codings.times > 1 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
             return Err(Malformed("its transfer coding is not known"));
         }
-        // Whoever says both may mean either.
-        let clear = headers.remove(header::CONTENT_LENGTH).is_none();
-        return Ok((Decoder::CHUNKED, clear));
+        // Whoever says a length as well may mean either.
+        return Ok((Decoder::CHUNKED, lengths.times == 0));
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok((Decoder::UntilClose, false)) };
-    if lengths.any(|other| other != length) {
+    let Some(length) = &lengths.value else { return Ok((Decoder::UntilClose, false)) };
+    if lengths.differs {
         return Err(Malformed("it has two lengths"));
     }
     let length = number(length.as_bytes(), 10).ok_or(Malformed("its length is no number"))?;
@@ -116,6 +112,8 @@ fn body(status: StatusCode, headers: &mut HeaderMap, method: &Method) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderValue, header};
+
     use super::*;
 
     /// What is read of a head in reads of every size; the same each time.

@@ -12,11 +12,9 @@ use httparse::{ParserConfig, Status};
 use memchr::memchr_iter;
 
 use crate::http1::{
-    FIELDS_LIMIT, HEAD_END, HEAD_LIMIT,
+    FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
     decoder::{Decoder, number},
-    fields,
     sending::{Length, write_field},
-    stays_open,
 };
 
 /// The most bytes of a request's target.
@@ -108,35 +106,32 @@ impl RequestHead {
         let uri = Uri::from_maybe_shared(bytes.slice_ref(target));
         let uri = uri.map_err(|_: InvalidUri| malformed("the request's target does not parse"))?;
         let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let headers = fields(&bytes, request.headers).ok_or(malformed("a header field does not parse"))?;
-        let body = body(&headers, version)?;
-        let stays_open = stays_open(&headers, version);
-        let expects =
-            headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let fields = Fields::read(&bytes, request.headers).ok_or(malformed("a header field does not parse"))?;
+        // Who is in front may look at another one, or at none (RFC 9112, 3.2).
+        if fields.hosts > 1 || (fields.hosts == 0 && version == Version::HTTP_11) {
+            return Err(malformed("a request names one host"));
+        }
+        let body = body(&fields, version)?;
+        let stays_open = fields.stays_open(version);
+        let expected = fields.headers.get(header::EXPECT);
+        let expects = expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let waits = expects && version == Version::HTTP_11 && body != Decoder::Ended;
-        Ok(Some(Self { method, uri, version, headers, body, stays_open, waits }))
+        Ok(Some(Self { method, uri, version, headers: fields.headers, body, stays_open, waits }))
     }
 }
 
 /// How a request's body is framed. It says so once, and in a way that everybody reads alike (RFC 9112, 6.3).
-fn body(headers: &HeaderMap, version: Version) -> Result<Decoder, Refusal> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let said = (lengths.next(), codings.next());
-    if lengths.next().is_some() || codings.next().is_some() {
+fn body(fields: &Fields, version: Version) -> Result<Decoder, Refusal> {
+    let Fields { lengths, codings, .. } = fields;
+    if lengths.times + codings.times > 1 {
         return Err(malformed("the length of the body is said twice"));
     }
-    match said {
-        (None, None) => Ok(Decoder::Ended),
-        (Some(length), None) => {
-            number(length.as_bytes(), 10).map(Decoder::length).ok_or(malformed("the length of the body is no number"))
-        }
-        (None, Some(coding)) if version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Ok(Decoder::CHUNKED)
-        }
-        (None, Some(_)) => Err(malformed("the transfer coding is not known")),
-        (Some(_), Some(_)) => Err(malformed("the length of the body is said twice")),
+    if let Some(coding) = &codings.value {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11;
+        return if chunked { Ok(Decoder::CHUNKED) } else { Err(malformed("the transfer coding is not known")) };
     }
+    let Some(length) = &lengths.value else { return Ok(Decoder::Ended) };
+    number(length.as_bytes(), 10).map(Decoder::length).ok_or(malformed("the length of the body is no number"))
 }
 
 /// What an answer says before its body.
@@ -266,6 +261,9 @@ mod tests {
             "GET /\r\n\r\n",
             "G@T / HTTP/1.1\r\n\r\n",
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
         ] {
             assert_eq!(read(request), Err(StatusCode::BAD_REQUEST), "{request:?}");
         }
@@ -288,9 +286,12 @@ mod tests {
             let head = RequestHead::take(&mut BytesMut::from(head), &mut Search::default()).unwrap().unwrap();
             (head.stays_open, head.waits)
         };
-        assert_eq!(of("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n"), (true, false));
-        assert_eq!(of("POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n"), (true, true));
-        assert_eq!(of("POST / HTTP/1.1\r\nExpect: 100-continue\r\nConnection: x, close\r\n\r\n"), (false, false));
+        assert_eq!(of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"), (true, false));
+        assert_eq!(of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n"), (true, true));
+        assert_eq!(
+            of("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: x, close\r\n\r\n"),
+            (false, false)
+        );
         assert_eq!(of("POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"), (false, false));
         assert_eq!(of("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"), (true, false));
     }
