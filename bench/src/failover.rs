@@ -23,7 +23,7 @@ use self::{
     figures::{Figures, Taken},
     report::Row,
 };
-use crate::{findings, machine, progress::say};
+use crate::{findings, machine, progress::say, stall, users::Asked};
 
 /// Users ask for so long before something breaks.
 const LEAD: Duration = Duration::from_secs(2);
@@ -96,11 +96,13 @@ async fn measure(
     for fault in faults {
         let mut of_fault: Vec<Row> = fault.views().iter().map(|view| Row::new(*fault, *view, window)).collect();
         for round in 0..rounds {
-            let all = match fault {
+            let take = async || match fault {
                 Fault::GatewayKill => supervised::take(program, window).await.map(|taken| vec![taken]),
                 _ => take(program, ground, *fault, window).await,
             };
-            for (row, taken) in of_fault.iter_mut().zip(all.with_context(|| fault.label())?) {
+            let late = |all: &Vec<Taken>| all.iter().map(|taken| taken.late).max().unwrap_or_default();
+            let all = stall::retake(take, late).await.with_context(|| fault.label())?;
+            for (row, taken) in of_fault.iter_mut().zip(all) {
                 let figures = Figures::of(&taken, fault.takes_away(), window);
                 say(&format!("{}, round {}: {}: {figures}", fault.label(), round + 1, row.view.label()));
                 taken.tell_failures();
@@ -114,7 +116,7 @@ async fn measure(
 
 /// One fault in a new world, as each kind of users saw it.
 async fn take(program: &Path, ground: Ground, fault: Fault, window: Duration) -> Result<Vec<Taken>> {
-    let cluster = Cluster::start(program, ground).await?;
+    let cluster = Cluster::start(program, ground, fault).await?;
     let mut asking = Vec::new();
     for view in fault.views() {
         asking.push(cluster.users(*view).await?);
@@ -124,7 +126,8 @@ async fn take(program: &Path, ground: Ground, fault: Fault, window: Duration) ->
     sleep(window).await;
     let mut all = Vec::new();
     for users in asking {
-        all.push(Taken { samples: users.stop().await?, at });
+        let Asked { samples, late } = users.stop().await?;
+        all.push(Taken { samples, at, late });
     }
     Ok(all)
 }

@@ -15,6 +15,7 @@ mod samples;
 mod server;
 mod spike;
 mod spread;
+mod stall;
 mod ticks;
 mod users;
 

@@ -50,17 +50,42 @@ pub(crate) fn first_elsewhere(samples: &[Sample], fault: Instant, struck: &str) 
     elsewhere.map(Sample::ended).filter(|ended| *ended >= fault).min().map(|ended| ended - fault)
 }
 
-/// From a moment until all is well for good: every later request is served within `slow`, and, where a place was struck,
-/// elsewhere. `None` if that was not to be seen.
-pub(crate) fn steady(samples: &[Sample], since: Instant, struck: Option<&str>, slow: Duration) -> Option<Duration> {
-    let good = |sample: &Sample| {
-        let place = struck.is_none_or(|struck| sample.is_served_elsewhere(struck));
-        sample.is_served() && place && sample.took <= slow
-    };
-    let mut later: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= since).collect();
-    later.sort_unstable_by_key(|sample| sample.due);
-    let first = later.iter().rposition(|sample| !good(sample)).map_or(0, |last_bad| last_bad + 1);
-    Some(later.get(first)?.ended() - since)
+/// When all is well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Well<'a> {
+    /// Requests are served within this time,
+    pub slow: Duration,
+    /// elsewhere than here, where a place was struck,
+    pub struck: Option<&'a str>,
+    /// all that become due for so long. What a busy machine does later is not the fault's.
+    pub span: Duration,
+}
+
+impl Well<'_> {
+    fn holds(&self, sample: &Sample) -> bool {
+        let place = self.struck.is_none_or(|struck| sample.is_served_elsewhere(struck));
+        sample.is_served() && place && sample.took <= self.slow
+    }
+
+    /// From a moment until the first answer of a span in which all is well. `None` if there was none.
+    pub(crate) fn after(&self, samples: &[Sample], since: Instant) -> Option<Duration> {
+        let mut later: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= since).collect();
+        later.sort_unstable_by_key(|sample| sample.due);
+        let last = later.last()?.due;
+        let mut begin = None;
+        for sample in later {
+            if !self.holds(sample) {
+                begin = None;
+                continue;
+            }
+            let first: &Sample = begin.get_or_insert(sample);
+            if sample.due - first.due >= self.span {
+                return Some(first.ended() - since);
+            }
+        }
+        // At the end it may have been well for a shorter time.
+        begin.filter(|first| last - first.due >= self.span / 2).map(|first| first.ended() - since)
+    }
 }
 
 /// The longest time between two moments in which no good answer came.
@@ -87,10 +112,12 @@ pub(crate) fn time_of(samples: &[Sample], share: f64, wanted: impl Fn(&Sample) -
 mod tests {
     use super::*;
 
-    const SLOW: Duration = Duration::from_millis(250);
-
     fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
+    }
+
+    fn well(struck: Option<&str>) -> Well<'_> {
+        Well { slow: ms(250), struck, span: ms(100) }
     }
 
     /// Requests that were due so many milliseconds after `start`, what they took, and who served them (`-`: nobody).
@@ -113,20 +140,28 @@ mod tests {
         let all = samples(start, &all);
         let fault = start + ms(100);
         assert_eq!(first_elsewhere(&all, fault, "us"), Some(ms(190)));
-        assert_eq!(steady(&all, fault, Some("us"), SLOW), Some(ms(305)));
+        assert_eq!(well(Some("us")).after(&all, fault), Some(ms(305)));
         // Where no place was struck, whoever serves is right.
-        assert_eq!(steady(&all, fault, None, SLOW), Some(ms(190)));
+        assert_eq!(well(None).after(&all, fault), Some(ms(190)));
         assert_eq!(failures(&all), 1);
     }
 
     #[test]
-    fn slow_answers_are_not_steady_and_what_ends_badly_never_is() {
+    fn slow_answers_are_not_well_and_what_ends_badly_never_is() {
         let start = Instant::now();
-        let slow = samples(start, &[(0, 5, "us"), (100, 900, "eu"), (200, 800, "eu"), (300, 5, "eu")]);
-        assert_eq!(steady(&slow, start, None, SLOW), Some(ms(305)));
+        let slow = samples(start, &[(0, 5, "us"), (100, 900, "eu"), (200, 800, "eu"), (300, 5, "eu"), (400, 5, "eu")]);
+        assert_eq!(well(None).after(&slow, start), Some(ms(305)));
         let never = samples(start, &[(0, 5, "us"), (100, 5, "-")]);
-        assert_eq!(steady(&never, start, None, SLOW), None);
+        assert_eq!(well(None).after(&never, start), None);
         assert_eq!(first_elsewhere(&never, start, "us"), None);
+    }
+
+    #[test]
+    fn a_later_hiccup_is_another_matter() {
+        let start = Instant::now();
+        let all = [(0, 5, "-"), (100, 5, "eu"), (200, 5, "eu"), (300, 5, "eu"), (400, 900, "eu"), (500, 5, "eu")];
+        assert_eq!(well(None).after(&samples(start, &all), start), Some(ms(105)));
+        assert_eq!(well(None).after(&samples(start, &all[3..]), start + ms(300)), None);
     }
 
     #[test]

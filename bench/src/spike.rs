@@ -4,7 +4,7 @@
 mod figures;
 mod report;
 mod scene;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use self::{
     report::Row,
     scene::{Scene, Setting},
 };
-use crate::{contender::Contender, findings, machine, progress::say, users::Users};
+use crate::{contender::Contender, findings, machine, progress::say, stall, users::Users};
 
 /// Of one region's capacity, before and after the spike, and in it.
 const USUAL: f64 = 0.8;
@@ -82,7 +82,8 @@ async fn measure(program: &Path, settings: &[Setting], rounds: usize, time: Dura
         let mut of_setting = CONTENDERS.map(|contender| Row::new(*setting, contender));
         for round in 0..rounds {
             for contender in Contender::turns(CONTENDERS, round) {
-                let taken = take(program, *setting, contender, time).await.with_context(|| contender.name())?;
+                let take = async || take(program, *setting, contender, time).await;
+                let taken = stall::retake(take, |taken| taken.late).await.with_context(|| contender.name())?;
                 let figures = Figures::of(&taken, time);
                 say(&format!("{}, round {}: {}: {figures}", setting.label(), round + 1, contender.name()));
                 for row in of_setting.iter_mut().filter(|row| row.contender == contender) {
@@ -115,5 +116,7 @@ async fn take(program: &Path, setting: Setting, contender: Contender, time: Dura
     let ended = Instant::now();
     let rest = spike.stop();
     let (rest, ()) = tokio::join!(rest, sleep(time));
-    Ok(Taken { peak, began, ended, usual: usually.stop().await?, extra: rest? })
+    let (usual, extra) = (usually.stop().await?, rest?);
+    let late = usual.late.max(extra.late);
+    Ok(Taken { peak, began, ended, usual: usual.samples, extra: extra.samples, late })
 }

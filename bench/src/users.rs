@@ -40,12 +40,20 @@ pub(crate) struct Users {
 #[derive(Debug)]
 pub(crate) struct Asking {
     stop: CancellationToken,
-    all: AbortOnDropHandle<Result<Vec<Sample>>>,
+    all: AbortOnDropHandle<Result<Asked>>,
+}
+
+/// What became of all requests.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub samples: Vec<Sample>,
+    /// By how much the users themselves were late at most.
+    pub late: Duration,
 }
 
 impl Asking {
     /// No request becomes due any more; those under way are waited for.
-    pub(crate) async fn stop(self) -> Result<Vec<Sample>> {
+    pub(crate) async fn stop(self) -> Result<Asked> {
         self.stop.cancel();
         self.all.await.context("the users panicked")?
     }
@@ -59,18 +67,20 @@ impl Users {
         Asking { stop, all: AbortOnDropHandle::new(all) }
     }
 
-    async fn ask_until(self, stop: CancellationToken) -> Result<Vec<Sample>> {
+    async fn ask_until(self, stop: CancellationToken) -> Result<Asked> {
         let users: Vec<Arc<User>> = (0..self.count).map(|_| Arc::new(User::new(&self))).collect();
         let interval = Duration::from_secs(1) / self.per_second;
         let ticks = Ticks::every(interval)?;
         let (start, mut sent) = (Instant::now(), 0_u32);
-        let (mut requests, mut samples) = (JoinSet::new(), Vec::new());
+        let (mut requests, mut samples, mut late) = (JoinSet::new(), Vec::new(), Duration::ZERO);
         loop {
             tokio::select! {
                 rung = ticks.wait() => for _ in 0..rung? {
                     sent += 1;
                     let user = users[sent as usize % users.len()].clone();
-                    requests.spawn(user.request(start + interval * sent));
+                    let due = start + interval * sent;
+                    late = late.max(due.elapsed());
+                    requests.spawn(user.request(due));
                 },
                 Some(sample) = requests.join_next() => samples.push(sample?),
                 () = stop.cancelled() => break,
@@ -79,7 +89,7 @@ impl Users {
         while let Some(sample) = requests.join_next().await {
             samples.push(sample?);
         }
-        Ok(samples)
+        Ok(Asked { samples, late })
     }
 }
 
@@ -155,5 +165,46 @@ impl Entry {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        server::free_address,
+        spike::upstream::{ANSWER, Upstream},
+    };
+
+    fn user(entries: Vec<SocketAddr>) -> Arc<User> {
+        let path = "/v2/models/places/infer".to_owned();
+        let question = Question { path, body: Bytes::new(), answer: ANSWER.into() };
+        Arc::new(User::new(&Users { entries, question, count: 1, per_second: 1, patience: Duration::from_secs(10) }))
+    }
+
+    #[tokio::test]
+    async fn users_go_to_the_next_address_that_they_know_and_stay_there() {
+        let upstream = Upstream::start().await.unwrap();
+        let closed = free_address().unwrap();
+        let alone = user(vec![closed]);
+        assert!(matches!(alone.ask().await, Outcome::Failed(_)));
+        let user = user(vec![closed, upstream.address]);
+        assert_eq!(user.ask().await, Outcome::Served(None));
+        assert_eq!(user.preferred.load(Ordering::Relaxed), 1);
+        assert_eq!(user.ask().await, Outcome::Served(None));
+        assert_eq!(user.entries[1].idle.lock().unwrap().len(), 1, "one connection served both");
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_from_the_moment_when_it_was_due() {
+        let upstream = Upstream::start().await.unwrap();
+        let user = user(vec![upstream.address]);
+        let late = Duration::from_secs(2);
+        let sample = user.clone().request(Instant::now() - late).await;
+        assert!(sample.is_served() && sample.took >= late, "{sample:?}");
+        let sample = user.request(Instant::now() - Duration::from_secs(20)).await;
+        assert_eq!(sample.outcome, Outcome::Failed("no answer within 10s".to_owned()));
     }
 }

@@ -36,6 +36,8 @@ const CONFIG: &str = "bench/failover/haproxy.cfg";
 const REPLICAS: usize = 2;
 /// Ten times what it takes until everybody knows everybody.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// Gateways take regions that differ by less than this for equally near.
+const NOISE_US: u64 = 1000;
 /// So many answers in a row prove that a route is settled.
 const MANY: usize = 50;
 /// On hosts that nobody else uses.
@@ -83,15 +85,15 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Everybody is served by the region that will be struck.
-    pub(super) async fn start(program: &Path, ground: Ground) -> Result<Self> {
+    /// Everybody who will watch the fault is served by the region that it strikes.
+    pub(super) async fn start(program: &Path, ground: Ground, fault: Fault) -> Result<Self> {
         let mut network = (ground != Ground::Loopback).then(Network::new).transpose()?;
         let mut host = |label: &str| network.as_mut().map_or_else(|| Ok(Host::this()), |network| network.host(label));
         let (control, people) = (host("control")?, host("people")?);
         let (struck, next, beyond) = (host("struck")?, host("next")?, host("beyond")?);
         let sites = [(STRUCK, &struck), (NEXT, &next), (BEYOND, &beyond)];
         let mut roles = Roles::new(program, &control, &sites)?;
-        roles.start_all().await?;
+        start(&mut roles).await?;
         let bundle = repository::root()?.join(MODEL);
         let bundle = bundle.to_str().context("the repository's path is no text")?;
         let (regions, replicas) = (format!("{STRUCK},{NEXT}"), REPLICAS.to_string());
@@ -116,11 +118,10 @@ impl Cluster {
             haproxies.insert(region, (server, address));
         }
         let cluster = Self { haproxies, roles, people, struck, question, network, _directory: directory };
-        for entry in [STRUCK, BEYOND] {
-            for contender in [Contender::Tradewind, Contender::Haproxy] {
-                let address = cluster.address(contender, entry)?;
-                settled(&cluster.people, address, &cluster.question).await.with_context(|| contender.name())?;
-            }
+        for View { contender, entry, .. } in fault.views() {
+            let address = cluster.address(*contender, entry)?;
+            let settled = settled(&cluster.people, address, &cluster.question).await;
+            settled.with_context(|| format!("{} in {entry}", contender.name()))?;
         }
         Ok(cluster)
     }
@@ -146,7 +147,7 @@ impl Cluster {
     pub(super) fn strike(&self, fault: Fault) -> Result<Instant> {
         let of = |part: &Part| pids(&self.roles.data_dir(part));
         let (agent, gateway) = (Part::agent(STRUCK), Part::gateway(STRUCK));
-        let replica = || self.roles.replicas(STRUCK).into_iter().map(|process| process.pid).take(1).collect();
+        let replicas = |count| self.roles.replicas(STRUCK).into_iter().map(|process| process.pid).take(count).collect();
         let everything = || [of(&agent), of(&gateway)].concat();
         let lose = |loss| {
             let network = self.network.as_ref().context("there is no network to cut")?;
@@ -154,8 +155,9 @@ impl Cluster {
             network.lose(&self.struck, loss).map(|()| at)
         };
         match fault {
-            Fault::ReplicaKill => send(Signal::KILL, replica()),
-            Fault::ReplicaStop => send(Signal::STOP, replica()),
+            Fault::ReplicaKill => send(Signal::KILL, replicas(1)),
+            Fault::ReplicaStop => send(Signal::STOP, replicas(1)),
+            Fault::ReplicasStop => send(Signal::STOP, replicas(REPLICAS)),
             Fault::AgentKill => send(Signal::KILL, of(&agent)),
             Fault::GatewayKill => send(Signal::KILL, of(&gateway)),
             Fault::RegionKill => send(Signal::KILL, everything()),
@@ -165,6 +167,22 @@ impl Cluster {
             Fault::CutOut => lose(Loss::Out),
         }
     }
+}
+
+/// The gateway beyond keeps to the region that it knew first and that is as near as the next one can be: the network
+/// makes none of them nearer than another.
+async fn start(roles: &mut Roles) -> Result<()> {
+    for part in [Part::Control, Part::agent(STRUCK), Part::gateway(STRUCK), Part::gateway(BEYOND)] {
+        roles.start(&part).await?;
+    }
+    eventually_ok("the nearest region is measured", SETTLE_LIMIT, || async {
+        let region = roles.cli_ok(["regions", "show", BEYOND, "-o", "json"]).await?.json()?;
+        let round_trip = region["round_trips_us"][STRUCK].as_u64();
+        ensure!(round_trip.is_some_and(|micros| micros < NOISE_US), "{region}");
+        Ok(())
+    })
+    .await?;
+    roles.start_all().await
 }
 
 fn pids(directory: &Path) -> Vec<u32> {

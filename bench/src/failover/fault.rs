@@ -15,7 +15,9 @@ pub(super) enum Fault {
     ReplicaKill,
     /// SIGSTOP to one of two replicas
     ReplicaStop,
-    /// SIGKILL to all replicas of a region and its agent
+    /// SIGSTOP to both replicas
+    ReplicasStop,
+    /// SIGKILL to both replicas and their agent
     AgentKill,
     /// SIGKILL to a region's gateway, under `tradewind up`
     GatewayKill,
@@ -55,9 +57,10 @@ const OUTSIDE: [View; 3] = [
 ];
 
 impl Fault {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::ReplicaKill,
         Self::ReplicaStop,
+        Self::ReplicasStop,
         Self::AgentKill,
         Self::GatewayKill,
         Self::RegionKill,
@@ -71,6 +74,7 @@ impl Fault {
         match self {
             Self::ReplicaKill => "one of two replicas: kill -9",
             Self::ReplicaStop => "one of two replicas: SIGSTOP",
+            Self::ReplicasStop => "both replicas: SIGSTOP",
             Self::AgentKill => "both replicas and the agent: kill -9",
             Self::GatewayKill => "the gateway, under `up`: kill -9",
             Self::RegionKill => "the whole region: kill -9",
@@ -83,7 +87,7 @@ impl Fault {
 
     pub(super) fn views(self) -> &'static [View] {
         match self {
-            Self::ReplicaKill | Self::ReplicaStop | Self::AgentKill => &WITHIN,
+            Self::ReplicaKill | Self::ReplicaStop | Self::ReplicasStop | Self::AgentKill => &WITHIN,
             Self::GatewayKill => &WITHIN[..1],
             Self::RegionKill | Self::RegionStop | Self::Cut | Self::CutIn | Self::CutOut => &OUTSIDE,
         }

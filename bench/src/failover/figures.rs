@@ -8,11 +8,13 @@ use std::{
 
 use crate::{
     progress::say,
-    samples::{Outcome, Sample, failures, first_elsewhere, longest_silence, steady, time_of},
+    samples::{Outcome, Sample, Well, failures, first_elsewhere, longest_silence, time_of},
 };
 
 /// What takes longer is not well yet. It is far above what a busy machine does to a good answer.
 const SLOW: Duration = Duration::from_millis(250);
+/// So long it has to be well.
+const SPAN: Duration = Duration::from_secs(2);
 /// So many kinds of failures are told.
 const KINDS: usize = 3;
 
@@ -21,14 +23,16 @@ const KINDS: usize = 3;
 pub(super) struct Taken {
     pub samples: Vec<Sample>,
     pub at: Instant,
+    /// By how much the users themselves were late at most.
+    pub late: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Figures {
     /// From the fault to the first answer from elsewhere, where a whole place is gone.
     pub first: Option<Duration>,
-    /// From the fault until every further request is served promptly.
-    pub steady: Option<Duration>,
+    /// From the fault until requests are served promptly again.
+    pub well: Option<Duration>,
     pub asked: usize,
     pub failed: usize,
     pub silence: Duration,
@@ -37,10 +41,10 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn of(taken: &Taken, struck: Option<&str>, window: Duration) -> Self {
-        let Taken { samples, at } = taken;
+        let Taken { samples, at, .. } = taken;
         Self {
             first: struck.and_then(|struck| first_elsewhere(samples, *at, struck)),
-            steady: steady(samples, *at, struck, SLOW),
+            well: Well { slow: SLOW, struck, span: SPAN }.after(samples, *at),
             asked: samples.len(),
             failed: failures(samples),
             silence: longest_silence(samples, *at, *at + window),
@@ -51,8 +55,8 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, steady, asked, failed, silence, slowest } = self;
-        write!(f, "first {first:.0?}, well {steady:.0?}, {failed} of {asked} failed, silence {silence:.0?}, ")?;
+        let Self { first, well, asked, failed, silence, slowest } = self;
+        write!(f, "first {first:.0?}, well {well:.0?}, {failed} of {asked} failed, silence {silence:.0?}, ")?;
         write!(f, "slowest {slowest:.0?}")
     }
 }

@@ -43,7 +43,7 @@ impl Row {
             self.fault.label().to_owned(),
             self.view.label(),
             first,
-            self.moment(|round| round.steady),
+            self.moment(|round| round.well),
             format!("{} of {}", count(|round| round.failed), count(|round| round.asked)),
             millis(|round| round.silence),
             millis(|round| round.slowest),
@@ -85,7 +85,7 @@ mod tests {
 
     fn figures(first: Option<u64>, failed: usize) -> Figures {
         let ms = Duration::from_millis;
-        Figures { first: first.map(ms), steady: Some(ms(300)), asked: 1400, failed, silence: ms(20), slowest: ms(40) }
+        Figures { first: first.map(ms), well: Some(ms(300)), asked: 1400, failed, silence: ms(20), slowest: ms(40) }
     }
 
     #[test]

@@ -12,7 +12,10 @@ use super::{
     fault::{BEYOND, NEXT, STRUCK},
     figures::Taken,
 };
-use crate::{repository, users::Users};
+use crate::{
+    repository,
+    users::{Asked, Users},
+};
 
 pub(super) async fn take(program: &Path, window: Duration) -> Result<Taken> {
     let mut world = World::start(Options::new(program).regions(&[STRUCK, NEXT, BEYOND])).await?;
@@ -36,5 +39,6 @@ async fn kill_gateway(world: &World, window: Duration) -> Result<Taken> {
     let at = Instant::now();
     world.kill("gateway", Some(STRUCK))?;
     sleep(window).await;
-    Ok(Taken { samples: asking.stop().await?, at })
+    let Asked { samples, late } = asking.stop().await?;
+    Ok(Taken { samples, at, late })
 }

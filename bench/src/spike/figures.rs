@@ -7,10 +7,12 @@ use std::{
 
 use http::StatusCode;
 
-use crate::samples::{Outcome, Sample, due, steady, time_of};
+use crate::samples::{Outcome, Sample, Well, due, time_of};
 
 /// What takes longer is not well again: five times what a request takes where nobody waits.
 const SLOW: Duration = Duration::from_millis(250);
+/// So long it has to be well.
+const SPAN: Duration = Duration::from_secs(1);
 /// Of the time before the spike, this much is left out: connections are opened then.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -24,6 +26,8 @@ pub(super) struct Taken {
     /// Of those who ask all the time, and of those who come with the spike.
     pub usual: Vec<Sample>,
     pub extra: Vec<Sample>,
+    /// By how much the users themselves were late at most.
+    pub late: Duration,
 }
 
 /// Rates are in requests per second.
@@ -51,7 +55,7 @@ pub(super) struct Quantiles {
 
 impl Figures {
     pub(super) fn of(taken: &Taken, time: Duration) -> Self {
-        let Taken { peak, began, ended, usual, extra } = taken;
+        let Taken { peak, began, ended, usual, extra, .. } = taken;
         let all = [usual.as_slice(), extra.as_slice()].concat();
         let spike = due(&all, *began, *ended);
         let refused = |sample: &Sample| matches!(sample.outcome, Outcome::Refused(StatusCode::SERVICE_UNAVAILABLE));
@@ -64,7 +68,7 @@ impl Figures {
             refused: Quantiles::of(&spike, refused),
             failed: spike.iter().filter(|sample| !sample.is_served() && !refused(sample)).count(),
             asked: spike.len(),
-            recovery: steady(usual, *ended, None, SLOW),
+            recovery: Well { slow: SLOW, struck: None, span: SPAN }.after(usual, *ended),
         }
     }
 }
@@ -112,11 +116,12 @@ mod tests {
             sample(2_100, 900, served.clone()),
             sample(3_900, 400, served.clone()),
             sample(4_400, 50, served.clone()),
+            sample(5_500, 50, served.clone()),
         ];
         let extra = vec![sample(2_200, 2, refused.clone()), sample(2_300, 2_000, Outcome::Failed("late".to_owned()))];
-        let taken = Taken { peak: 2.0, began: start + ms(2_000), ended: start + ms(4_000), usual, extra };
+        let taken = Taken { peak: 2.0, began: start + ms(2_000), ended: start + ms(4_000), usual, extra, late: ms(0) };
         let figures = Figures::of(&taken, ms(2_000));
-        assert!((figures.before, figures.during, figures.after) == (1.0, 0.5, 1.0), "{figures:?}");
+        assert!((figures.before, figures.during, figures.after) == (1.0, 0.5, 1.5), "{figures:?}");
         assert_eq!((figures.failed, figures.asked), (1, 4));
         assert_eq!(figures.refused, Quantiles { p50: Some(ms(2)), p99: Some(ms(2)) });
         assert_eq!(figures.recovery, Some(ms(450)));

@@ -14,20 +14,20 @@ use axum::{
 use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(super) const PLACES: u32 = 10;
-pub(super) const SERVICE_TIME: Duration = Duration::from_millis(50);
-pub(super) const ANSWER: &str =
+pub(crate) const PLACES: u32 = 10;
+pub(crate) const SERVICE_TIME: Duration = Duration::from_millis(50);
+pub(crate) const ANSWER: &str =
     r#"{"model_name":"places","outputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":["served"]}]}"#;
 
 /// Ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     pub address: SocketAddr,
     _server: AbortOnDropHandle<()>,
 }
 
 impl Upstream {
-    pub(super) async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("an address for an upstream")?;
         let address = listener.local_addr()?;
         let places = Arc::new(Semaphore::new(PLACES as usize));
@@ -46,4 +46,31 @@ async fn serve(places: &Semaphore) -> Response {
     let Ok(_place) = places.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     sleep(SERVICE_TIME).await;
     ([(header::CONTENT_TYPE, "application/json")], ANSWER).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::client::Connection;
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one() {
+        let upstream = Upstream::start().await.unwrap();
+        let began = Instant::now();
+        let mut asking = JoinSet::new();
+        for _ in 0..=PLACES {
+            let address = upstream.address;
+            asking.spawn(async move {
+                Connection::open(address).await?.post("/v2/models/places/infer", Bytes::new()).await
+            });
+        }
+        for answered in asking.join_all().await {
+            assert_eq!(answered.unwrap(), (StatusCode::OK, ANSWER.into()));
+        }
+        assert!(began.elapsed() >= 2 * SERVICE_TIME);
+    }
 }
