@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(docs) => {
             let lines: Vec<String> = rows.iter().map(table::line).collect();
             let text = format!("{}\n{}", table::header(), lines.join("\n"));
-            findings::write(docs, "deploy", &text, &plot::svg(&rows))
+            findings::write(docs, "deploy", &text, Some(&plot::svg(&rows)))
         }
         None => Ok(()),
     }

@@ -4,12 +4,13 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Replaces what stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in `docs`, and writes the plot `NAME.svg`
+/// Replaces what stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in `docs`, and writes a plot as `NAME.svg`
 /// into the folder of the same name as the document.
-pub(crate) fn write(docs: &Path, name: &str, text: &str, plot: &str) -> Result<()> {
+pub(crate) fn write(docs: &Path, name: &str, text: &str, plot: Option<&str>) -> Result<()> {
     let old = fs::read_to_string(docs).with_context(|| format!("reading {}", docs.display()))?;
     let new = replace(&old, name, text).with_context(|| format!("in {}", docs.display()))?;
     fs::write(docs, new).with_context(|| format!("writing {}", docs.display()))?;
+    let Some(plot) = plot else { return Ok(()) };
     let file = docs.with_extension("").join(format!("{name}.svg"));
     fs::write(&file, plot).with_context(|| format!("writing {}", file.display()))
 }

@@ -3,26 +3,19 @@
 //! What counts is the time of the core, interrupts included, and not what a process is charged for. Answers are checked
 //! while they are counted: a run with a wrong one is no result.
 
-mod agent;
 mod calls;
-mod client;
 mod cores;
 mod idle;
 mod latency;
-mod machine;
 mod open_loop;
 mod report;
 mod saturation;
 mod scene;
-mod server;
 mod tokens;
 mod upstreams;
 mod world;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -33,7 +26,7 @@ use self::{
     scene::Scene,
     world::Kit,
 };
-use crate::findings;
+use crate::{findings, machine, progress::say, repository};
 
 /// Beside the document.
 const PLOT: &str = "![Tradewind's gateway against nginx and HAProxy](benchmarks/gateway.svg)";
@@ -118,13 +111,13 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let effort = options.effort();
     ensure!(effort.rounds > 0 && !effort.time.is_zero(), "there is nothing to tell of no runs");
-    cores::allow_open_files()?;
+    machine::allow_open_files()?;
     // Before there is any other thread: they all stay off the proxies' core.
     let cores = Cores::divide()?;
     let servers = tokio::runtime::Runtime::new().context("starting a runtime")?;
     let kit = Kit {
         program: options.program.canonicalize().with_context(|| options.program.display().to_string())?,
-        root: Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this is not in a repository")?.to_owned(),
+        root: repository::root()?,
         servers: servers.handle().clone(),
     };
     // Of this thread alone, since what it starts inherits its cores.
@@ -139,7 +132,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let text = text.collect::<Vec<_>>().join("\n\n");
     println!("{text}");
     match &options.docs {
-        Some(docs) => findings::write(docs, "gateway", &format!("{text}\n\n{PLOT}"), &report::plot(&rows)),
+        Some(docs) => findings::write(docs, "gateway", &format!("{text}\n\n{PLOT}"), Some(&report::plot(&rows))),
         None => Ok(()),
     }
 }
@@ -194,10 +187,13 @@ fn caption(options: &Options, effort: Effort, cores: &Cores) -> Result<String> {
     let complete = options.only == Part::ALL && !options.quick;
     let how = if complete { "" } else { ", some of it" };
     Ok(format!(
-        "By `cargo xtask bench gateway`{how}: {} rounds of {} s. {}.",
+        "By `cargo xtask bench gateway`{how}: {} rounds of {} s. {}; {} and {}, all of them on core {} alone and the rest on the others.",
         effort.rounds,
         effort.time.as_secs(),
-        machine::describe(cores)?
+        machine::describe(),
+        machine::version("nginx", "-v")?,
+        machine::version("haproxy", "-v")?,
+        cores.proxy()
     ))
 }
 
@@ -206,11 +202,4 @@ fn warn_of_steal(busy: Reading) {
     if share > STEAL_LIMIT {
         say(&format!("warning: another guest of this machine's host took {:.0} % of the core", share * 100.0));
     }
-}
-
-/// Tells how it goes on stderr; findings go to stdout.
-fn say(line: &str) {
-    use std::io::Write;
-    // Nobody to hear it is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,10 +1,23 @@
 //! Benchmarks. `cargo xtask bench NAME` builds and runs them; what they find stands in `docs/benchmarks.md`.
 #![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
+mod agent;
+mod client;
+mod contender;
 mod deploy;
+mod failover;
 mod findings;
 mod gateway;
+mod machine;
+mod progress;
+mod repository;
+mod samples;
+mod server;
+mod spike;
 mod spread;
+mod stall;
+mod ticks;
+mod users;
 
 use anyhow::Result;
 use clap::Parser;
@@ -16,6 +29,10 @@ enum Command {
     Deploy(deploy::Options),
     /// Tradewind's gateway against nginx and HAProxy, on the same core
     Gateway(gateway::Options),
+    /// What users see of faults: Tradewind against HAProxy
+    Failover(failover::Options),
+    /// Ten times as much load as there is capacity: Tradewind against HAProxy
+    Spike(spike::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
@@ -25,6 +42,8 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Deploy(options) => deploy::run(&options),
         Command::Gateway(options) => gateway::run(&options),
+        Command::Failover(options) => failover::run(&options),
+        Command::Spike(options) => spike::run(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
     }
 }

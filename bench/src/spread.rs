@@ -1,4 +1,6 @@
-//! The median of some samples, and how far they spread.
+//! The median of some samples, and how far they spread; quantiles.
+
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
@@ -26,6 +28,13 @@ impl Spread {
     }
 }
 
+/// The latency below which `share` (0 to 1) of them lie.
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "an index")]
+    let index = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +49,14 @@ mod tests {
     fn a_spread_is_told_where_there_is_one() {
         assert_eq!(Spread { median: 3200.0, least: 3100.0, greatest: 3449.0 }.show(1000.0, 1), "3.2 (3.1–3.4)");
         assert_eq!(Spread { median: 4.0, least: 4.0, greatest: 4.0 }.show(1.0, 0), "4");
+    }
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        let sorted: Vec<Duration> = (1..=1000).map(Duration::from_micros).collect();
+        let micros = |share| quantile(&sorted, share).as_micros();
+        assert_eq!((micros(0.5), micros(0.99), micros(0.999), micros(1.0)), (500, 990, 999, 1000));
+        assert_eq!(quantile(&sorted[..1], 0.5), Duration::from_micros(1));
+        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
     }
 }

@@ -1,11 +1,12 @@
 //! `cargo xtask bench NAME`: builds the benchmarks as they ship, and runs one.
 
-mod gateway;
+mod needs;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
+use self::needs::Needs;
 use crate::workspace::Workspace;
 
 /// Where the findings stand, relative to the root.
@@ -13,7 +14,7 @@ const DOCS: &str = "docs/benchmarks.md";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which one: `deploy`, `gateway`
+    /// Which one: `deploy`, `gateway`, `failover`, `spike`
     name: String,
     /// For the benchmark itself; see `cargo xtask bench NAME --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -27,8 +28,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     if options.arguments.is_empty() {
         command.args(["--docs", DOCS]);
     }
-    if options.name == gateway::NAME {
-        gateway::prepare(workspace, &mut command, &options.arguments)?;
+    if let Some(needs) = Needs::of(&options.name) {
+        needs.prepare(workspace, &mut command, &options.arguments)?;
     }
     let status = command.args(&options.arguments).status().context("starting cargo")?;
     ensure!(status.success(), "the benchmark ended with {status}");

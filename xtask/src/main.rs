@@ -34,7 +34,7 @@ enum Command {
     Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
-    /// Measure: `bench deploy`, `bench gateway`
+    /// Measure: `bench deploy`, `bench gateway`, `bench failover`, `bench spike`
     Bench(bench::Options),
     /// Run every test
     Test(test::Options),

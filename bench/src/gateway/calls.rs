@@ -20,9 +20,9 @@ use tradewind_api::grpc::{
 
 use super::{
     report::{Better, Row},
-    scene::{CALLS, Contender, Scene},
-    server::find,
+    scene::{CALLS, Scene},
 };
+use crate::{contender::Contender, server::find};
 
 /// Calls under way at once are so many times so many.
 const CONNECTIONS: u64 = 8;
@@ -134,7 +134,7 @@ pub(super) async fn measure(scene: &Scene<'_>, rounds: usize, time: Duration) ->
             let outcome = call(address).await?;
             ensure!(outcome.is_right(), "{} answers a call wrongly: {outcome:?}", contender.name());
             let micros = busy.busy * 1e6 / said.calls as f64;
-            super::say(&format!(
+            crate::progress::say(&format!(
                 "gRPC, round {}: {} {:.0} calls/s, {micros:.1} µs of the core each",
                 round + 1,
                 contender.name(),
@@ -204,9 +204,9 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{
+    use crate::{
         client::Connection,
-        upstreams::{Upstream, Wanted},
+        gateway::upstreams::{Upstream, Wanted},
     };
 
     #[tokio::test]

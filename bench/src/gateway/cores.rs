@@ -4,12 +4,9 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
-    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
+    process::Pid,
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
-
-/// Each connection costs a file descriptor here and in the proxy.
-const OPEN_FILES: u64 = 20_000;
 
 #[derive(Debug)]
 pub(super) struct Cores {
@@ -101,13 +98,6 @@ impl Reading {
     pub(super) fn stolen_share(self) -> f64 {
         self.stolen / (self.busy + self.idle + self.stolen)
     }
-}
-
-/// Raises this process's limit of open files, which its children inherit.
-pub(super) fn allow_open_files() -> Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let current = Some(maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES)));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).context("raising the limit of open files")
 }
 
 #[cfg(test)]

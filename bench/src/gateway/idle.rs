@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    client::Connection,
     report::{Better, Row},
-    scene::{Contender, Scene},
+    scene::Scene,
 };
+use crate::{client::Connection, contender::Contender};
 
 pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: usize) -> Result<Vec<Row>> {
     let mut each = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
@@ -19,7 +19,7 @@ pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: u
             scene.start_again(contender).await?;
             let (before, after) = hold(scene, contender, connections).await.with_context(|| contender.name())?;
             let kib = (after - before) / connections as f64;
-            super::say(&format!("idle, round {}: {} {kib:.2} KiB a connection", round + 1, contender.name()));
+            crate::progress::say(&format!("idle, round {}: {} {kib:.2} KiB a connection", round + 1, contender.name()));
             each.add(contender, kib);
             fresh.add(contender, before / 1024.0);
         }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{
-    open_loop::{Plan, quantile, run},
+    open_loop::{Plan, run},
     report::{Better, Row},
     saturation::CONNECTIONS,
-    scene::{Contender, Scene},
+    scene::Scene,
 };
+use crate::{contender::Contender, spread::quantile};
 
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -43,7 +44,7 @@ pub(super) async fn measure(
             }
             let [p50, p99, p999] = micros;
             let name = contender.name();
-            super::say(&format!("{label}, round {}: {name} {p50:.0}, {p99:.0}, {p999:.0} µs", round + 1));
+            crate::progress::say(&format!("{label}, round {}: {name} {p50:.0}, {p99:.0}, {p999:.0} µs", round + 1));
         }
     }
     let added: Vec<Row> = rows[..2].iter().map(|row| row.beyond_direct("added by the proxy")).collect();

@@ -5,22 +5,20 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     net::SocketAddr,
-    os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 use tokio::{
-    io::unix::AsyncFd,
     sync::mpsc,
     task::{JoinSet, LocalSet},
 };
 
-use super::client::{Connection, Question};
+use crate::{
+    client::{Connection, Question},
+    ticks::Ticks,
+};
 
 /// The last answers come within this time of the last request.
 const LAG_LIMIT: Duration = Duration::from_secs(30);
@@ -43,13 +41,6 @@ pub(super) fn run(plan: &Plan) -> Result<Vec<Duration>> {
     let mut latencies = runtime.block_on(all).context("answers lag behind")??;
     latencies.sort_unstable();
     Ok(latencies)
-}
-
-/// The latency below which `share` (0 to 1) of them lie.
-pub(super) fn quantile(sorted: &[Duration], share: f64) -> Duration {
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "an index")]
-    let index = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
 }
 
 /// Who can take a request, and the requests that nobody could take yet, by when they were due.
@@ -140,47 +131,9 @@ impl Asker {
     }
 }
 
-/// A timer that is finer than the runtime's own.
-struct Ticks(AsyncFd<OwnedFd>);
-
-impl Ticks {
-    fn every(interval: Duration) -> Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        let interval = Timespec { tv_sec: interval.as_secs().cast_signed(), tv_nsec: interval.subsec_nanos().into() };
-        let timer_spec = Itimerspec { it_interval: interval, it_value: interval };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &timer_spec)?;
-        // SAFETY: the descriptor is owned by what is registered, which never replaces it and closes it when dropped.
-        #[expect(unsafe_code, reason = "tokio cannot see that an `OwnedFd` keeps its descriptor")]
-        let timer = unsafe { AsyncFd::register(timer) };
-        Ok(Self(timer.map_err(std::io::Error::from)?))
-    }
-
-    /// How many ticks have passed since the last call; at least one.
-    async fn wait(&self) -> Result<u64> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            let mut ticks = [0; 8];
-            let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut ticks)?));
-            if let Ok(read) = read {
-                read.context("reading a timer")?;
-                return Ok(u64::from_ne_bytes(ticks));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_occurred() {
-        let sorted: Vec<Duration> = (1..=1000).map(Duration::from_micros).collect();
-        let micros = |share| quantile(&sorted, share).as_micros();
-        assert_eq!((micros(0.5), micros(0.99), micros(0.999), micros(1.0)), (500, 990, 999, 1000));
-        assert_eq!(quantile(&sorted[..1], 0.5), Duration::from_micros(1));
-        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
-    }
 
     #[test]
     fn a_request_waits_when_nobody_is_free() {

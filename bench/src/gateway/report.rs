@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::scene::Contender;
-use crate::spread::Spread;
+use crate::{contender::Contender, spread::Spread};
 
 /// Which values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

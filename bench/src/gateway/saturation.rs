@@ -8,9 +8,12 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Connection, answer_length},
     report::{Better, Row},
-    scene::{Contender, Scene},
+    scene::Scene,
+};
+use crate::{
+    client::{Connection, answer_length},
+    contender::Contender,
     server::find,
 };
 
@@ -49,7 +52,7 @@ pub(super) async fn measure(
     for round in 0..rounds {
         for contender in Contender::turns(Contender::ALL, round) {
             let run = load(scene, root, contender, time).await.with_context(|| contender.name())?;
-            super::say(&format!(
+            crate::progress::say(&format!(
                 "{label}, round {}: {} {:.0} requests/s, {:.1} µs of the core each, busy {:.0} %",
                 round + 1,
                 contender.name(),

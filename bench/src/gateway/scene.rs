@@ -1,6 +1,6 @@
 //! Everything that is compared, side by side before the same upstreams.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -9,11 +9,15 @@ use tokio_util::task::AbortOnDropHandle;
 use tradewind_testkit::eventually_ok;
 
 use super::{
-    client::{Connection, Question},
     cores::Cores,
-    server::{Server, free_address},
     upstreams::Upstream,
     world::{DIGITS, Kit, Tradewind},
+};
+use crate::{
+    client::{Connection, Question},
+    contender::Contender,
+    repository,
+    server::{Server, fill, free_address},
 };
 
 /// The plain upstream's model: answers a kilobyte at once.
@@ -28,35 +32,6 @@ const REQUEST: &str = "examples/digits/request.json";
 /// Ten times what it takes until a gateway has heard of a route.
 pub(super) const ROUTE_LIMIT: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Contender {
-    Tradewind,
-    Nginx,
-    Haproxy,
-    /// The upstream itself.
-    Direct,
-}
-
-impl Contender {
-    pub(super) const PROXIES: [Self; 3] = [Self::Tradewind, Self::Nginx, Self::Haproxy];
-    pub(super) const ALL: [Self; 4] = [Self::Tradewind, Self::Nginx, Self::Haproxy, Self::Direct];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tradewind => "Tradewind",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "HAProxy",
-            Self::Direct => "no proxy",
-        }
-    }
-
-    /// In each round another one begins.
-    pub(super) fn turns<const N: usize>(mut contenders: [Self; N], round: usize) -> [Self; N] {
-        contenders.rotate_left(round % N);
-        contenders
-    }
-}
 
 /// Dropping it ends everything in it.
 #[derive(Debug)]
@@ -88,11 +63,11 @@ impl<'a> Scene<'a> {
         let directory = tempfile::tempdir()?;
         let (tradewind, replica) = Tradewind::with_replica(kit, cores).await?;
         let upstreams = BTreeMap::from([(DIGITS.to_owned(), replica)]);
-        let (path, body) = (format!("/v2/models/{DIGITS}/infer"), Bytes::from(kit.file(REQUEST)?));
+        let (path, body) = (format!("/v2/models/{DIGITS}/infer"), Bytes::from(repository::file(REQUEST)?));
         let (status, answer) = Connection::open(replica).await?.post(&path, body.clone()).await?;
         ensure!(status.is_success(), "the replica answers {status}: {}", String::from_utf8_lossy(&answer));
         let question = Question { path, body, answer };
-        Self::around(kit, directory, cores, tradewind, upstreams, question).await
+        Self::around(directory, cores, tradewind, upstreams, question).await
     }
 
     /// Before the benchmark's own upstreams.
@@ -100,9 +75,10 @@ impl<'a> Scene<'a> {
         let directory = tempfile::tempdir()?;
         let answer = plain_answer();
         let address = free_address()?;
-        let config = kit.file("bench/gateway/plain.conf")?;
+        let config = repository::file("bench/gateway/plain.conf")?;
         let plain = [("http", address.to_string()), ("answer", answer.clone())];
-        let mut plain = start(&directory.path().join("plain"), "nginx", &fill(config, &plain), &[address])?;
+        let mut plain =
+            Server::configured(&directory.path().join("plain"), "nginx", &fill(config, &plain), &[address])?;
         plain.ready().await?;
         let (tokens, calls) = (Upstream::bind_on(kit).await?, Upstream::bind_on(kit).await?);
         let upstreams: BTreeMap<String, SocketAddr> =
@@ -111,15 +87,14 @@ impl<'a> Scene<'a> {
                 .into();
         let tasks = [tokens, calls].map(|upstream| AbortOnDropHandle::new(kit.servers.spawn(upstream.run())));
         let tradewind = Tradewind::with_upstreams(kit, cores, upstreams.clone()).await?;
-        let (path, body) = (format!("/v2/models/{PLAIN}/infer"), Bytes::from(kit.file(REQUEST)?));
+        let (path, body) = (format!("/v2/models/{PLAIN}/infer"), Bytes::from(repository::file(REQUEST)?));
         let question = Question { path, body, answer: answer.into() };
-        let mut scene = Self::around(kit, directory, cores, tradewind, upstreams, question).await?;
+        let mut scene = Self::around(directory, cores, tradewind, upstreams, question).await?;
         (scene.plain, scene._upstreams) = (Some(plain), tasks.into());
         Ok(scene)
     }
 
     async fn around(
-        kit: &Kit,
         directory: TempDir,
         cores: &'a Cores,
         tradewind: Tradewind,
@@ -137,9 +112,9 @@ impl<'a> Scene<'a> {
             peers.insert(contender, doors);
             let mut words = places.map(|(word, address)| (word, address.to_string())).to_vec();
             words.extend([("http", doors.http.to_string()), ("grpc", doors.grpc.to_string())]);
-            let config = fill(kit.file(config)?, &words);
+            let config = fill(repository::file(config)?, &words);
             let _visit = cores.visit()?;
-            start(&directory.path().join(program), program, &config, &[doors.http, doors.grpc])
+            Server::configured(&directory.path().join(program), program, &config, &[doors.http, doors.grpc])
         };
         let nginx = peer(Contender::Nginx, "nginx", "bench/gateway/nginx.conf")?;
         let haproxy = peer(Contender::Haproxy, "haproxy", "bench/gateway/haproxy.cfg")?;
@@ -232,40 +207,13 @@ fn plain_answer() -> String {
     empty.replace("\"\"", &format!("\"{}\"", "a".repeat(ANSWER_BYTES - empty.len())))
 }
 
-/// Puts values in the places of `{words}`.
-fn fill(config: String, words: &[(&str, String)]) -> String {
-    words.iter().fold(config, |config, (word, value)| config.replace(&format!("{{{word}}}"), value))
-}
-
-fn start(directory: &Path, program: &str, config: &str, addresses: &[SocketAddr]) -> Result<Server> {
-    fs::create_dir_all(directory)?;
-    let file = directory.join("config");
-    fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
-    let (directory_text, file) = (directory.display().to_string(), file.display().to_string());
-    let arguments: &[&str] =
-        if program == "nginx" { &["-p", &directory_text, "-c", &file] } else { &["-db", "-f", &file] };
-    Server::start(program, arguments, directory, addresses)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_contender_begins_in_its_turn() {
-        use Contender::{Haproxy, Nginx, Tradewind};
-        assert_eq!(Contender::turns(Contender::PROXIES, 0), [Tradewind, Nginx, Haproxy]);
-        assert_eq!(Contender::turns(Contender::PROXIES, 4), [Nginx, Haproxy, Tradewind]);
-    }
-
-    #[test]
     fn the_plain_answer_is_a_kilobyte_of_json() {
         assert_eq!(plain_answer().len(), ANSWER_BYTES);
         assert!(serde_json::from_str::<serde_json::Value>(&plain_answer()).is_ok());
-    }
-
-    #[test]
-    fn only_words_in_braces_are_filled_in() {
-        assert_eq!(fill("http { listen {http}; }".to_owned(), &[("http", "a:1".to_owned())]), "http { listen a:1; }");
     }
 }

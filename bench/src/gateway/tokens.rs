@@ -10,13 +10,12 @@ use tokio::task::JoinSet;
 use tradewind_testkit::eventually_ok;
 
 use super::{
-    client::Connection,
-    open_loop::quantile,
     report::{Better, Row},
-    scene::{Contender, ROUTE_LIMIT, Scene, TOKENS},
+    scene::{ROUTE_LIMIT, Scene, TOKENS},
     upstreams::{TOKENS_PER_SECOND, Token, Wanted, now},
     world::Kit,
 };
+use crate::{client::Connection, contender::Contender, spread::quantile};
 
 /// Streams at once.
 const STREAMS: u64 = 200;
@@ -42,7 +41,7 @@ pub(super) async fn measure(scene: &Scene<'_>, kit: &Kit, rounds: usize, time: D
             late.add(contender, delay);
             let per_core_second = (events * STREAMS) as f64 / busy.busy;
             let name = contender.name();
-            super::say(&format!(
+            crate::progress::say(&format!(
                 "tokens, round {}: {name} {per_core_second:.0} per second of core, p99 late by {delay:.0} µs",
                 round + 1
             ));

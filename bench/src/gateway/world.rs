@@ -10,13 +10,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
-use tradewind_api::{
-    Client,
-    auth::{Authority, Scope},
-};
+use tradewind_api::{Client, auth::Scope};
 use tradewind_testkit::{Host, Part, Roles, processes_below};
 
-use super::{agent::StandIn, cores::Cores};
+use super::cores::Cores;
+use crate::agent::{StandIn, token};
 
 pub(super) const REGION: &str = "us-east1";
 pub(super) const DIGITS: &str = "digits";
@@ -31,13 +29,6 @@ pub(super) struct Kit {
     pub root: PathBuf,
     /// Where servers of the benchmark run.
     pub servers: Handle,
-}
-
-impl Kit {
-    pub(super) fn file(&self, name: &str) -> Result<String> {
-        let path = self.root.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-    }
 }
 
 /// Dropping it kills everything in it.
@@ -70,18 +61,8 @@ impl Tradewind {
     ) -> Result<Self> {
         let mut roles = Roles::new(&kit.program, &Host::this(), &[(REGION, &Host::this())])?;
         roles.start(&Part::Control).await?;
-        let token = token(&roles, &Scope::Agent(REGION.parse()?))?;
-        let client = Client::new(&format!("http://{}", roles.address(&Part::Control)?), Some(token));
         let models: Vec<String> = upstreams.keys().cloned().collect();
-        let agent = kit.servers.spawn(async move {
-            let started = StandIn::start(client, REGION.parse()?, upstreams).await?;
-            started.run().await
-        });
-        let agent = AbortOnDropHandle::new(kit.servers.spawn(async move {
-            if let Ok(Err(error)) = agent.await {
-                super::say(&format!("the agent's place is empty: {error:#}"));
-            }
-        }));
+        let agent = StandIn::take_place(&roles, &kit.servers, REGION.parse()?, upstreams)?;
         let mut world = Self { gateway: address(&roles)?, roles, _agent: Some(agent) };
         world.start_gateway(cores).await?;
         for model in &models {
@@ -127,8 +108,4 @@ impl Tradewind {
 
 fn address(roles: &Roles) -> Result<SocketAddr> {
     roles.address(&Part::gateway(REGION))?.parse().context("a gateway's address")
-}
-
-fn token(roles: &Roles, scope: &Scope) -> Result<String> {
-    Ok(Authority::open(&roles.data_dir(&Part::Control))?.issue(scope))
 }

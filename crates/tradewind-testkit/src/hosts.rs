@@ -4,6 +4,8 @@
 //! The switch is a namespace too, so nothing of the machine's own network is touched, and the addresses exist in the
 //! network that a test made alone.
 
+mod loss;
+
 use std::{
     ffi::OsStr,
     fs::File,
@@ -23,6 +25,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::Runtime;
 use tradewind_process::{Identity, Signal};
 
+pub use self::loss::Loss;
 use crate::world::signal;
 
 /// Hosts get 10.77.0.1, 10.77.0.2, ...

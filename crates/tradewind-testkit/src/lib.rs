@@ -17,7 +17,7 @@ mod world;
 
 pub use caller::{Caller, Reply};
 pub use fallen::{Fallen, Felled, terminate};
-pub use hosts::{Host, Network};
+pub use hosts::{Host, Loss, Network};
 pub use load::{Answer, Load, Report, Tally, Users};
 pub use ports::Ports;
 pub use roles::{Part, Roles};

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context, Result, bail};
 use axum::{Router, routing::get};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::task::AbortOnDropHandle;
 use tradewind_api::{
     Client,
     agent::{AgentReport, ENDPOINTS_PATH, Endpoint, Endpoints, HEARTBEAT, ModelStatus},
+    auth::{Authority, Scope},
     ndjson,
 };
 use tradewind_core::{
@@ -19,9 +20,12 @@ use tradewind_core::{
         Assignment, Check, CheckName, CheckResult, ReplicaCount, SlotAssignment, SlotPhase, SlotStatus, Verification,
     },
 };
+use tradewind_testkit::{Part, Roles};
+
+use crate::progress::say;
 
 #[derive(Debug)]
-pub(super) struct StandIn {
+pub(crate) struct StandIn {
     client: Client,
     region: RegionName,
     /// By model.
@@ -33,12 +37,29 @@ pub(super) struct StandIn {
 }
 
 impl StandIn {
-    /// `client` has the token of the region's agents.
-    pub(super) async fn start(
-        client: Client,
+    /// Takes the place of a region's agent in a world whose control plane runs. On the runtime of `servers`.
+    pub(crate) fn take_place(
+        roles: &Roles,
+        servers: &Handle,
         region: RegionName,
         upstreams: BTreeMap<String, SocketAddr>,
-    ) -> Result<Self> {
+    ) -> Result<AbortOnDropHandle<()>> {
+        let token = token(roles, &Scope::Agent(region.clone()))?;
+        let client = Client::new(&format!("http://{}", roles.address(&Part::Control)?), Some(token));
+        let agent = servers.spawn(async move {
+            let started = Self::start(client, region, upstreams).await?;
+            started.run().await
+        });
+        let agent = AbortOnDropHandle::new(agent);
+        Ok(AbortOnDropHandle::new(servers.spawn(async move {
+            if let Ok(Err(error)) = agent.await {
+                say(&format!("the agent's place is empty: {error:#}"));
+            }
+        })))
+    }
+
+    /// `client` has the token of the region's agents.
+    async fn start(client: Client, region: RegionName, upstreams: BTreeMap<String, SocketAddr>) -> Result<Self> {
         let none = Endpoints { region: region.clone(), instance: "bench".to_owned(), endpoints: Vec::new() };
         let endpoints = watch::Sender::new(none);
         let told = endpoints.clone();
@@ -52,7 +73,7 @@ impl StandIn {
     }
 
     /// Does at once what it is told; ends only with an error.
-    pub(super) async fn run(self) -> Result<()> {
+    async fn run(self) -> Result<()> {
         let mut assignments = self.client.watch_assignments().await?;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut held = Vec::new();
@@ -126,4 +147,9 @@ fn ready(assigned: &SlotAssignment) -> SlotStatus {
         armed: assigned.armed,
         verification: assigned.verify.map(verified),
     }
+}
+
+/// Issued by whoever can read control's directory.
+pub(crate) fn token(roles: &Roles, scope: &Scope) -> Result<String> {
+    Ok(Authority::open(&roles.data_dir(&Part::Control))?.issue(scope))
 }

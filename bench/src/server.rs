@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::net::TcpStream;
-use tradewind_testkit::eventually_ok;
+use tradewind_testkit::{Host, eventually_ok};
 
 /// Ten times what a start takes, and more.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -22,7 +22,8 @@ const STOP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
+    host: Host,
     program: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
@@ -32,9 +33,27 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a program in its folder, on the cores of this thread.
-    pub(super) fn start(program: &str, arguments: &[&str], directory: &Path, addresses: &[SocketAddr]) -> Result<Self> {
+    /// Starts nginx or HAProxy with a configuration in a folder of its own, on the cores of this thread.
+    pub(crate) fn configured(directory: &Path, program: &str, config: &str, addresses: &[SocketAddr]) -> Result<Self> {
+        Self::on_host(&Host::this(), directory, program, config, addresses)
+    }
+
+    /// The same, on a host.
+    pub(crate) fn on_host(
+        host: &Host,
+        directory: &Path,
+        program: &str,
+        config: &str,
+        addresses: &[SocketAddr],
+    ) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let file = directory.join("config");
+        fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
+        let (directory_text, file) = (directory.display().to_string(), file.display().to_string());
+        let arguments: &[&str] =
+            if program == "nginx" { &["-p", &directory_text, "-c", &file] } else { &["-db", "-f", &file] };
         let mut server = Self {
+            host: host.clone(),
             program: find(program)?,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             directory: directory.to_owned(),
@@ -46,22 +65,26 @@ impl Server {
     }
 
     /// A new process in the place of the old one.
-    pub(super) fn start_again(&mut self) -> Result<()> {
+    pub(crate) fn start_again(&mut self) -> Result<()> {
         self.end();
         let log = fs::File::options().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(&self.program);
+        let mut command = self.host.command(&self.program).into_std();
         command.args(&self.arguments).current_dir(&self.directory).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
         Ok(())
     }
 
-    pub(super) async fn ready(&mut self) -> Result<()> {
+    pub(crate) async fn ready(&mut self) -> Result<()> {
         let ready = eventually_ok("its ports are open", START_LIMIT, || async {
-            for address in &self.addresses {
-                TcpStream::connect(address).await?;
-            }
-            Ok(())
+            let addresses = self.addresses.clone();
+            let open = async move {
+                for address in addresses {
+                    TcpStream::connect(address).await?;
+                }
+                Ok(())
+            };
+            self.host.run(open).await?
         });
         let result = ready.await;
         let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
@@ -72,7 +95,7 @@ impl Server {
     }
 
     /// Its processes: itself and its workers.
-    pub(super) fn pids(&self) -> Result<Vec<u32>> {
+    pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         let leader = self.child.as_ref().context("it does not run")?.id();
         let entries = fs::read_dir("/proc").context("listing processes")?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -115,14 +138,29 @@ fn group_of(pid: u32) -> Option<u32> {
 }
 
 /// A program of this machine. Debian keeps servers where only root looks.
-pub(super) fn find(program: &str) -> Result<PathBuf> {
+pub(crate) fn find(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
     let found = places.map(|place| place.join(program)).find(|file| file.is_file());
-    found.with_context(|| format!("`{program}` is not installed; `cargo xtask bench gateway` says how to"))
+    found.with_context(|| format!("`{program}` is not installed; `cargo xtask bench` says how to"))
 }
 
 /// An address that nobody uses now.
-pub(super) fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Puts values in the places of `{words}`.
+pub(crate) fn fill(config: String, words: &[(&str, String)]) -> String {
+    words.iter().fold(config, |config, (word, value)| config.replace(&format!("{{{word}}}"), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_words_in_braces_are_filled_in() {
+        assert_eq!(fill("http { listen {http}; }".to_owned(), &[("http", "a:1".to_owned())]), "http { listen a:1; }");
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -17,12 +17,16 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::samples::Outcome;
+
+/// Who served a request, by a gateway or by HAProxy.
+const SERVED_BY: [&str; 2] = ["x-tradewind-region", "x-served-by"];
 /// No answer to a question is longer than this, head included.
 const ANSWER_LIMIT: usize = 64 << 10;
 
 /// A request and its one right answer.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(crate) struct Question {
     pub path: String,
     pub body: Bytes,
     pub answer: Bytes,
@@ -30,14 +34,14 @@ pub(super) struct Question {
 
 /// A kept connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     address: SocketAddr,
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
-    pub(super) async fn open(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -46,11 +50,11 @@ impl Connection {
         Ok(Self { sender, address, _driver: driver })
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
 
-    pub(super) async fn send(&mut self, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(&mut self, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         self.sender.ready().await.context("the connection was closed")?;
         let request = Request::post(path)
             .header(header::HOST, self.address.to_string())
@@ -59,24 +63,40 @@ impl Connection {
         self.sender.send_request(request).await.context("no answer came")
     }
 
-    pub(super) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let response = self.send(path, body).await?;
         let status = response.status();
         Ok((status, response.into_body().collect().await.context("the answer broke off")?.to_bytes()))
     }
 
     /// Fails unless the answer is the right one.
-    pub(super) async fn ask(&mut self, question: &Question) -> Result<()> {
+    pub(crate) async fn ask(&mut self, question: &Question) -> Result<()> {
         let (status, answer) = self.post(&question.path, question.body.clone()).await?;
         let shown = || String::from_utf8_lossy(&answer).into_owned();
         ensure!(status == StatusCode::OK, "{} was answered with {status}: {}", question.path, shown());
         ensure!(answer == question.answer, "{} was answered wrongly: {}", question.path, shown());
         Ok(())
     }
+
+    /// Any answer is an outcome; an error means that none came.
+    pub(crate) async fn ask_whom(&mut self, question: &Question) -> Result<Outcome> {
+        let response = self.send(&question.path, question.body.clone()).await?;
+        let (status, by) = (response.status(), served_by(response.headers()));
+        let answer = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+        Ok(match status {
+            StatusCode::OK if answer == question.answer => Outcome::Served(by),
+            StatusCode::OK => Outcome::Failed(format!("a wrong answer: {}", String::from_utf8_lossy(&answer))),
+            _ => Outcome::Refused(status),
+        })
+    }
+}
+
+fn served_by(headers: &HeaderMap) -> Option<String> {
+    SERVED_BY.iter().find_map(|name| Some(headers.get(*name)?.to_str().ok()?.to_owned()))
 }
 
 /// Asks on a new connection and gives the length of the whole answer, head included, which must be the right one.
-pub(super) async fn answer_length(address: SocketAddr, question: &Question) -> Result<usize> {
+pub(crate) async fn answer_length(address: SocketAddr, question: &Question) -> Result<usize> {
     let mut stream = TcpStream::connect(address).await?;
     let (path, length) = (&question.path, question.body.len());
     let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
