@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     capacity: ArcSwap<Vec<PeerCapacity>>,
     /// Requests in flight there because the own region had no room for them.
     spilled: AtomicU32,
+    /// As many when it told last how much room it has.
+    spilled_then: AtomicU32,
     round_trip_us: AtomicU64,
     /// Written by the one task that probes.
     window: Mutex<VecDeque<u64>>,
@@ -38,6 +40,7 @@ impl Peer {
             target: Arc::new(Target::new(address)),
             capacity: ArcSwap::default(),
             spilled: AtomicU32::new(0),
+            spilled_then: AtomicU32::new(0),
             round_trip_us: AtomicU64::new(UNMEASURED),
             window: Mutex::default(),
         }
@@ -52,19 +55,22 @@ impl Peer {
     }
 
     /// Takes one more request beyond what the own region can do, as long as that is within this gateway's share (one
-    /// of `gateways`) of the room that the peer has.
-    pub(crate) fn spill(self: &Arc<Self>, model: &str, state: &RouteState, gateways: u32) -> Option<Spilled> {
+    /// of `sharing`) of the room that the peer has. What this gateway had there already when the peer told its room is
+    /// in use of that room.
+    pub(crate) fn spill(self: &Arc<Self>, model: &str, state: &RouteState, sharing: u32) -> Option<Spilled> {
         let matches = |entry: &&PeerCapacity| {
             entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
         };
         let room: u32 = self.capacity.load().iter().filter(matches).filter_map(|entry| entry.headroom).sum();
         let before = self.spilled.fetch_add(1, Ordering::Relaxed);
         let spilled = Spilled(Arc::clone(self));
-        (before < room.div_ceil(gateways.max(1))).then_some(spilled)
+        let share = room.div_ceil(sharing.max(1));
+        (before < share.saturating_add(self.spilled_then.load(Ordering::Relaxed))).then_some(spilled)
     }
 
     /// What the peer advertises now; whether that is news.
     pub(crate) fn advertise(&self, capacity: Vec<PeerCapacity>) -> bool {
+        self.spilled_then.store(self.spilled.load(Ordering::Relaxed), Ordering::Relaxed);
         if **self.capacity.load() == capacity {
             return false;
         }
@@ -110,6 +116,8 @@ impl Drop for Spilled {
 
 #[cfg(test)]
 mod tests {
+    use tradewind_core::{Epoch, RevisionNumber, Slot, VersionNumber, deployment::HealthPolicy};
+
     use super::*;
 
     #[test]
@@ -124,5 +132,46 @@ mod tests {
             peer.measured(Duration::from_millis(25));
         }
         assert_eq!(peer.round_trip(), Some(Duration::from_millis(25)), "an old minimum is forgotten");
+    }
+
+    #[test]
+    fn a_peer_is_filled_by_those_who_share_it_and_not_beyond() {
+        let (model, places) = ("digits", 9);
+        let state = RouteState {
+            epoch: Epoch(1),
+            live: Slot::Blue,
+            revision: RevisionNumber(1),
+            version: VersionNumber(1),
+            regions: Vec::new(),
+            region_health: Default::default(),
+            stay_in: Default::default(),
+            health: HealthPolicy::default(),
+        };
+        for sharing in [1_u32, 2, 5] {
+            let peers: Vec<Arc<Peer>> = (0..sharing)
+                .map(|_| Arc::new(Peer::new("europe-west1".parse().unwrap(), "127.0.0.1:1".to_owned())))
+                .collect();
+            let mut there = Vec::new();
+            for _ in 0..20 {
+                let headroom = Some(places - u32::try_from(there.len()).unwrap());
+                let capacity = PeerCapacity {
+                    model: model.parse().unwrap(),
+                    slot: Slot::Blue,
+                    revision: RevisionNumber(1),
+                    replicas: 1,
+                    headroom,
+                };
+                for peer in &peers {
+                    peer.advertise(vec![capacity.clone()]);
+                }
+                // What is more the region itself declines.
+                for peer in &peers {
+                    while let Some(spilled) = peer.spill(model, &state, sharing).filter(|_| there.len() < 9) {
+                        there.push(spilled);
+                    }
+                }
+            }
+            assert_eq!(there.len(), 9, "{sharing} gateways share the room");
+        }
     }
 }

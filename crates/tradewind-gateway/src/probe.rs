@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use tokio::{
     net::TcpStream,
     sync::Notify,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tradewind_api::gateway::{PEER_PATH, PeerState};
@@ -40,6 +40,16 @@ pub(crate) struct Prober {
     /// Told when a verdict or a peer's capacity has changed.
     pub(crate) news: Arc<Notify>,
     pub(crate) policy: HealthPolicy,
+}
+
+/// What a probe finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Well,
+    /// It answers, or its host does, and not as it should.
+    Unwell,
+    /// Nobody answers.
+    Silent,
 }
 
 /// Who is probed.
@@ -76,9 +86,9 @@ impl Prober {
                 // Its agent will say when it is ready; then that counts, and not how it failed before.
                 health = Hysteresis::new(self.policy, true);
                 target.set_healthy(true);
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = target.probe_wanted() => continue,
+                match shutdown.run_until_cancelled(self.until_expected(&subject)).await {
+                    Some(()) => continue,
+                    None => return,
                 }
             }
             if health.healthy() && !target.healthy() {
@@ -86,7 +96,9 @@ impl Prober {
                 health.condemn();
                 self.news.notify_one();
             }
-            let Some(ok) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
+            let next = Instant::now() + self.policy.interval.duration();
+            let Some(found) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
+            let ok = found == Found::Well;
             if let Some(transition) = health.observe(ok) {
                 target.set_healthy(health.healthy());
                 self.tell_if_lost(target);
@@ -99,8 +111,24 @@ impl Prober {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.policy.interval.duration()) => {}
+                () = sleep_until(next) => {}
                 () = target.probe_wanted() => {}
+            }
+        }
+    }
+
+    /// Nobody is sent there now, but some may still wait there for their answers, for nothing if it has fallen silent.
+    async fn until_expected(&self, subject: &Subject) {
+        let target = subject.target();
+        let mut silent = 0;
+        while !subject.expected() {
+            // Whatever comes first.
+            let _ = timeout(self.policy.interval.duration(), target.probe_wanted()).await;
+            if !subject.expected() {
+                silent = if self.probe(subject).await == Found::Silent { silent + 1 } else { 0 };
+                if silent >= self.policy.unhealthy_after {
+                    self.tell_lost(target);
+                }
             }
         }
     }
@@ -108,40 +136,48 @@ impl Prober {
     /// Who waits for an answer of a dead target should look elsewhere.
     fn tell_if_lost(&self, target: &Target) {
         if !target.healthy() {
-            // Before the first thread serves, nobody listens.
-            let _ = self.gateway.lost.send(target.id);
+            self.tell_lost(target);
         }
     }
 
-    async fn probe(&self, subject: &Subject) -> bool {
+    fn tell_lost(&self, target: &Target) {
+        // Before the first thread serves, nobody listens.
+        let _ = self.gateway.lost.send(target.id);
+    }
+
+    async fn probe(&self, subject: &Subject) -> Found {
         match subject {
             Subject::Replica(replica) => match &replica.endpoint.probe {
                 Probe::Http(path) => {
                     // Of a server of somebody's own a connection may be all that it serves at a time.
                     let own = replica.endpoint.runtime == Runtime::Onnx;
                     let reuse = if own { Reuse::Allowed } else { Reuse::Never };
-                    self.get(&replica.target, path, None, reuse).await.is_some()
+                    self.get(&replica.target, path, None, reuse).await.map_or_else(|found| found, |_| Found::Well)
                 }
                 Probe::Connect => {
                     let connected = TcpStream::connect(replica.target.address());
-                    matches!(timeout(self.policy.timeout.duration(), connected).await, Ok(Ok(_)))
+                    match timeout(self.policy.timeout.duration(), connected).await {
+                        Ok(Ok(_)) => Found::Well,
+                        Ok(Err(_)) => Found::Unwell,
+                        Err(_) => Found::Silent,
+                    }
                 }
             },
             Subject::Peer { peer, mesh_token } => {
-                let Some((body, round_trip)) =
-                    self.get(&peer.target, PEER_PATH, Some(mesh_token), Reuse::Allowed).await
-                else {
-                    return false;
+                let (body, round_trip) = match self.get(&peer.target, PEER_PATH, Some(mesh_token), Reuse::Allowed).await
+                {
+                    Ok(answer) => answer,
+                    Err(found) => return found,
                 };
-                let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return false };
+                let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Found::Unwell };
                 if state.region != peer.region {
-                    return false;
+                    return Found::Unwell;
                 }
                 peer.measured(round_trip);
                 if peer.advertise(state.ready) {
                     self.news.notify_one();
                 }
-                true
+                Found::Well
             }
         }
     }
@@ -153,11 +189,12 @@ impl Prober {
         path: &str,
         token: Option<&str>,
         reuse: Reuse,
-    ) -> Option<(Bytes, Duration)> {
+    ) -> Result<(Bytes, Duration), Found> {
         let deadline = Instant::now() + self.policy.timeout.duration();
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).ok()?);
+            let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Found::Unwell)?;
+            headers.insert(header::AUTHORIZATION, bearer);
         }
         let head = RequestHead { method: &Method::GET, path, host: target.address(), headers: &headers };
         let link = self.links.to(target);
@@ -168,11 +205,15 @@ impl Prober {
                 }
                 other => other,
             };
-            let exchange = exchange.ok()?;
+            let exchange = exchange.map_err(|failure| match failure {
+                Failure::Timeout => Found::Silent,
+                Failure::Connect(_) | Failure::Broken { .. } => Found::Unwell,
+            })?;
             let good = exchange.response.status().is_success();
-            let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await.ok()?.to_bytes();
-            good.then_some((body, exchange.elapsed))
+            let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await;
+            let body = body.map_err(|_| Found::Unwell)?.to_bytes();
+            if good { Ok((body, exchange.elapsed)) } else { Err(Found::Unwell) }
         };
-        timeout_at(deadline, ask).await.ok()?
+        timeout_at(deadline, ask).await.unwrap_or(Err(Found::Silent))
     }
 }

@@ -144,7 +144,7 @@ impl Walk<'_> {
         let loads: Vec<Load> = able.iter().map(|peer| peer.target.load(now)).collect();
         let peer = able[balance::least_loaded(&loads, random as usize)?];
         let spilled = match full {
-            true => Some(peer.spill(self.model, &self.serving.state, self.world.gateways())?),
+            true => Some(peer.spill(self.model, &self.serving.state, self.world.gateways_outside(region))?),
             false => None,
         };
         Some(Choice::Peer { peer: Arc::clone(peer), in_flight: peer.target.begin(), spilled })

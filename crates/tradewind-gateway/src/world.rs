@@ -235,10 +235,10 @@ impl World {
         groups.into_iter().map(capacity).collect()
     }
 
-    /// All gateways there are, which share the room that regions have to spare.
-    pub(crate) fn gateways(&self) -> u32 {
+    /// The gateways that share the room which another region has to spare: all but its own.
+    pub(crate) fn gateways_outside(&self, region: &Region) -> u32 {
         let gateways: usize = self.snapshot.regions.iter().map(|members| members.gateways.len()).sum();
-        u32::try_from(gateways).unwrap_or(u32::MAX)
+        u32::try_from(gateways.saturating_sub(region.gateways.len())).unwrap_or(u32::MAX)
     }
 }
 

@@ -13,7 +13,7 @@ use tradewind_core::Slot;
 
 use crate::{
     replica::{Mood, Replica},
-    world::{EU, US, World, header, until},
+    world::{DEADLINE, EU, US, World, header, until},
 };
 
 const RETRIES: &str = "tradewind_gateway_retries_total";
@@ -126,7 +126,7 @@ async fn a_query_of_death_kills_one_replica_of_another_region() {
 }
 
 /// A replica whose first inference stops the whole process until the sender is used or dropped.
-fn stopped_by_an_inference() -> (Replica, mpsc::Sender<()>) {
+fn stopped_by_an_inference(id: &str) -> (Replica, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel();
     let wait = Mutex::new(Some(wait));
     let infer = move || {
@@ -138,7 +138,7 @@ fn stopped_by_an_inference() -> (Replica, mpsc::Sender<()>) {
     };
     let infer = Arc::new(infer);
     let router = Router::new().route("/v2/models/{*rest}", post(move || infer()));
-    (Replica::serving("us", router), go_on)
+    (Replica::serving(id, router), go_on)
 }
 
 /// Connects until nobody more is let in.
@@ -163,7 +163,7 @@ fn somebody_dials(address: SocketAddr) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_too_busy_to_take_a_connection_is_not_taken_for_dead() {
-    let (us, go_on) = stopped_by_an_inference();
+    let (us, go_on) = stopped_by_an_inference("us");
     let world = World::start(&[(US, &[&us])]).await;
     let first = tokio::spawn(world.infer(US).send());
     let waiting = fill_backlog(us.address()).await;
@@ -176,4 +176,21 @@ async fn a_replica_too_busy_to_take_a_connection_is_not_taken_for_dead() {
     go_on.send(()).unwrap();
     assert_eq!(patient.await.unwrap().unwrap().status(), StatusCode::OK);
     assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_do_not_wait_for_a_replica_that_its_agent_found_hanging_first() {
+    let (first, _stopped) = stopped_by_an_inference("us-1");
+    let second = replica("us-2");
+    let world = World::start(&[(US, &[&first, &second])]).await;
+    let asked: Vec<_> = (0..4).map(|_| tokio::spawn(world.infer(US).send())).collect();
+    // The others are where they are answered.
+    until(async || asked.iter().any(|asked| asked.is_finished())).await;
+    let mut hangs = first.endpoint();
+    hangs.ready = false;
+    world.agents[US].tell_of(vec![hangs, second.endpoint()]);
+    for asked in asked {
+        assert_eq!(timeout(DEADLINE, asked).await.unwrap().unwrap().unwrap().status(), StatusCode::OK);
+    }
+    assert!(world.metric(US, RETRIES).await > 0, "one of them was there");
 }

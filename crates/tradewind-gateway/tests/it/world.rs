@@ -27,7 +27,7 @@ use tokio::{
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
-    agent::Endpoints,
+    agent::{Endpoint, Endpoints},
     gateway::{
         GatewayReport, GatewaySnapshot, RegionMembers,
         config::{ConfigMessage, Edition, diff},
@@ -87,7 +87,11 @@ impl Agent {
     }
 
     pub(crate) fn tell(&self, replicas: &[&Replica]) {
-        self.endpoints.send_modify(|known| known.endpoints = replicas.iter().map(|r| r.endpoint()).collect());
+        self.tell_of(replicas.iter().map(|replica| replica.endpoint()).collect());
+    }
+
+    pub(crate) fn tell_of(&self, endpoints: Vec<Endpoint>) {
+        self.endpoints.send_modify(|known| known.endpoints = endpoints);
     }
 
     /// Whether any gateway listens to it.
