@@ -31,7 +31,10 @@ mod reply;
 mod report;
 mod routing;
 mod server;
+mod sync;
 mod target;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod worker;
 mod world;
