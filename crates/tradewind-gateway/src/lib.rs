@@ -42,3 +42,8 @@ mod world;
 pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};
+
+/// Tests of readers watch what these take.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;

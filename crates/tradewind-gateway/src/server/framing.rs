@@ -287,4 +287,21 @@ mod tests {
     fn a_line_without_an_end_is_not_kept_without_an_end() {
         assert!(!passes(&vec![b'a'; BUFFER_LIMIT + 2], 8 << 10));
     }
+
+    #[test]
+    fn reads_of_any_size_are_judged_alike() {
+        let seeds = [
+            format!("{HEAD}Content-Length: 5\r\n\r\na\nb\nc{HEAD}\r\n"),
+            format!(
+                "{HEAD}Transfer-Encoding: chunked\r\n\r\na;n=v\r\n\n123456789\r\n0\r\nTrailer: x\r\n\r\n{HEAD}\r\n"
+            ),
+            format!("{HEAD}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ];
+        tradewind_fuzz::fuzz(&seeds, |bytes| {
+            let whole = passes(bytes, bytes.len().max(1));
+            for size in [1, 2, 3, 7, 64] {
+                assert_eq!(passes(bytes, size), whole, "in reads of {size} bytes");
+            }
+        });
+    }
 }
