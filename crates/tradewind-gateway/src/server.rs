@@ -6,9 +6,10 @@ mod own;
 
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
@@ -188,6 +189,7 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
+    let head = request.method() == Method::HEAD;
     let mut response = match Way::of(&request) {
         // RFC 9112, 3.2: who is in front may look at another one.
         _ if !names_one_host(&request) => {
@@ -197,6 +199,18 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         None => own::answer(worker, &request),
     };
     response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    if head { without_body(response) } else { response }
+}
+
+/// As HEAD is answered: hyper leaves the body out on HTTP/1 alone, and clients of HTTP/2 take it for a fault. A replica
+/// has sent none.
+fn without_body(mut response: Response<Answer>) -> Response<Answer> {
+    if let Answer::Own(_) = response.body() {
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.body_mut() = Answer::own(Bytes::new());
+    }
     response
 }
 
@@ -204,7 +218,6 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
 mod tests {
     use std::io;
 
-    use bytes::Bytes;
     use http_body_util::Full;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
