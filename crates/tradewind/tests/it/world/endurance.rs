@@ -67,7 +67,7 @@ async fn endure(regions: &[&str], time: Duration, seed: u64) -> Result<()> {
 
     let end = Instant::now() + time;
     while Instant::now() < end {
-        script.disturb(&world).await?;
+        script.disturb(&world, &load).await?;
     }
     let disturbances = script.end(&world).await?;
     let (report, calls, streams) = (load.stop().await, calls.stop().await, streams.stop().await?);

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tradewind_api::grpc::{
     CONTENT_TYPE, SERVICE_PREFIX,
@@ -108,7 +108,8 @@ enum Failure {
 
 impl User {
     async fn keep_calling(self, pause: Duration, stop: CancellationToken) {
-        let mut connection = None;
+        let (mut connection, mut pace) = (None, tokio::time::interval(pause));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             let began = Instant::now();
             let (mut broken, mut failure) = (None, None);
@@ -127,7 +128,7 @@ impl User {
             }
             let call = Call { region: self.region.clone(), at: Instant::now(), took: began.elapsed(), broken, failure };
             self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
-            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            stop.run_until_cancelled(pace.tick()).await;
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Child;
 use tradewind_process::Signal;
-use tradewind_testkit::{World, eventually_ok, terminate};
+use tradewind_testkit::{Load, World, eventually_ok, terminate};
 
 use super::{
     super::{SOON, digits, example, ok, ready, servers::changed_copy, status, successor},
@@ -19,8 +19,8 @@ use super::{
 
 /// After a process has its successor, what it cut off may still be noticed.
 const AFTERMATH: Duration = Duration::from_secs(1);
-/// Users ask undisturbed for a moment between two disturbances.
-const QUIET: Duration = Duration::from_millis(500);
+/// So many requests are answered between two disturbances.
+const UNDISTURBED: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -130,7 +130,7 @@ impl Script {
         (self.random >> 33) as usize % limit
     }
 
-    pub(super) async fn disturb(&mut self, world: &World) -> Result<()> {
+    pub(super) async fn disturb(&mut self, world: &World, load: &Load) -> Result<()> {
         if self.left.is_empty() {
             self.left = ALL.into();
         }
@@ -146,8 +146,12 @@ impl Script {
         say(&format!("{disturbance}: {:?}", began.elapsed()));
         disturbed.with_context(|| disturbance.to_string())?;
         self.done.push(disturbance);
-        tokio::time::sleep(QUIET).await;
-        Ok(())
+        let answered = load.answered();
+        eventually_ok("users are answered", SOON, || async {
+            ensure!(load.answered() >= answered + UNDISTURBED, "{} more", load.answered() - answered);
+            Ok(())
+        })
+        .await
     }
 
     async fn act(&mut self, world: &World, what: What, region: Option<&str>) -> Result<()> {

@@ -69,7 +69,8 @@ struct User {
 
 impl User {
     async fn keep_reading(self, first: Duration, stop: CancellationToken) {
-        stop.run_until_cancelled(tokio::time::sleep(first)).await;
+        let first = tokio::time::Instant::now() + first;
+        stop.run_until_cancelled(tokio::time::interval_at(first, PATIENCE).tick()).await;
         while !stop.is_cancelled() {
             let (began, mut server) = (Instant::now(), String::new());
             let cut = self.read(&mut server).await.err().map(|error| format!("{error:#}"));
