@@ -79,7 +79,7 @@ type Runner = fn(&Bench<'_>) -> Result<Counts>;
 /// A further runner, such as the tests of a client in another language, is a line here and a module that reads its
 /// counts from its output.
 const RUNNERS: &[(&str, Runner)] =
-    &[("Rust tests", rust::tests), ("Rust documentation", rust::documentation), ("Python clients", python::tests)];
+    &[("Rust tests", rust::tests), ("Rust documentation", rust::documentation), ("Clients", python::tests)];
 
 fn run_all(bench: &Bench<'_>) -> Counts {
     let mut counts = Counts::default();

@@ -3,7 +3,7 @@
 pub mod acceptance;
 pub mod config;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
 

@@ -6,6 +6,8 @@ pub mod agent;
 pub mod auth;
 pub mod client;
 pub mod deploy;
+#[cfg(test)]
+mod fuzz;
 pub mod gateway;
 pub mod grpc;
 pub mod http;
@@ -22,3 +24,8 @@ pub use problem::{Code, Problem};
 
 /// The version of every JSON document that a read command prints with `-o json`.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// Tests of readers watch what these take.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;

@@ -61,37 +61,56 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Reader<T> {
     response: reqwest::Response,
-    buffer: Vec<u8>,
-    scanned: usize,
+    lines: Lines,
     item: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Reader<T> {
     pub fn new(response: reqwest::Response) -> Self {
-        Self { response, buffer: Vec::new(), scanned: 0, item: std::marker::PhantomData }
+        Self { response, lines: Lines::default(), item: std::marker::PhantomData }
     }
 
     /// The next item; an error when the stream is over, broken or silent.
     pub async fn next(&mut self) -> Result<T, Error> {
         loop {
-            while let Some(line) = self.take_line() {
+            while let Some(line) = self.lines.take() {
                 if !line.is_empty() {
                     return serde_json::from_slice(&line).map_err(|source| Error::Malformed { source });
                 }
             }
-            if self.buffer.len() > LINE_LIMIT {
+            if self.lines.unfinished() > LINE_LIMIT {
                 return Err(Error::TooLong);
             }
             match tokio::time::timeout(DEAD_AFTER, self.response.chunk()).await {
                 Err(_) => return Err(Error::Silent),
                 Ok(Err(source)) => return Err(Error::Broken { source }),
                 Ok(Ok(None)) => return Err(Error::Ended),
-                Ok(Ok(Some(chunk))) => self.buffer.extend_from_slice(&chunk),
+                Ok(Ok(Some(chunk))) => self.lines.extend(&chunk),
             }
         }
     }
+}
 
-    fn take_line(&mut self) -> Option<Vec<u8>> {
+/// Cuts into lines what comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    buffer: Vec<u8>,
+    /// So many bytes at the beginning have no line end among them.
+    scanned: usize,
+}
+
+impl Lines {
+    pub(crate) fn extend(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// Bytes that are kept until the end of their line comes, once no whole line is left.
+    fn unfinished(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next whole line, without its end.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let Some(end) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
             self.scanned = self.buffer.len();
             return None;

@@ -57,29 +57,43 @@ impl Disk {
 }
 
 fn save(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let json = serde_json::to_vec(value).expect("wire types have string keys and finite numbers");
-    let mut content = format!("{FORMAT} {}\n", blake3::hash(&json).to_hex()).into_bytes();
-    content.extend_from_slice(&json);
-    write_private(path, &content).map_err(|source| Error::Write { path: path.to_owned(), source })
+    write_private(path, &written(value)).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let damaged = |detail| Error::Damaged { path: path.to_owned(), detail };
-    let read = || fs::metadata(path).and_then(|metadata| Ok((metadata.len(), fs::read(path)?)));
-    let content = match read() {
-        Ok((size, _)) if size > SIZE_LIMIT => return Err(damaged("it is too large")),
-        Ok((_, content)) => content,
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+        Err(source) => return Err(unreadable(source)),
     };
-    let end = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no header"))?;
-    let (header, json) = (&content[..end], &content[end + 1..]);
-    let header = std::str::from_utf8(header).map_err(|_| damaged("it has no header"))?;
-    let digest = header.strip_prefix(FORMAT).ok_or_else(|| damaged("it is of another format"))?.trim();
-    if blake3::hash(json).to_hex().as_str() != digest {
-        return Err(damaged("its checksum is wrong"));
+    if size > SIZE_LIMIT {
+        return Err(damaged("it is too large"));
     }
-    serde_json::from_slice(json).map(Some).map_err(|_| damaged("it does not parse"))
+    read(&fs::read(path).map_err(unreadable)?).map(Some).map_err(damaged)
+}
+
+/// A file's content.
+fn written(value: &impl Serialize) -> Vec<u8> {
+    sealed(&serde_json::to_vec(value).expect("wire types have string keys and finite numbers"))
+}
+
+fn sealed(json: &[u8]) -> Vec<u8> {
+    let mut content = format!("{FORMAT} {}\n", blake3::hash(json).to_hex()).into_bytes();
+    content.extend_from_slice(json);
+    content
+}
+
+fn read<T: DeserializeOwned>(content: &[u8]) -> Result<T, &'static str> {
+    let end = content.iter().position(|byte| *byte == b'\n').ok_or("it has no header")?;
+    let (header, json) = (&content[..end], &content[end + 1..]);
+    let header = std::str::from_utf8(header).map_err(|_| "it has no header")?;
+    let digest = header.strip_prefix(FORMAT).ok_or("it is of another format")?.trim();
+    if blake3::hash(json).to_hex().as_str() != digest {
+        return Err("its checksum is wrong");
+    }
+    serde_json::from_slice(json).map_err(|_| "it does not parse")
 }
 
 #[cfg(test)]
@@ -107,5 +121,25 @@ mod tests {
         assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
         fs::write(&path, &content[..20]).unwrap();
         assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn whatever_lies_there_is_read_or_refused() {
+        let endpoint = serde_json::json!({ "127.0.0.1:1": { "region": "us-east1", "instance": "x", "endpoints": [] } });
+        let known: KnownEndpoints = serde_json::from_value(endpoint).unwrap();
+        let file = written(&known);
+        tradewind_fuzz::fuzz(&[&file], |content| {
+            // An altered byte is never overlooked, unless it is white space around the checksum.
+            assert!(
+                read::<KnownEndpoints>(content).is_ok_and(|read| read == known)
+                    || read::<KnownEndpoints>(content).is_err()
+            );
+        });
+        let json = file.split(|byte| *byte == b'\n').nth(1).unwrap();
+        tradewind_fuzz::fuzz(&[json], |json| {
+            if let Ok(found) = read::<KnownEndpoints>(&sealed(json)) {
+                assert_eq!(read::<KnownEndpoints>(&written(&found)).as_ref(), Ok(&found));
+            }
+        });
     }
 }

@@ -150,4 +150,43 @@ mod tests {
         assert!(!same_token(b"", b"abc"));
         assert!(!same_token(b"abcd", b"abc"));
     }
+
+    /// Those of the lines that can be headers.
+    fn headers(lines: &[u8]) -> HeaderMap {
+        let fields = lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+            Some((HeaderName::from_bytes(&line[..colon]).ok()?, value))
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn whatever_headers_come_the_same_ones_cross() {
+        let seeds = [
+            "connection: close, x-per-hop\nx-per-hop: 1\nte: trailers\nx-tradewind-peer: a\nx-tradewind-user: ada\nhost: a",
+            "x-request-id: abc-123\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n\
+                tracestate: a=1,b@c=2\ntracestate: d=3\nkeep-alive: 5\nupgrade: h2c\nexpect: 100-continue",
+        ];
+        tradewind_fuzz::fuzz(&seeds, |lines| {
+            let mut headers = headers(lines);
+            let id = request_id(&headers, || 7);
+            assert!(id.len() <= REQUEST_ID_LIMIT && id.to_str().is_ok_and(|id| !id.contains([' ', '"'])), "{id:?}");
+            clean_request(&mut headers);
+            for name in &NOT_FOR_REPLICAS {
+                assert!(!headers.contains_key(name), "{name}");
+            }
+            let internal = |name: &&HeaderName| name.as_str().starts_with(INTERNAL_PREFIX);
+            assert!(headers.keys().filter(internal).all(|name| name == USER_HEADER), "{headers:?}");
+            let found = trace(&mut headers, Some(|| 7)).unwrap();
+            let cleaned = headers.clone();
+            clean_request(&mut headers);
+            assert_eq!(trace(&mut headers, None::<fn() -> u64>), Some(found));
+            assert_eq!(headers, cleaned, "what crossed once crosses again");
+        });
+    }
 }

@@ -32,7 +32,10 @@ mod reply;
 mod report;
 mod routing;
 mod server;
+mod sync;
 mod target;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod worker;
 mod world;
@@ -40,3 +43,8 @@ mod world;
 pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};
+
+/// Tests of readers watch what these take.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;

@@ -18,6 +18,12 @@ pub(crate) struct Replica {
     pub(crate) target: Arc<Target>,
 }
 
+impl AsRef<Target> for Replica {
+    fn as_ref(&self) -> &Target {
+        &self.target
+    }
+}
+
 impl Replica {
     pub(crate) fn new(endpoint: Endpoint, gate: Option<Arc<Gate>>) -> Self {
         let declared = endpoint.concurrency.unwrap_or(0);

@@ -112,8 +112,8 @@ impl Walk<'_> {
         }
         let take = |replica: &Arc<Replica>| {
             let mut in_flight = replica.target.begin_within_limit()?;
-            replica.target.try_again(&mut in_flight);
-            Some(Choice::Replica { replica: Arc::clone(replica), in_flight })
+            let may = replica.target.try_again(&mut in_flight, now);
+            may.then(|| Choice::Replica { replica: Arc::clone(replica), in_flight })
         };
         let loads: Vec<Load> = candidates.iter().map(|replica| replica.target.load(now)).collect();
         let preferred = self.prefer(&loads, random).map(|index| candidates[index]);

@@ -6,8 +6,9 @@ mod own;
 
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use hyper::{rt::Executor, server::conn::http2, service::service_fn};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{body::Body, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -176,6 +177,7 @@ fn refuse(worker: &Worker, refusal: Refusal) -> Response<Answer> {
 
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(request.headers(), || worker.random());
+    let head = request.method() == Method::HEAD;
     let mut response = match Way::of(&request) {
         // As of one that comes by HTTP/1.
         _ if request.headers().get_all(header::HOST).iter().nth(1).is_some() => {
@@ -185,6 +187,17 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
         None => own::answer(worker, &request),
     };
     response.headers_mut().insert(name::REQUEST_ID.clone(), id);
+    if head { without_body(response) } else { response }
+}
+
+/// As HEAD is answered on HTTP/2, whose clients take a body for a fault. A replica has sent none.
+fn without_body(mut response: Response<Answer>) -> Response<Answer> {
+    if let Answer::Own(_) = response.body() {
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.body_mut() = Answer::own(Bytes::new());
+    }
     response
 }
 
@@ -192,7 +205,6 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
 mod tests {
     use std::{io, net::Ipv4Addr};
 
-    use bytes::Bytes;
     use http_body_util::Full;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},

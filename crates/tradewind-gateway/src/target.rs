@@ -1,25 +1,27 @@
 //! Something that requests are sent to: a replica, or a gateway of another region. What all threads know of it is
-//! here, as atomics; connections to it belong to one thread each and are in [`crate::link`].
+//! here, as atomics; connections to it belong to one thread each and are in `link`.
+//!
+//! Compiled a second time in `tests/it/order.rs`, so it takes atomics and waiting from the module `sync` beside it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic},
     time::{Duration, Instant},
 };
 
 use http::uri::Authority;
-use tokio::sync::Notify;
 use tradewind_core::{
     balance::{self, Load},
     outlier, overload,
 };
 
-use crate::{clock::Millis, gate::Gate, replica::Replica};
+use super::{
+    clock::Millis,
+    gate::Gate,
+    sync::{AtomicBool, AtomicU32, AtomicU64, Notify, Ordering, fence},
+};
 
 /// Numbers targets, so that threads find their connections to one without comparing addresses.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: atomic::AtomicU64 = atomic::AtomicU64::new(0);
 /// A newcomer carries a handicap for this long.
 const WARM_UP: Millis = Millis(10_000);
 
@@ -85,7 +87,7 @@ impl Target {
     /// One that should have no more than `declared` requests in flight (0: not declared).
     pub(crate) fn limited(address: String, declared: u32, gate: Option<Arc<Gate>>) -> Self {
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT.fetch_add(1, atomic::Ordering::Relaxed),
             authority: address.parse().ok(),
             address,
             healthy: AtomicBool::new(true),
@@ -136,15 +138,21 @@ impl Target {
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        if self.capacity.declared == 0 {
-            self.capacity.unanswered.fetch_add(1, Ordering::Relaxed);
-        }
-        InFlight { target: Arc::clone(self), began: Instant::now(), answered: false, trial: false }
+        self.begin_behind().0
+    }
+
+    /// Also how many counted against the limit before it.
+    fn begin_behind(self: &Arc<Self>) -> (InFlight, u32) {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let before = match self.capacity.declared {
+            0 => self.capacity.unanswered.fetch_add(1, Ordering::Relaxed),
+            _ => before,
+        };
+        (InFlight { target: Arc::clone(self), began: Instant::now(), answered: false, trial: false }, before)
     }
 
     /// What counts against the limit.
-    fn held(&self) -> u32 {
+    pub(crate) fn held(&self) -> u32 {
         match self.capacity.declared {
             0 => self.capacity.unanswered.load(Ordering::Relaxed),
             _ => self.in_flight(),
@@ -153,12 +161,14 @@ impl Target {
 
     /// Like [`Self::begin`], but not beyond the limit.
     pub(crate) fn begin_within_limit(self: &Arc<Self>) -> Option<InFlight> {
-        if self.held() >= self.limit() {
+        let limit = self.limit();
+        if self.held() >= limit {
             return None;
         }
-        let begun = self.begin();
-        // Others may have begun meanwhile.
-        (self.held() <= self.limit()).then_some(begun)
+        // Others may have begun meanwhile. Counting decides who is the last for whom there is room; who looked at the
+        // sum after counting would find it too large together with others, and none of them would begin.
+        let (begun, before) = self.begin_behind();
+        (before < limit).then_some(begun)
     }
 
     /// To be called each second: what it has shown that it can do.
@@ -217,10 +227,25 @@ impl Target {
         until != 0 && (now.0 < until || self.suspicion.on_trial.load(Ordering::Relaxed))
     }
 
-    /// After an ejection one request at a time tries whether it is over.
-    pub(crate) fn try_again(&self, begun: &mut InFlight) {
-        if self.suspicion.until.load(Ordering::Relaxed) != 0 {
-            begun.trial = !self.suspicion.on_trial.swap(true, Ordering::AcqRel);
+    /// After an ejection one request at a time tries whether it is over; whether this one may go.
+    pub(crate) fn try_again(&self, begun: &mut InFlight, now: Millis) -> bool {
+        let Suspicion { until, on_trial, .. } = &self.suspicion;
+        if until.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        if on_trial.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // How the trial before this one ended is seen from here on.
+        match until.load(Ordering::Relaxed) {
+            0 => {
+                on_trial.store(false, Ordering::Release);
+                true
+            }
+            until => {
+                begun.trial = true;
+                until <= now.0
+            }
         }
     }
 
@@ -259,27 +284,48 @@ impl Target {
         outlier::failing(answers, self.suspicion.failures.swap(0, Ordering::Relaxed))
     }
 
-    /// Left out for a while, longer each time.
-    pub(crate) fn eject(&self, now: Millis) {
-        let times = self.suspicion.ejections.fetch_add(1, Ordering::Relaxed) + 1;
+    /// Left out for a while, longer each time; `false` if it is already. Threads that find the same failures at once
+    /// count them once.
+    pub(crate) fn eject(&self, now: Millis) -> bool {
+        let Suspicion { consecutive, ejections, until, answers, failures, .. } = &self.suspicion;
+        let before = until.load(Ordering::Relaxed);
+        let times = ejections.load(Ordering::Relaxed) + 1;
         let time = outlier::ejection(times, rand::random());
-        let Suspicion { consecutive, until, answers, failures, .. } = &self.suspicion;
+        let end = now.after(time).0;
+        if now.0 < before || until.compare_exchange(before, end, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        ejections.store(times, Ordering::Relaxed);
         consecutive.store(0, Ordering::Relaxed);
-        until.store(now.after(time).0, Ordering::Relaxed);
         // What it is left out for counts once.
         answers.store(0, Ordering::Relaxed);
         failures.store(0, Ordering::Relaxed);
         tracing::warn!(address = self.address, times, "left out for {} ms: its answers fail", time.as_millis());
+        true
+    }
+
+    /// Takes an ejection back.
+    fn readmit(&self) {
+        self.suspicion.until.store(0, Ordering::Relaxed);
+        self.suspicion.ejections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Leaves one of a group out for a while, unless most of them would be; whether it does.
-pub(crate) fn eject(group: &[Arc<Replica>], target: &Target) -> bool {
+pub(crate) fn eject<T: AsRef<Target>>(group: &[Arc<T>], target: &Target) -> bool {
     let now = Millis::now();
-    let ejected = group.iter().filter(|other| !std::ptr::eq(&*other.target, target) && other.target.ejected(now));
-    let may = outlier::may_eject(ejected.count(), group.len());
-    if may {
-        target.eject(now);
+    let may = || {
+        let others = group.iter().map(|other| T::as_ref(other)).filter(|other| !std::ptr::eq(*other, target));
+        outlier::may_eject(others.filter(|other| other.ejected(now)).count(), group.len())
+    };
+    if !may() || !target.eject(now) {
+        return false;
+    }
+    // Another thread may have left out another one meanwhile: one of the two sees that here, if not both.
+    fence(Ordering::SeqCst);
+    let may = may();
+    if !may {
+        target.readmit();
     }
     may
 }
@@ -345,86 +391,4 @@ impl Drop for InFlight {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(declared: u32) -> Arc<Target> {
-        Arc::new(Target::limited("127.0.0.1:1".to_owned(), declared, None))
-    }
-
-    #[test]
-    fn failures_in_a_row_eject_and_a_trial_ends_it() {
-        let target = target(0);
-        let enough = (0..outlier::CONSECUTIVE_FAILURES).map(|_| target.failed(false)).filter(|enough| *enough).count();
-        assert_eq!(enough, 1);
-        let now = Millis(1_000_000);
-        target.eject(now);
-        assert!(target.ejected(now) && target.ejected(now.after(Duration::from_millis(500))));
-        target.succeeded(Duration::from_millis(1), false);
-        assert!(target.ejected(now) && !target.failed(false), "what was sent before changes nothing");
-        let later = now.after(Duration::from_secs(2));
-        assert!(!target.ejected(later), "somebody may try");
-        let mut trial = target.begin();
-        target.try_again(&mut trial);
-        assert!(target.ejected(later), "one at a time");
-        assert!(target.failed(trial.is_trial()), "a failed trial ejects again");
-        target.succeeded(Duration::from_millis(1), trial.is_trial());
-        drop(trial);
-        assert!(!target.ejected(now), "a good answer ends it");
-    }
-
-    #[test]
-    fn a_limit_is_never_passed() {
-        let target = target(2);
-        let begun: Vec<_> = (0..5).filter_map(|_| target.begin_within_limit()).collect();
-        assert_eq!((begun.len(), target.in_flight()), (2, 2));
-        drop(begun);
-        assert_eq!(target.in_flight(), 0);
-    }
-
-    #[test]
-    fn an_answer_that_has_begun_takes_no_room_that_nobody_declared() {
-        let begin = |target: &Arc<Target>| {
-            let mut begun = target.begin_within_limit()?;
-            begun.answered();
-            Some(begun)
-        };
-        let (free, strict) = (target(0), target(2));
-        let streams: Vec<_> = (0..2 * overload::UNKNOWN).filter_map(|_| begin(&free)).collect();
-        assert_eq!(streams.len(), 2 * overload::UNKNOWN as usize);
-        let waiting: Vec<_> = (0..2 * overload::UNKNOWN).filter_map(|_| free.begin_within_limit()).collect();
-        assert_eq!(waiting.len(), overload::UNKNOWN as usize);
-        assert_eq!((0..5).filter_map(|_| begin(&strict)).collect::<Vec<_>>().len(), 2);
-        drop((streams, waiting));
-        assert_eq!((free.in_flight(), free.held()), (0, 0));
-    }
-
-    #[test]
-    fn what_it_shows_becomes_its_limit() {
-        let target = target(0);
-        assert_eq!(target.limit(), overload::UNKNOWN);
-        for _ in 0..1000 {
-            target.begin().answered();
-        }
-        target.measure(true);
-        let shown = target.limit();
-        assert!((250..260).contains(&shown), "{shown}");
-        target.measure(true);
-        let after_a_quiet_second = target.limit();
-        assert!((220..shown).contains(&after_a_quiet_second), "{after_a_quiet_second}");
-        target.measure(true);
-        assert_eq!(target.limit(), after_a_quiet_second, "how fast it is now, nobody knows any more");
-    }
-
-    #[test]
-    fn a_newcomer_begins_at_the_median_and_warms_up() {
-        let target = target(0);
-        target.join(&[1, 8, 9].map(|in_flight| Load { in_flight, latency_us: 100 * u64::from(in_flight) }));
-        let load = |age| target.load(target.since.after(Duration::from_secs(age)));
-        assert_eq!(load(0), Load { in_flight: 8, latency_us: 800 });
-        assert_eq!([load(5).in_flight, load(10).in_flight, load(60).in_flight], [4, 0, 0]);
-    }
 }

@@ -25,3 +25,8 @@ pub use listen::{Listen, ListenError};
 pub use model::ModelError as InspectError;
 pub use runtime::{LocateError, locate_onnxruntime};
 pub use server::{Error, ReplicaOptions, run};
+
+/// Tests of readers watch what these take.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;

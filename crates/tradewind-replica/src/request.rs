@@ -3,6 +3,8 @@
 
 mod data;
 mod error;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod grpc;
 pub(crate) mod json;
 mod raw;

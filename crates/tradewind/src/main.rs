@@ -15,8 +15,13 @@ mod terminal;
 mod up;
 mod usage;
 
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// Tests of readers watch what these take.
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os().collect()) {

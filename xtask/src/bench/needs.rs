@@ -1,6 +1,6 @@
 //! What a benchmark needs besides itself: the peers and the load generators of Debian, and Tradewind.
 
-use std::{env, path::PathBuf, process::Command};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -43,7 +43,8 @@ impl Needs {
 
     /// Makes the benchmark, which `command` starts, ready to run. Tradewind is built unless `arguments` name a program.
     pub(super) fn prepare(self, workspace: &Workspace, command: &mut Command, arguments: &[String]) -> Result<()> {
-        self.install_programs()?;
+        packages::welcome_programs(self.welcome)?;
+        packages::ensure_programs(self.programs)?;
         command.env(onnxruntime::VARIABLE, onnxruntime::prepare(workspace)?);
         if arguments.iter().any(|argument| argument.starts_with("--program")) {
             return Ok(());
@@ -54,28 +55,4 @@ impl Needs {
         command.arg("--program").arg(workspace.target().join(self.profile).join("tradewind"));
         Ok(())
     }
-
-    fn install_programs(self) -> Result<()> {
-        let wanted = missing(&[self.programs, self.welcome].concat());
-        // Where there is an init system, nginx and HAProxy would begin to serve as soon as they are there.
-        if !wanted.is_empty() && packages::can_install() && !packages::starts_services() {
-            packages::install(&wanted)?;
-        }
-        let missing = missing(self.programs);
-        let (names, all) = (missing.join(", "), missing.join(" "));
-        ensure!(missing.is_empty(), "{names} missing: install them (Debian, Ubuntu: `apt-get install {all}`)");
-        Ok(())
-    }
-}
-
-/// Packages whose program is not there.
-fn missing(programs: &[Program]) -> Vec<&'static str> {
-    programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
-}
-
-fn is_there(program: &str) -> bool {
-    // Debian keeps servers where only root looks.
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut places = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    places.any(|place| place.join(program).is_file())
 }

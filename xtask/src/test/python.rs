@@ -1,16 +1,20 @@
-//! Tests that drive real Python clients: pytest, in an environment of its own, against worlds that it starts.
+//! Tests that drive real clients, of Python and others: pytest, in an environment of its own, against worlds that it
+//! starts.
 
 use anyhow::{Context, Result};
 
 use super::{Bench, Counts};
-use crate::{process, venv::Venv};
+use crate::{packages, process, venv::Venv};
 
 const DIRECTORY: &str = "tests/python";
+/// Clients that are programs, and the packages that have them.
+const PROGRAMS: &[(&str, &str)] = &[("curl", "curl"), ("h2load", "nghttp2-client")];
 
 pub(super) fn tests(bench: &Bench<'_>) -> Result<Counts> {
     if !bench.options.packages.is_empty() {
         return Ok(Counts::default());
     }
+    packages::ensure_programs(PROGRAMS)?;
     let directory = bench.workspace.root().join(DIRECTORY);
     let venv = Venv::prepare(bench.workspace, "test", &directory.join("requirements.txt"))?;
     let mut pytest = venv.command("python");

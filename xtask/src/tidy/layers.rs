@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tradewind", BINARY),
 ];
 /// Used by tests and chores alone: never by what is shipped.
-const DEV_TOOLS: &[&str] = &["tradewind-bench", "tradewind-testkit", "xtask"];
+const DEV_TOOLS: &[&str] = &["tradewind-bench", "tradewind-fuzz", "tradewind-testkit", "xtask"];
 
 /// Crates from outside that belong to one of ours.
 const OWNED: &[(&str, &str)] = &[("ort", "tradewind-replica"), ("rusqlite", "tradewind-store")];

@@ -8,7 +8,7 @@ use tradewind_core::{
 
 use super::{GatewaySnapshot, RegionMembers};
 
-pub(super) fn snapshot(incarnation: &str, revision: u64) -> GatewaySnapshot {
+pub(crate) fn snapshot(incarnation: &str, revision: u64) -> GatewaySnapshot {
     GatewaySnapshot {
         incarnation: incarnation.to_owned(),
         revision,
@@ -20,7 +20,7 @@ pub(super) fn snapshot(incarnation: &str, revision: u64) -> GatewaySnapshot {
     }
 }
 
-pub(super) fn region(name: &str) -> RegionMembers {
+pub(crate) fn region(name: &str) -> RegionMembers {
     RegionMembers {
         name: name.parse().unwrap(),
         location: None,
@@ -31,7 +31,7 @@ pub(super) fn region(name: &str) -> RegionMembers {
 }
 
 /// Committed at `epoch`.
-pub(super) fn route(model: &str, epoch: u64, regions: &[&str]) -> Route {
+pub(crate) fn route(model: &str, epoch: u64, regions: &[&str]) -> Route {
     let committed = RouteState {
         epoch: Epoch(epoch),
         live: Slot::Blue,

@@ -4,6 +4,7 @@
 
 mod blobs;
 mod bundles;
+mod fuzz;
 mod hostile;
 mod installs;
 mod repairs;
@@ -12,6 +13,10 @@ mod source;
 use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
+
+/// Tests of readers watch what these take.
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;
 
 /// The beginning of a real ONNX file: IR version 8, producer `pytorch`.
 const ONNX_START: &[u8] = b"\x08\x08\x12\x07pytorch";

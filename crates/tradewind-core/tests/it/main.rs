@@ -2,4 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+mod fuzz;
 mod stored;
+
+/// Tests of readers watch what these take.
+#[global_allocator]
+static COUNTING: tradewind_fuzz::Counting = tradewind_fuzz::Counting;

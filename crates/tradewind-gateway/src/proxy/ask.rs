@@ -334,4 +334,45 @@ mod tests {
         assert!(read("grpc-timeout", "5", Dialect::Grpc).is_err());
         assert_eq!(read("accept", "*/*", Dialect::Rest).unwrap(), None);
     }
+
+    #[test]
+    fn whatever_deadline_comes_the_next_hop_gets_no_later_one() {
+        let seeds = ["500ms", "2s", "1m30s", "99999999H", "1S", "20m", "7u", "0n", "18446744073709551615ms"];
+        tradewind_fuzz::fuzz(&seeds, |value| {
+            let Ok(value) = HeaderValue::from_bytes(value) else { return };
+            for (name, dialect) in [(&name::TIMEOUT, Dialect::Rest), (&name::GRPC_TIMEOUT, Dialect::Grpc)] {
+                let mut headers = HeaderMap::from_iter([(name.clone(), value.clone())]);
+                let before = Instant::now();
+                let Ok(deadline) = Deadline::read(&headers, dialect, before) else { continue };
+                assert!(deadline.left() <= LONGEST_ANSWER && deadline.is_the_senders());
+                deadline.tell(&mut headers, dialect);
+                let next = Deadline::read(&headers, dialect, Instant::now()).expect("it is told as it is read");
+                assert!(next.at <= deadline.at + before.elapsed(), "{value:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn whatever_path_comes_names_one_model_here_and_there() {
+        let seeds = [
+            "/v2/models/digits/versions/3/infer?x=1",
+            "/v2/models/di.gits%20/infer",
+            "/models/chat/v1/completions?stream=1",
+            "/models/chat/%2e%2E/..\\x/%2f",
+        ];
+        tradewind_fuzz::fuzz(&seeds, |path| {
+            let Ok(path) = PathAndQuery::try_from(path) else { return };
+            for way in [Way::Rest, Way::Custom] {
+                let Some(named) = way.named(path.path(), &HeaderMap::new()).map(|named| named.model.to_owned()) else {
+                    continue;
+                };
+                assert!(!named.is_empty() && !named.contains('/'), "{named}");
+                let there = way.path_at_replica(&path);
+                assert!(there.path().starts_with('/'), "{there}");
+                let climbs =
+                    |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+                assert!(!there.path().split(['/', '\\']).any(climbs), "{there}");
+            }
+        });
+    }
 }

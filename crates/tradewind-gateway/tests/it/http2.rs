@@ -225,3 +225,20 @@ async fn pings_are_answered_and_more_streams_than_allowed_are_refused() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_answered_without_a_body() {
+    let us = replica();
+    let world = World::start(&[(US, &[&us])]).await;
+    let mut stream = connect(world.gateways[US].address).await;
+    for (number, path) in (1..).step_by(2).zip(["/v2/health/live", "/nothing", "/v2/models/nobody"]) {
+        let fields = [(":method", "HEAD"), (":scheme", "http"), (":path", path), (":authority", "a")];
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, number, &head(&fields));
+        stream.write_all(&request).await.unwrap();
+        let mut answered = next(&mut stream).await.unwrap();
+        while answered.stream != number {
+            answered = next(&mut stream).await.unwrap();
+        }
+        assert_eq!((answered.kind, answered.flags & END_STREAM), (HEADERS, END_STREAM), "{path}");
+    }
+}

@@ -15,6 +15,7 @@ mod http2;
 mod leaving;
 mod load;
 mod metrics;
+mod order;
 mod process;
 mod replica;
 mod requests;

@@ -116,24 +116,42 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a head in reads of every size; the same each time.
-    fn read(method: &Method, bytes: &str) -> Result<Option<(u16, Decoder, bool, usize)>, Malformed> {
-        let read = |size: usize| {
-            let mut read = BytesMut::new();
-            for (n, part) in bytes.as_bytes().chunks(size).enumerate() {
-                read.extend_from_slice(part);
-                if let Some(head) = ResponseHead::take(&mut read, method)? {
-                    let rest = read.len() + bytes.len().saturating_sub((n + 1) * size);
-                    return Ok(Some((head.status.as_u16(), head.body, head.stays_open, rest)));
-                }
+    type Read = Result<Option<(u16, Decoder, bool, usize)>, Malformed>;
+
+    /// What is read of a head in reads of so many bytes.
+    fn read_in(size: usize, method: &Method, bytes: &[u8]) -> Read {
+        let mut read = BytesMut::new();
+        for (n, part) in bytes.chunks(size).enumerate() {
+            read.extend_from_slice(part);
+            if let Some(head) = ResponseHead::take(&mut read, method)? {
+                let rest = read.len() + bytes.len().saturating_sub((n + 1) * size);
+                return Ok(Some((head.status.as_u16(), head.body, head.stays_open, rest)));
             }
-            Ok(None)
-        };
-        let first = read(1);
+        }
+        Ok(None)
+    }
+
+    /// The same in reads of every size.
+    fn read(method: &Method, bytes: &str) -> Read {
+        let first = read_in(1, method, bytes.as_bytes());
         for size in 2..=bytes.len() {
-            assert_eq!(read(size), first, "{bytes:?} in reads of {size} bytes");
+            assert_eq!(read_in(size, method, bytes.as_bytes()), first, "{bytes:?} in reads of {size} bytes");
         }
         first
+    }
+
+    #[test]
+    fn reads_of_any_size_are_judged_alike() {
+        let seeds = [
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: x\r\n\r\nabc",
+            "HTTP/1.0 200\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+        ];
+        tradewind_fuzz::fuzz(&seeds, |bytes| {
+            let whole = read_in(bytes.len().max(1), &Method::POST, bytes);
+            for size in [1, 2, 3, 7, 64] {
+                assert_eq!(read_in(size, &Method::POST, bytes), whole, "in reads of {size} bytes");
+            }
+        });
     }
 
     #[test]

@@ -198,24 +198,41 @@ mod tests {
 
     const HEAD: &str = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: a\r\n";
 
-    /// How the body behind a head is framed and what is left behind the head, in reads of every size; the same each time.
-    fn read(bytes: &str) -> Result<Option<(Decoder, usize)>, StatusCode> {
-        let read = |size: usize| {
-            let (mut read, mut search) = (BytesMut::new(), Search::default());
-            for (n, part) in bytes.as_bytes().chunks(size).enumerate() {
-                read.extend_from_slice(part);
-                if let Some(head) = RequestHead::take(&mut read, &mut search).map_err(|refusal| refusal.status)? {
-                    let rest = read.len() + bytes.len().saturating_sub((n + 1) * size);
-                    return Ok(Some((head.body, rest)));
-                }
+    /// How the body behind a head is framed and what is left behind the head, in reads of so many bytes.
+    fn read_in(size: usize, bytes: &[u8]) -> Result<Option<(Decoder, usize)>, StatusCode> {
+        let (mut read, mut search) = (BytesMut::new(), Search::default());
+        for (n, part) in bytes.chunks(size).enumerate() {
+            read.extend_from_slice(part);
+            if let Some(head) = RequestHead::take(&mut read, &mut search).map_err(|refusal| refusal.status)? {
+                let rest = read.len() + bytes.len().saturating_sub((n + 1) * size);
+                return Ok(Some((head.body, rest)));
             }
-            Ok(None)
-        };
-        let first = read(1);
+        }
+        Ok(None)
+    }
+
+    /// The same in reads of every size.
+    fn read(bytes: &str) -> Result<Option<(Decoder, usize)>, StatusCode> {
+        let first = read_in(1, bytes.as_bytes());
         for size in 2..=bytes.len() {
-            assert_eq!(read(size), first, "{bytes:?} in reads of {size} bytes");
+            assert_eq!(read_in(size, bytes.as_bytes()), first, "{bytes:?} in reads of {size} bytes");
         }
         first
+    }
+
+    #[test]
+    fn reads_of_any_size_are_judged_alike() {
+        let seeds = [
+            format!("{HEAD}Content-Length: 5\r\nExpect: 100-continue\r\n\r\na\nb\nc{HEAD}\r\n"),
+            format!("\r\n{HEAD}Transfer-Encoding: chunked\r\nConnection: close, x\r\n\r\n"),
+            "GET http://a/b?c HTTP/1.0\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+        ];
+        tradewind_fuzz::fuzz(&seeds, |bytes| {
+            let whole = read_in(bytes.len().max(1), bytes);
+            for size in [1, 2, 3, 7, 64] {
+                assert_eq!(read_in(size, bytes), whole, "in reads of {size} bytes");
+            }
+        });
     }
 
     #[test]

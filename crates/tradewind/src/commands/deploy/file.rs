@@ -56,3 +56,42 @@ impl DeploymentFile {
         settings::parse_toml(&text, path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+model = "digits"
+version = 2
+regions = ["us-east1", "europe-west1"]
+stay_in = ["europe-west1"]
+[strategy]
+max_parallel = "all"
+retries = 2
+progress_deadline = "10m"
+on_failure = "continue"
+min_regions = 2
+soak = "1m30s"
+[scale]
+replicas = 1
+concurrency = 8
+[health]
+interval = "1s"
+[region_health.us-east1]
+unhealthy_after = 3
+"#;
+
+    #[test]
+    fn whatever_it_says_it_is_read_or_its_line_is_named() {
+        let read = |text: &str| settings::parse_toml::<DeploymentFile>(text, Path::new("deployment.toml"));
+        assert_eq!(read(WHOLE).unwrap().regions.unwrap().len(), 2);
+        tradewind_fuzz::fuzz(&[WHOLE], |input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            if let Err(failure) = read(text) {
+                let message = format!("{failure:?}");
+                assert!(message.contains("deployment.toml, line "), "{message}");
+            }
+        });
+    }
+}

@@ -88,3 +88,32 @@ async fn what_happened_and_what_was_said_can_be_read() -> Result<()> {
     assert!(answer.stderr.contains("answered by europe-west1"), "{}", answer.stderr);
     Ok(())
 }
+
+#[tokio::test]
+async fn where_requests_go_is_explained_by_the_gateway_that_sends_them() -> Result<()> {
+    let world = serving(options(&["us-east1", "europe-west1"])).await?;
+    ask(&world, "us-east1").await?;
+    let explain = "route explain digits --from us-east1";
+    let gateway = world.gateway("us-east1")?.replace("http://", "");
+    let here = json(&world, explain).await?;
+    assert_eq!((&here["schema_version"], &here["goes_to"]), (&json!(1), &json!("us-east1")), "{here}");
+    assert_eq!((&here["gateway"], &here["epoch"], &here["revision"]), (&json!(gateway), &json!(1), &json!(1)));
+    let order: Vec<&Value> = here["regions"].as_array().context("regions")?.iter().map(|r| &r["region"]).collect();
+    assert_eq!(order, [&json!("us-east1"), &json!("europe-west1")], "nearest first");
+    assert!(here["regions"][1]["round_trip_us"].as_u64().is_some_and(|micros| micros > 0), "{here}");
+    let replica = world.processes("replica", Some("us-east1"))?.remove(0);
+    assert_eq!(here["replicas"][0]["address"], replica.address.as_str());
+    let table = ok(&world, explain).await?.stdout;
+    assert!(table.starts_with("digits from us-east1: us-east1, blue (revision 1, epoch 1)\n"), "{table}");
+    assert!(table.contains("goes here") && table.contains(&format!("as the gateway {gateway} of us-east1")), "{table}");
+
+    ok(&world, "deploy --max-parallel all --prune --regions europe-west1 digits:1").await?;
+    let there = json(&world, explain).await?;
+    assert_eq!(there["goes_to"], "europe-west1", "{there}");
+    assert_eq!(ask(&world, "us-east1").await?.region, "europe-west1", "as it was explained");
+    let table = ok(&world, explain).await?.stdout;
+    let first = table.lines().find(|line| line.trim_start().starts_with("us-east1")).context("its line")?;
+    assert!(first.contains("passed over"), "{table}");
+    refused(&world, "route explain nobody --from us-east1", 3).await?;
+    Ok(())
+}

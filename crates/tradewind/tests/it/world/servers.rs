@@ -128,7 +128,7 @@ async fn a_stream_survives_the_deploy_of_a_new_version_and_the_end_of_the_old_on
 }
 
 /// The example, with another word after `over the`.
-fn changed_copy() -> Result<TempDir> {
+pub(super) fn changed_copy() -> Result<TempDir> {
     let directory = TempDir::new()?;
     let target = directory.path().join("tokens");
     std::fs::create_dir(&target)?;
