@@ -40,7 +40,7 @@ fn lines_are_the_same_however_they_come() {
             let mut found = Vec::new();
             for piece in stream.chunks(size) {
                 lines.extend(piece);
-                found.extend(std::iter::from_fn(|| lines.take()));
+                found.extend(std::iter::from_fn(|| lines.take().map(<[u8]>::to_vec)));
             }
             assert_eq!(found, expected, "in pieces of {size} bytes");
         }

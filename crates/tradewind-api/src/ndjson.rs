@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> Reader<T> {
         loop {
             while let Some(line) = self.lines.take() {
                 if !line.is_empty() {
-                    return serde_json::from_slice(&line).map_err(|source| Error::Malformed { source });
+                    return serde_json::from_slice(line).map_err(|source| Error::Malformed { source });
                 }
             }
             if self.lines.unfinished() > LINE_LIMIT {
@@ -95,30 +95,34 @@ impl<T: DeserializeOwned> Reader<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     buffer: Vec<u8>,
-    /// So many bytes at the beginning have no line end among them.
+    /// Where the next line begins; what is before has been taken.
+    start: usize,
+    /// From the start to here is no line end.
     scanned: usize,
 }
 
 impl Lines {
     pub(crate) fn extend(&mut self, piece: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
         self.buffer.extend_from_slice(piece);
     }
 
     /// Bytes that are kept until the end of their line comes, once no whole line is left.
     fn unfinished(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.start
     }
 
     /// The next whole line, without its end.
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
-        let Some(end) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
+    pub(crate) fn take(&mut self) -> Option<&[u8]> {
+        let Some(length) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
             self.scanned = self.buffer.len();
             return None;
         };
-        let rest = self.buffer.split_off(self.scanned + end + 1);
-        let mut line = std::mem::replace(&mut self.buffer, rest);
-        self.scanned = 0;
-        line.pop();
-        Some(line)
+        let (start, end) = (self.start, self.scanned + length);
+        self.start = end + 1;
+        self.scanned = self.start;
+        Some(&self.buffer[start..end])
     }
 }

@@ -25,6 +25,8 @@ const BEGINNINGS_LIMIT: usize = 512;
 /// What a reader may have in memory at once: so much, and so many times its input.
 const BYTES_LIMIT: usize = 1 << 20;
 const FACTOR_LIMIT: usize = 200;
+/// Of an input that fails, so much is shown; another run tries the same one.
+const SHOWN_BYTES: usize = 2048;
 
 /// Gives `check` one input after the other. It panics where something is wrong.
 ///
@@ -59,7 +61,8 @@ impl Drop for ShownOnPanic<'_> {
     #[expect(clippy::print_stderr, reason = "a test that fails shows why")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the input was b\"{}\"", self.0.escape_ascii());
+            let shown = &self.0[..self.0.len().min(SHOWN_BYTES)];
+            eprintln!("the input was b\"{}\", {} bytes in all", shown.escape_ascii(), self.0.len());
         }
     }
 }

@@ -175,6 +175,7 @@ fn merged<T: Clone, K: Ord + Clone>(before: &[T], changed: Vec<T>, removed: &[K]
 #[cfg(test)]
 mod tests {
     use proptest::{collection, prelude::*};
+    use tradewind_core::region::Location;
 
     use super::{
         super::fixtures::{route, snapshot},
@@ -271,5 +272,18 @@ mod tests {
         let mut next = Edition::new(snapshot("first", 2));
         next.digest = Digest::from_bytes([8; 32]);
         assert_eq!(apply(&held, diff(&later, &next).unwrap()), Err(Mismatch::Result));
+    }
+
+    #[test]
+    fn a_place_of_many_digits_is_the_same_at_the_other_end() {
+        for number in 1..5000 {
+            let degrees = f64::from(number) * 0.012_345_678_912_3;
+            let mut next = snapshot("first", 2);
+            next.regions[0].location = Some(Location { latitude: degrees, longitude: -degrees / 3.0 });
+            let (base, next) = (Edition::new(snapshot("first", 1)), Edition::new(next));
+            let sent = serde_json::to_string(&ConfigMessage::Delta(diff(&base, &next).unwrap())).unwrap();
+            let message: ConfigMessage = serde_json::from_str(&sent).unwrap();
+            assert_eq!(message.onto(Some(&base)), Ok(next), "{degrees}");
+        }
     }
 }
