@@ -22,8 +22,9 @@ const MUTANTS: usize = 4000;
 const LONG_TIME: Duration = Duration::from_secs(40);
 /// Of longer seeds the beginnings of this length and less are tried.
 const BEGINNINGS_LIMIT: usize = 512;
-/// What a reader may have in memory at once: so much, and so many times its input.
-const BYTES_LIMIT: usize = 1 << 20;
+/// What a reader may have in memory at once: so much (a regular expression is the largest that is small on paper), and so
+/// many times its input.
+const BYTES_LIMIT: usize = 8 << 20;
 const FACTOR_LIMIT: usize = 200;
 /// Of an input that fails, so much is shown; another run tries the same one.
 const SHOWN_BYTES: usize = 2048;
