@@ -52,8 +52,6 @@ def test_calls_of_the_protocol(world):
         answer, call = stub.ModelInfer.with_call(request, timeout=PATIENCE_SECONDS)
         assert [output.name for output in answer.outputs] == ["label", "probabilities"]
         assert dict(call.initial_metadata())["x-tradewind-region"] == "us-east1"
-        late = failure(lambda: stub.ModelInfer(request, timeout=0))
-        assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         unknown = failure(lambda: stub.ModelInfer(service_pb2.ModelInferRequest(model_name="nobody"), timeout=9))
         assert unknown.code() == grpc.StatusCode.NOT_FOUND and "nobody" in unknown.details()
 
