@@ -6,6 +6,7 @@
 //! from a seed. `TRADEWIND_TEST_SEED` repeats one.
 
 mod calls;
+mod crowd;
 mod script;
 mod streams;
 
@@ -15,9 +16,7 @@ use anyhow::{Context, Result, ensure};
 use tradewind_testkit::{Load, Users, World};
 
 use super::{INFER, ok, options, request};
-use calls::Calls;
 use script::{Disturbance, Script};
-use streams::Streams;
 
 const SHORT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(180);
@@ -62,15 +61,15 @@ async fn endure(regions: &[&str], time: Duration, seed: u64) -> Result<()> {
         count: USERS,
     });
     let load = Load::of(&users.collect::<Vec<_>>(), PAUSE, INFER, &request()?)?;
-    let calls = Calls::start(&gateways, PAUSE, &request()?)?;
-    let streams = Streams::start(&gateways)?;
+    let calls = calls::start(&gateways, PAUSE, &request()?)?;
+    let streams = streams::start(&gateways)?;
 
     let end = Instant::now() + time;
     while Instant::now() < end {
         script.disturb(&world, &load).await?;
     }
     let disturbances = script.end(&world).await?;
-    let (report, calls, streams) = (load.stop().await, calls.stop().await, streams.stop().await?);
+    let (report, calls, streams) = (load.stop().await, calls.stop().await?, streams.stop().await?);
     ok(&world, "status").await?;
 
     let answers = &report.answers;

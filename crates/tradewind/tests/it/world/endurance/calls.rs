@@ -1,9 +1,6 @@
 //! Users over HTTP/2, with JSON and with gRPC: each on a connection of its own, which it keeps until the gateway ends it.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinSet, time::MissedTickBehavior};
+use tokio::{net::TcpStream, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tradewind_api::grpc::{
     CONTENT_TYPE, SERVICE_PREFIX,
@@ -21,7 +18,10 @@ use tradewind_api::grpc::{
 };
 use tradewind_core::RegionName;
 
-use super::super::INFER;
+use super::{
+    super::INFER,
+    crowd::{Crowd, Notes},
+};
 
 /// A user gives up on an answer after this time, and asks so many times if a connection breaks off.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,36 +37,22 @@ pub(super) struct Call {
     pub(super) failure: Option<String>,
 }
 
-pub(super) struct Calls {
-    calls: Arc<Mutex<Vec<Call>>>,
-    stop: CancellationToken,
-    users: JoinSet<()>,
-}
-
-impl Calls {
-    pub(super) fn start(gateways: &[(RegionName, String)], pause: Duration, json: &str) -> Result<Self> {
-        let (calls, stop, mut users) = (Arc::default(), CancellationToken::new(), JoinSet::new());
-        for (region, gateway) in gateways {
-            let address = gateway.strip_prefix("http://").context("a gateway without TLS")?;
-            let kinds = [
-                (INFER.to_owned(), "application/json", Bytes::from(json.to_owned())),
-                (format!("{SERVICE_PREFIX}ModelInfer"), CONTENT_TYPE, message()),
-            ];
-            for (path, content_type, body) in kinds {
-                let (url, address) = (format!("{gateway}{path}"), address.to_owned());
-                let user =
-                    User { region: region.to_string(), address, url, content_type, body, calls: Arc::clone(&calls) };
-                users.spawn(user.keep_calling(pause, stop.clone()));
-            }
+/// Begins to call every gateway in every way.
+pub(super) fn start(gateways: &[(RegionName, String)], pause: Duration, json: &str) -> Result<Crowd<Call>> {
+    let mut crowd = Crowd::new();
+    for (region, gateway) in gateways {
+        let address = gateway.strip_prefix("http://").context("a gateway without TLS")?;
+        let kinds = [
+            (INFER.to_owned(), "application/json", Bytes::from(json.to_owned())),
+            (format!("{SERVICE_PREFIX}ModelInfer"), CONTENT_TYPE, message()),
+        ];
+        for (path, content_type, body) in kinds {
+            let (url, address) = (format!("{gateway}{path}"), address.to_owned());
+            let user = User { region: region.to_string(), address, url, content_type, body };
+            crowd.join(|calls, stop| user.keep_calling(pause, calls, stop));
         }
-        Ok(Self { calls, stop, users })
     }
-
-    pub(super) async fn stop(mut self) -> Vec<Call> {
-        self.stop.cancel();
-        while self.users.join_next().await.is_some() {}
-        std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    Ok(crowd)
 }
 
 /// A picture of 64 pixels.
@@ -91,7 +77,6 @@ struct User {
     url: String,
     content_type: &'static str,
     body: Bytes,
-    calls: Arc<Mutex<Vec<Call>>>,
 }
 
 struct Connection {
@@ -107,7 +92,7 @@ enum Failure {
 }
 
 impl User {
-    async fn keep_calling(self, pause: Duration, stop: CancellationToken) {
+    async fn keep_calling(self, pause: Duration, calls: Notes<Call>, stop: CancellationToken) {
         let (mut connection, mut pace) = (None, tokio::time::interval(pause));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
@@ -127,7 +112,7 @@ impl User {
                 connection = None;
             }
             let call = Call { region: self.region.clone(), at: Instant::now(), took: began.elapsed(), broken, failure };
-            self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+            calls.add(call);
             stop.run_until_cancelled(pace.tick()).await;
         }
     }

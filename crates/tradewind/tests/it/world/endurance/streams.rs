@@ -1,15 +1,13 @@
 //! Users who read tokens one by one, a stream after the other.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tradewind_core::RegionName;
+
+use super::crowd::{Crowd, Notes};
 
 /// A stream takes some seconds.
 const TOKENS: usize = 60;
@@ -29,54 +27,35 @@ pub(super) struct Stream {
     pub(super) cut: Option<String>,
 }
 
-pub(super) struct Streams {
-    streams: Arc<Mutex<Vec<Stream>>>,
-    stop: CancellationToken,
-    users: JoinSet<()>,
-}
-
-impl Streams {
-    pub(super) fn start(gateways: &[(RegionName, String)]) -> Result<Self> {
-        let (streams, stop, mut users) = (Arc::default(), CancellationToken::new(), JoinSet::new());
-        let http = tradewind_api::client::http_client().build()?;
-        for (region, gateway) in gateways {
-            for number in 0..USERS {
-                let url = format!("{gateway}/models/tokens/v1/completions");
-                let (region, streams) = (region.to_string(), Arc::clone(&streams));
-                let user = User { region, url, http: http.clone(), streams };
-                users.spawn(user.keep_reading(Duration::from_secs(1) * number, stop.clone()));
-            }
+/// Begins to read from every gateway.
+pub(super) fn start(gateways: &[(RegionName, String)]) -> Result<Crowd<Stream>> {
+    let mut crowd = Crowd::new();
+    let http = tradewind_api::client::http_client().build()?;
+    for (region, gateway) in gateways {
+        for number in 0..USERS {
+            let url = format!("{gateway}/models/tokens/v1/completions");
+            let user = User { region: region.to_string(), url, http: http.clone() };
+            crowd.join(|streams, stop| user.keep_reading(Duration::from_secs(1) * number, streams, stop));
         }
-        Ok(Self { streams, stop, users })
     }
-
-    /// Lets every user read to the end of the stream that it has open.
-    pub(super) async fn stop(mut self) -> Result<Vec<Stream>> {
-        self.stop.cancel();
-        while let Some(ended) = self.users.join_next().await {
-            ended?;
-        }
-        Ok(std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
+    Ok(crowd)
 }
 
 struct User {
     region: String,
     url: String,
     http: reqwest::Client,
-    streams: Arc<Mutex<Vec<Stream>>>,
 }
 
 impl User {
-    async fn keep_reading(self, first: Duration, stop: CancellationToken) {
+    async fn keep_reading(self, first: Duration, streams: Notes<Stream>, stop: CancellationToken) {
         let first = tokio::time::Instant::now() + first;
         stop.run_until_cancelled(tokio::time::interval_at(first, PATIENCE).tick()).await;
         while !stop.is_cancelled() {
             let (began, mut server) = (Instant::now(), String::new());
             let cut = self.read(&mut server).await.err().map(|error| format!("{error:#}"));
             let (region, ended) = (self.region.clone(), Instant::now());
-            let stream = Stream { region, server, began, ended, cut };
-            self.streams.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+            streams.add(Stream { region, server, began, ended, cut });
         }
     }
 
