@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
 use self::{
@@ -23,7 +23,12 @@ use self::{
     figures::{Figures, Taken},
     report::Row,
 };
-use crate::{findings, machine, progress::say, stall, users::Asked};
+use crate::{
+    findings, machine,
+    progress::{say, until_interrupted},
+    stall,
+    users::Asked,
+};
 
 /// Users ask for so long before something breaks.
 const LEAD: Duration = Duration::from_secs(2);
@@ -62,12 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting a runtime")?;
     let (ground, note) = Ground::find();
     let faults: Vec<Fault> = options.only.iter().copied().filter(|fault| ground.bears(*fault)).collect();
-    let rows = runtime.block_on(async {
-        tokio::select! {
-            measured = measure(options, &program, ground, &faults, rounds) => measured,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })?;
+    let rows = runtime.block_on(until_interrupted(measure(options, &program, ground, &faults, rounds)))?;
     let how = if options.only == Fault::ALL && !options.quick { "" } else { ", some of it" };
     let caption = format!(
         "By `cargo xtask bench failover`{how}: {rounds} rounds, {PER_SECOND} requests/s of each kind of users, watched for {} s. \

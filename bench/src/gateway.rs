@@ -17,7 +17,7 @@ mod world;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::{
     calls::Measured,
@@ -26,7 +26,11 @@ use self::{
     scene::Scene,
     world::Kit,
 };
-use crate::{findings, machine, progress::say, repository};
+use crate::{
+    findings, machine,
+    progress::{say, until_interrupted},
+    repository,
+};
 
 /// Beside the document.
 const PLOT: &str = "![Tradewind's gateway against nginx and HAProxy](benchmarks/gateway.svg)";
@@ -122,12 +126,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     // Of this thread alone, since what it starts inherits its cores.
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
-    let (rows, skipped) = main.block_on(async {
-        tokio::select! {
-            measured = measure(options, effort, &kit, &cores) => measured,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })?;
+    let (rows, skipped) = main.block_on(until_interrupted(measure(options, effort, &kit, &cores)))?;
     let text = [report::table(&rows)].into_iter().chain(skipped).chain([caption(options, effort, &cores)?]);
     let text = text.collect::<Vec<_>>().join("\n\n");
     println!("{text}");

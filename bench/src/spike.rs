@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
 use self::{
@@ -19,7 +19,13 @@ use self::{
     report::Row,
     scene::{Scene, Setting},
 };
-use crate::{contender::Contender, findings, machine, progress::say, stall, users::Users};
+use crate::{
+    contender::Contender,
+    findings, machine,
+    progress::{say, until_interrupted},
+    stall,
+    users::Users,
+};
 
 /// Of one region's capacity, before and after the spike, and in it.
 const USUAL: f64 = 0.8;
@@ -56,12 +62,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     machine::allow_open_files()?;
     let program = options.program.canonicalize().with_context(|| options.program.display().to_string())?;
     let runtime = tokio::runtime::Runtime::new().context("starting a runtime")?;
-    let rows = runtime.block_on(async {
-        tokio::select! {
-            measured = measure(&program, &options.only, rounds, Duration::from_secs(seconds)) => measured,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    })?;
+    let time = Duration::from_secs(seconds);
+    let rows = runtime.block_on(until_interrupted(measure(&program, &options.only, rounds, time)))?;
     let how = if options.only == Setting::ALL && !options.quick { "" } else { ", some of it" };
     let caption = format!(
         "By `cargo xtask bench spike`{how}: {rounds} rounds of three times {seconds} s. {}; {}.",
