@@ -130,10 +130,9 @@ mod tests {
         let file = written(&known);
         tradewind_fuzz::fuzz(&[&file], |content| {
             // An altered byte is never overlooked, unless it is white space around the checksum.
-            assert!(
-                read::<KnownEndpoints>(content).is_ok_and(|read| read == known)
-                    || read::<KnownEndpoints>(content).is_err()
-            );
+            if let Ok(found) = read::<KnownEndpoints>(content) {
+                assert_eq!(found, known);
+            }
         });
         let json = file.split(|byte| *byte == b'\n').nth(1).unwrap();
         tradewind_fuzz::fuzz(&[json], |json| {

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tradewind_api::gateway::USER_HEADER;
 use tradewind_core::trace::{self, TraceId, TraceParent};
 
+use name::{TRACE_PARENT, TRACE_STATE};
+
 /// The longest request id that is kept from a client.
 const REQUEST_ID_LIMIT: usize = 128;
 /// Headers under this prefix are between Tradewind's processes; of a client's own, only the user's key passes.
@@ -46,8 +48,6 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> Heade
         HeaderValue::from_bytes(&digits).expect("hexadecimal digits are visible")
     })
 }
-
-use name::{TRACE_PARENT, TRACE_STATE};
 
 /// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
 /// is none, one is begun if there is something to begin it with.

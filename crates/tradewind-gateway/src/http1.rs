@@ -36,6 +36,11 @@ pub(crate) enum Error {
     Body(#[from] Fault),
 }
 
+/// By the digit behind the point.
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 }
+}
+
 /// The fields of a head. What concerns its connection alone is read and left out (RFC 9110, 7.6.1).
 #[derive(Debug, Default)]
 struct Fields {

@@ -7,7 +7,7 @@ mod own;
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Body, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -179,8 +179,10 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     let id = request_id(request.headers(), || worker.random());
     let head = request.method() == Method::HEAD;
     let mut response = match Way::of(&request) {
-        // As of one that comes by HTTP/1.
-        _ if request.headers().get_all(header::HOST).iter().nth(1).is_some() => {
+        // HTTP/1 has looked at it already.
+        _ if request.version() == Version::HTTP_2
+            && request.headers().get_all(header::HOST).iter().nth(1).is_some() =>
+        {
             Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
         }
         Some(way) => proxy::pass_on(worker, request, way, &id).await,
@@ -190,7 +192,7 @@ async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Ans
     if head { without_body(response) } else { response }
 }
 
-/// As HEAD is answered on HTTP/2, whose clients take a body for a fault. A replica has sent none.
+/// As HEAD is answered: with the length of the body that is not sent. A replica has sent none.
 fn without_body(mut response: Response<Answer>) -> Response<Answer> {
     if let Answer::Own(_) = response.body() {
         if let Some(length) = response.body().size_hint().exact() {

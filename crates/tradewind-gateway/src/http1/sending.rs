@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Chain};
+use http::HeaderMap;
 use hyper::body::Body;
+
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
@@ -39,6 +41,11 @@ pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, b"\r\n"] {
         out.put_slice(part);
     }
+}
+
+/// How many bytes the fields take.
+pub(super) fn size_of(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + b": \r\n".len() + value.len()).sum()
 }
 
 /// The line, the data and what comes behind it, as one buffer.

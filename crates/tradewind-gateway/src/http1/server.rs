@@ -186,8 +186,7 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
             && self.client.borrow().may_go_on()
             && !poll_fn(|cx| Poll::Ready(self.ending.poll_begun(cx))).await;
         let version = exchange.version;
-        let untold = exchange.bodiless && !head.headers.contains_key(header::CONTENT_LENGTH);
-        let said = Some(length).filter(|length| !bodiless || untold && matches!(length, Length::Known(1..)));
+        let said = Some(length).filter(|_| !bodiless);
         let written = ResponseHead { status: head.status, headers: &head.headers, length: said, version, stays_open };
         written.write(self.sending.head());
         if !bodiless {

@@ -3,14 +3,15 @@
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use memchr::memmem;
 
 use crate::http1::{
     FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
     decoder::{Decoder, Malformed, number},
-    sending::{Length, write_field},
+    sending::{Length, size_of, write_field},
+    version,
 };
 
 /// What a request says before its body. How long that is, the connection adds.
@@ -26,8 +27,7 @@ pub(crate) struct RequestHead<'a> {
 
 impl RequestHead<'_> {
     pub(super) fn write(&self, length: Length, out: &mut BytesMut) {
-        let size: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        out.reserve(64 + self.path.len() + self.host.len() + size);
+        out.reserve(64 + self.path.len() + self.host.len() + size_of(self.headers));
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\nhost: ", self.host, "\r\n"] {
             out.put_slice(part.as_bytes());
         }
@@ -81,7 +81,7 @@ impl ResponseHead {
         }
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Malformed("its status is none"))?;
-        let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+        let version = version(response.version);
         let fields = Fields::read(&bytes, response.headers).ok_or(Malformed("a field of its head does not parse"))?;
         let (body, clear) = body(status, &fields, method)?;
         let stays_open = clear && fields.stays_open(version);

@@ -14,7 +14,8 @@ use memchr::memchr_iter;
 use crate::http1::{
     FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
     decoder::{Decoder, number},
-    sending::{Length, write_field},
+    sending::{Length, size_of, write_field},
+    version,
 };
 
 /// The most bytes of a request's target.
@@ -105,7 +106,7 @@ impl RequestHead {
         }
         let uri = Uri::from_maybe_shared(bytes.slice_ref(target));
         let uri = uri.map_err(|_: InvalidUri| malformed("the request's target does not parse"))?;
-        let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+        let version = version(request.version);
         let fields = Fields::read(&bytes, request.headers).ok_or(malformed("a header field does not parse"))?;
         // Who is in front may look at another one, or at none (RFC 9112, 3.2).
         if fields.hosts > 1 || (fields.hosts == 0 && version == Version::HTTP_11) {
@@ -147,8 +148,7 @@ pub(super) struct ResponseHead<'a> {
 
 impl ResponseHead<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
-        let size: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        out.reserve(192 + size);
+        out.reserve(192 + size_of(self.headers));
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(self.status.as_str().as_bytes());
         out.put_u8(b' ');
