@@ -61,8 +61,12 @@ impl Method {
 
 /// Whether a request speaks gRPC; gRPC-Web is another protocol.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    let rest = content_type.and_then(|value| value.strip_prefix(CONTENT_TYPE.as_bytes()));
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc_type(value.as_bytes()))
+}
+
+/// Whether a body of that content type is gRPC's.
+pub fn is_grpc_type(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(CONTENT_TYPE.as_bytes());
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 

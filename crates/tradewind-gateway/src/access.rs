@@ -15,10 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Body;
 use tokio::sync::mpsc;
-use tradewind_api::gateway::{REGION_HEADER, REVISION_HEADER, SLOT_HEADER, USER_HEADER};
 use tradewind_core::{Timestamp, trace::TraceId};
 
 pub(crate) use line::Line;
@@ -26,6 +25,8 @@ pub(crate) use writer::Writer;
 
 use crate::{
     body::{Answer, Meter},
+    headers::{Headers, name},
+    message::{Head, Response},
     metrics::Outcome,
 };
 
@@ -94,7 +95,7 @@ pub(crate) struct Access {
     pub(crate) trace: Option<TraceId>,
     method: Method,
     path: String,
-    user: Option<HeaderValue>,
+    user: Option<Vec<u8>>,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) received: Meter,
     pub(crate) sent_bytes: u64,
@@ -108,15 +109,15 @@ pub(crate) struct Access {
 #[derive(Debug, Default)]
 struct AnsweredBy {
     status: Option<StatusCode>,
-    region: Option<HeaderValue>,
-    slot: Option<HeaderValue>,
-    revision: Option<HeaderValue>,
+    region: Option<String>,
+    slot: Option<String>,
+    revision: Option<u64>,
     replica: Option<String>,
 }
 
 impl Access {
-    pub(crate) fn begin<B>(request: &Request<B>, id: &HeaderValue, sampled: bool) -> Self {
-        let mut path = request.uri().path().to_owned();
+    pub(crate) fn begin(head: &Head, id: &HeaderValue, sampled: bool) -> Self {
+        let mut path = head.path.path().to_owned();
         path.truncate(path.floor_char_boundary(PATH_LIMIT));
         Self {
             began: Instant::now(),
@@ -124,9 +125,9 @@ impl Access {
             sampled,
             request_id: id.clone(),
             trace: None,
-            method: request.method().clone(),
+            method: head.method.clone(),
             path,
-            user: request.headers().get(USER_HEADER).cloned(),
+            user: head.headers.get(&name::USER).map(<[u8]>::to_vec),
             model: None,
             received: Meter::default(),
             sent_bytes: 0,
@@ -136,21 +137,21 @@ impl Access {
         }
     }
 
-    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, replica: Option<&str>) {
-        let header = |name| headers.get(name).cloned();
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &Headers, replica: Option<&str>) {
+        let text = |name: &HeaderName| headers.text(name).map(str::to_owned);
         self.answered_by = AnsweredBy {
             status: Some(status),
-            region: header(REGION_HEADER),
-            slot: header(SLOT_HEADER),
-            revision: header(REVISION_HEADER),
+            region: text(&name::REGION),
+            slot: text(&name::SLOT),
+            revision: headers.text(&name::REVISION).and_then(|revision| revision.parse().ok()),
             replica: replica.map(str::to_owned),
         };
     }
 
     /// A reply of the gateway's own.
     pub(crate) fn replied(&mut self, response: &Response<Answer>) {
-        self.answered(response.status(), response.headers(), None);
-        self.sent_bytes = response.body().size_hint().exact().unwrap_or_default();
+        self.answered(response.status, &response.headers, None);
+        self.sent_bytes = response.body.size_hint().exact().unwrap_or_default();
     }
 
     /// What it came to.
@@ -162,20 +163,19 @@ impl Access {
     }
 
     fn line(self: Box<Self>, outcome: Outcome) -> Line {
-        let text = |value: Option<HeaderValue>| Some(value?.to_str().ok()?.to_owned());
         let AnsweredBy { status, region, slot, revision, replica } = self.answered_by;
         Line {
             time: self.at,
-            request_id: text(Some(self.request_id)),
+            request_id: self.request_id.to_str().ok().map(str::to_owned),
             trace_id: self.trace.map(|trace| trace.to_string()),
             model: self.model,
             method: self.method.as_str().to_owned(),
             path: self.path,
             status: status.map(|status| status.as_u16()),
             outcome: outcome.as_str(),
-            region: text(region),
-            slot: text(slot),
-            revision: text(revision).and_then(|revision| revision.parse().ok()),
+            region,
+            slot,
+            revision,
             replica,
             bytes_in: self.received.bytes(),
             bytes_out: self.sent_bytes,
@@ -194,6 +194,7 @@ fn micros(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Request;
 
     fn log(sample: f64) -> (AccessLog, mpsc::Receiver<Line>) {
         let (queue, lines) = mpsc::channel(2);
@@ -201,8 +202,8 @@ mod tests {
     }
 
     fn access(sampled: bool) -> Box<Access> {
-        let request = Request::get("/v2/models/digits/infer?x=1").body(()).unwrap();
-        Box::new(Access::begin(&request, &HeaderValue::from_static("id"), sampled))
+        let request = http::Request::get("/v2/models/digits/infer?x=1").body(()).unwrap();
+        Box::new(Access::begin(&Request::from(request).head, &HeaderValue::from_static("id"), sampled))
     }
 
     #[test]

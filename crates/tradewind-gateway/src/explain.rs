@@ -1,6 +1,6 @@
 //! Why a request would go where it goes.
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 use tradewind_api::gateway::{ExplainQuery, Explanation, RegionVerdict, ReplicaVerdict};
 
 use tradewind_core::RegionName;
@@ -8,13 +8,14 @@ use tradewind_core::RegionName;
 use crate::{
     clock::Millis,
     gateway::Gateway,
+    message::Request,
     replica::Replica,
     reply::Reply,
     world::{Serving, World, describe},
 };
 
 pub(crate) fn answer<B>(gateway: &Gateway, world: &World, request: &Request<B>) -> Reply {
-    let query = request.uri().query().unwrap_or_default();
+    let query = request.head.path.query().unwrap_or_default();
     let query: ExplainQuery = match serde_urlencoded::from_str(query) {
         Ok(query) => query,
         Err(error) => return Reply::error(StatusCode::BAD_REQUEST, format!("the query does not parse: {error}")),

@@ -1,44 +1,51 @@
 //! Which headers cross the gateway, and which it adds.
 
+mod list;
 pub(crate) mod name;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tradewind_api::gateway::USER_HEADER;
+use http::{HeaderName, HeaderValue, header};
+use tradewind_api::grpc;
 use tradewind_core::trace::{self, TraceId, TraceParent};
 
 use name::{TRACE_PARENT, TRACE_STATE};
 
+pub(crate) use list::Headers;
+
 /// The longest request id that is kept from a client.
 const REQUEST_ID_LIMIT: usize = 128;
 /// Headers under this prefix are between Tradewind's processes; of a client's own, only the user's key passes.
-const INTERNAL_PREFIX: &str = "x-tradewind-";
+const INTERNAL_PREFIX: &[u8] = b"x-tradewind-";
 
 /// What a client says to the gateway alone, and what the next hop is told anew.
 const NOT_FOR_REPLICAS: [HeaderName; 6] =
     [header::CONTENT_LENGTH, header::EXPECT, header::HOST, header::PROXY_AUTHORIZATION, header::TE, header::TRAILER];
 
 /// Makes a client's headers fit for the next hop. What its HTTP/1 connection alone is told has been left out already.
-pub(crate) fn clean_request(headers: &mut HeaderMap) {
-    let internal = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with(INTERNAL_PREFIX) && name != USER_HEADER
-    };
-    // One look at the names there are is quicker than looking up all that may be.
-    let found: Vec<HeaderName> =
-        headers.keys().filter(|name| NOT_FOR_REPLICAS.contains(name) || internal(name)).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+pub(crate) fn clean_request(headers: &mut Headers) {
+    let is = |name: &[u8], other: &HeaderName| name.eq_ignore_ascii_case(other.as_str().as_bytes());
+    headers.retain(|name| {
+        let internal = is_internal(name) && !is(name, &name::USER);
+        !internal && !NOT_FOR_REPLICAS.iter().any(|other| is(name, other))
+    });
+}
+
+fn is_internal(name: &[u8]) -> bool {
+    name.get(..INTERNAL_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(INTERNAL_PREFIX))
+}
+
+/// Whether a request speaks gRPC.
+pub(crate) fn is_grpc(headers: &Headers) -> bool {
+    headers.get(&header::CONTENT_TYPE).is_some_and(grpc::is_grpc_type)
 }
 
 /// The client's request id if it is one that can be logged safely, else a new one.
-pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> HeaderValue {
-    let sane = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
+pub(crate) fn request_id(headers: &Headers, random: impl Fn() -> u64) -> HeaderValue {
+    let sane = |bytes: &&[u8]| {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=REQUEST_ID_LIMIT).contains(&bytes.len()) && bytes.iter().all(allowed)
     };
-    headers.get(&name::REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+    let given = headers.get(&name::REQUEST_ID).filter(sane);
+    given.and_then(|given| HeaderValue::from_bytes(given).ok()).unwrap_or_else(|| {
         let mut digits = [0; 32];
         for (half, number) in digits.chunks_exact_mut(16).zip([random(), random()]) {
             for (place, digit) in half.iter_mut().enumerate() {
@@ -51,27 +58,29 @@ pub(crate) fn request_id(headers: &HeaderMap, random: impl Fn() -> u64) -> Heade
 
 /// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
 /// is none, one is begun if there is something to begin it with.
-pub(crate) fn trace(headers: &mut HeaderMap, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
-    let mut given = headers.get_all(&TRACE_PARENT).iter();
+pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
+    let mut given = headers.get_all(&TRACE_PARENT);
     let (first, second) = (given.next(), given.next());
-    let parent = first.filter(|_| second.is_none()).and_then(|value| TraceParent::parse(value.as_bytes()));
-    if first.is_some() && parent.is_none() {
+    let parent = first.filter(|_| second.is_none()).and_then(TraceParent::parse);
+    let unsound = first.is_some() && parent.is_none();
+    drop(given);
+    if unsound {
         headers.remove(&TRACE_PARENT);
     }
-    if headers.contains_key(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
+    if headers.contains(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
         headers.remove(&TRACE_STATE);
     }
     parent.map(|parent| parent.trace).or_else(|| {
         // Who is not logged is not marked either: a mark that says `not sampled` would keep others from recording it.
         let parent = TraceParent::begin(begin?, true);
         let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
-        headers.insert(TRACE_PARENT.clone(), value);
+        headers.insert(&TRACE_PARENT, value);
         Some(parent.trace)
     })
 }
 
-fn state_is_sound(headers: &HeaderMap) -> bool {
-    let values: Vec<&[u8]> = headers.get_all(&TRACE_STATE).iter().map(HeaderValue::as_bytes).collect();
+fn state_is_sound(headers: &Headers) -> bool {
+    let values: Vec<&[u8]> = headers.get_all(&TRACE_STATE).collect();
     trace::state_is_sound(&values.join(&b','))
 }
 
@@ -82,40 +91,53 @@ pub(crate) fn same_token(presented: &[u8], expected: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tradewind_api::gateway::{PEER_HEADER, REQUEST_ID_HEADER};
+    use bytes::Bytes;
+    use tradewind_api::gateway::{PEER_HEADER, REQUEST_ID_HEADER, USER_HEADER};
 
     use super::*;
 
+    /// Those of the lines that can be headers, as they are read.
+    fn headers(lines: impl AsRef<[u8]>) -> Headers {
+        let head = Bytes::copy_from_slice(lines.as_ref());
+        let mut headers = Headers::of_head(&head, 1);
+        for line in head.split(|byte| *byte == b'\n') {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            if HeaderName::from_bytes(name).is_ok() && HeaderValue::from_bytes(value).is_ok() {
+                headers.push_line(name, value);
+            }
+        }
+        headers
+    }
+
+    fn names(headers: &Headers) -> Vec<String> {
+        let mut names: Vec<String> =
+            headers.iter().map(|(name, _)| str::from_utf8(name).unwrap().to_ascii_lowercase()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn fields(headers: &Headers) -> Vec<(Vec<u8>, Vec<u8>)> {
+        headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    }
+
     #[test]
     fn only_what_is_the_users_crosses() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("te", "trailers"),
-            ("content-length", "2"),
-            (PEER_HEADER, "stolen"),
-            ("x-tradewind-epoch", "9"),
-            (USER_HEADER, "ada"),
-            ("content-type", "application/json"),
-            ("host", "example.com"),
-        ] {
-            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value));
-        }
+        let mut headers = headers(format!(
+            "TE: trailers\ncontent-length: 2\n{PEER_HEADER}: stolen\nX-Tradewind-Epoch: 9\n{USER_HEADER}: ada\n\
+             Content-Type: application/json\nHost: example.com"
+        ));
         clean_request(&mut headers);
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["content-type", USER_HEADER]);
+        assert_eq!(names(&headers), ["content-type", USER_HEADER]);
     }
 
     #[test]
     fn a_sane_request_id_is_kept() {
-        let of = |value: &'static str| {
-            let name = HeaderName::from_static(REQUEST_ID_HEADER);
-            request_id(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))]), rand::random)
-        };
+        let of = |value: &str| request_id(&headers(format!("{REQUEST_ID_HEADER}: {value}")), rand::random);
         assert_eq!(of("abc-123"), "abc-123");
         assert_eq!(of("a b\"c").len(), 32);
         assert_eq!(of("").len(), 32);
-        assert_ne!(request_id(&HeaderMap::new(), rand::random), request_id(&HeaderMap::new(), rand::random));
+        assert_ne!(of(""), of(""));
     }
 
     #[test]
@@ -123,12 +145,10 @@ mod tests {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
         let check = |sent: &[(&HeaderName, &'static str)], begin: bool, expected: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in sent {
-                headers.append(*name, HeaderValue::from_static(value));
-            }
+            let lines: Vec<String> = sent.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            let mut headers = headers(lines.join("\n"));
             let trace = trace(&mut headers, begin.then_some(|| 7)).map(|trace| trace.to_string());
-            let left: Vec<_> = headers.values().map(|value| value.to_str().unwrap()).collect();
+            let left: Vec<_> = headers.iter().map(|(_, value)| str::from_utf8(value).unwrap()).collect();
             assert_eq!(left, expected, "{sent:?}");
             assert!(left.first().is_none_or(|parent| parent[3..35] == trace.unwrap()));
         };
@@ -151,20 +171,6 @@ mod tests {
         assert!(!same_token(b"abcd", b"abc"));
     }
 
-    /// Those of the lines that can be headers.
-    fn headers(lines: &[u8]) -> HeaderMap {
-        let fields = lines.split(|byte| *byte == b'\n').filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
-            Some((HeaderName::from_bytes(&line[..colon]).ok()?, value))
-        });
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(name, value);
-        }
-        headers
-    }
-
     #[test]
     fn whatever_headers_come_the_same_ones_cross() {
         let seeds = [
@@ -178,15 +184,20 @@ mod tests {
             assert!(id.len() <= REQUEST_ID_LIMIT && id.to_str().is_ok_and(|id| !id.contains([' ', '"'])), "{id:?}");
             clean_request(&mut headers);
             for name in &NOT_FOR_REPLICAS {
-                assert!(!headers.contains_key(name), "{name}");
+                assert!(!headers.contains(name), "{name}");
             }
-            let internal = |name: &&HeaderName| name.as_str().starts_with(INTERNAL_PREFIX);
-            assert!(headers.keys().filter(internal).all(|name| name == USER_HEADER), "{headers:?}");
+            let internal = |name: &&String| name.as_bytes().starts_with(INTERNAL_PREFIX);
+            assert!(names(&headers).iter().filter(internal).all(|name| name == USER_HEADER), "{headers:?}");
             let found = trace(&mut headers, Some(|| 7)).unwrap();
             let cleaned = headers.clone();
             clean_request(&mut headers);
             assert_eq!(trace(&mut headers, None::<fn() -> u64>), Some(found));
-            assert_eq!(headers, cleaned, "what crossed once crosses again");
+            assert_eq!(fields(&headers), fields(&cleaned), "what crossed once crosses again");
+            let map = headers.to_map();
+            assert_eq!(map.len(), headers.iter().count(), "{headers:?}");
+            for (name, value) in &map {
+                assert!(headers.get_all(name).any(|found| found == value.as_bytes()), "{name}");
+            }
         });
     }
 }

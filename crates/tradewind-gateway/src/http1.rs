@@ -10,17 +10,17 @@ pub(crate) mod server;
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::Version;
 
-use crate::body::Fault;
+use crate::{body::Fault, headers::Headers};
 use decoder::Malformed;
 
 /// The most fields of a head.
 const FIELDS_LIMIT: usize = 100;
 /// The most bytes of a head.
 const HEAD_LIMIT: usize = 128 << 10;
-/// How many fields are added to those that came, mostly.
-const ROOM: usize = 8;
+/// The most bytes of a field's name: what HTTP/2 can name as well.
+const NAME_LIMIT: usize = 1 << 15;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Why a message does not come.
@@ -43,10 +43,10 @@ fn version(minor: Option<u8>) -> Version {
 
 /// The fields of a head. What concerns its connection alone is read and left out (RFC 9110, 7.6.1).
 #[derive(Debug, Default)]
-struct Fields {
-    headers: HeaderMap,
-    lengths: Said,
-    codings: Said,
+struct Fields<'a> {
+    headers: Headers,
+    lengths: Said<'a>,
+    codings: Said<'a>,
     hosts: usize,
     close: bool,
     keep_alive: bool,
@@ -54,55 +54,55 @@ struct Fields {
 
 /// What one field says, which may be there several times.
 #[derive(Debug, Default)]
-struct Said {
+struct Said<'a> {
     times: usize,
-    value: Option<HeaderValue>,
+    value: Option<&'a [u8]>,
     differs: bool,
 }
 
-impl Said {
-    fn again(&mut self, value: &HeaderValue) {
+impl<'a> Said<'a> {
+    fn again(&mut self, value: &'a [u8]) {
         self.times += 1;
-        self.differs |= self.value.replace(value.clone()).is_some_and(|before| before != value);
+        self.differs |= self.value.replace(value).is_some_and(|before| before != value);
     }
 }
 
-impl Fields {
+impl<'a> Fields<'a> {
     /// Those of `head`; `None` if one of them is none.
-    fn read(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<Self> {
-        let mut fields = Self { headers: HeaderMap::with_capacity(parsed.len() + ROOM), ..Self::default() };
+    fn read(head: &Bytes, parsed: &[httparse::Header<'a>]) -> Option<Self> {
+        let mut fields = Self { headers: Headers::of_head(head, parsed.len()), ..Self::default() };
         let mut listed = Vec::new();
-        for field in parsed {
-            let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).ok()?;
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-            match field.name.len() {
+        for httparse::Header { name, value } in parsed {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            match name.len() {
+                NAME_LIMIT.. => return None,
                 2 if is("te") => continue,
                 7 if is("trailer") || is("upgrade") => continue,
                 10 if is("keep-alive") => continue,
                 16 if is("proxy-connection") => continue,
                 18 if is("proxy-authenticate") => continue,
                 10 if is("connection") => {
-                    listed.extend(fields.take_connection(value.to_str().unwrap_or_default()));
+                    listed.extend(fields.take_connection(str::from_utf8(value).unwrap_or_default()));
                     continue;
                 }
                 17 if is("transfer-encoding") => {
-                    fields.codings.again(&value);
+                    fields.codings.again(value);
                     continue;
                 }
-                14 if is("content-length") => fields.lengths.again(&value),
+                14 if is("content-length") => fields.lengths.again(value),
                 4 if is("host") => fields.hosts += 1,
                 _ => {}
             }
-            fields.headers.append(HeaderName::from_bytes(field.name.as_bytes()).ok()?, value);
+            fields.headers.push_line(name.as_bytes(), value);
         }
-        for name in listed {
-            fields.headers.remove(name);
+        if !listed.is_empty() {
+            fields.headers.retain(|name| !listed.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes())));
         }
         Some(fields)
     }
 
     /// Takes in one field `Connection`; the names that it lists.
-    fn take_connection(&mut self, said: &str) -> Vec<HeaderName> {
+    fn take_connection<'s>(&mut self, said: &'s str) -> Vec<&'s str> {
         let mut listed = Vec::new();
         for token in said.split(',').map(str::trim) {
             if token.eq_ignore_ascii_case("close") {
@@ -110,7 +110,7 @@ impl Fields {
             } else if token.eq_ignore_ascii_case("keep-alive") {
                 self.keep_alive = true;
             } else {
-                listed.extend(token.parse::<HeaderName>());
+                listed.push(token);
             }
         }
         listed

@@ -22,6 +22,7 @@ mod histogram;
 mod http1;
 mod lane;
 mod link;
+mod message;
 mod metrics;
 mod options;
 mod peer;

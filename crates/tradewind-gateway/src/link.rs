@@ -4,14 +4,13 @@ mod incoming;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     io,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::Request;
 use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -23,6 +22,7 @@ use tokio::{
 use crate::{
     body::{Interrupted, Outbound},
     http1::client::{Connection, RequestHead},
+    message::Response,
     target::Target,
 };
 
@@ -127,7 +127,7 @@ impl Drop for Stream {
 /// The connections of this thread.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    links: RefCell<HashMap<u64, Rc<Link>>>,
+    links: RefCell<foldhash::HashMap<u64, Rc<Link>>>,
 }
 
 /// Runs connections. They belong to the thread, and end with it at the latest.
@@ -246,7 +246,7 @@ impl Link {
             match timeout_at(deadline, channel.sender.clone().try_send_request(request)).await {
                 Err(_) => return Err(Failure::Timeout),
                 Ok(Ok(response)) => {
-                    let response = response.map(|body| Incoming::Http2 { body, _stream: stream });
+                    let response = Response::from(response).map(|body| Incoming::Http2 { body, _stream: stream });
                     return Ok(Exchange { response, elapsed: started.elapsed() });
                 }
                 Ok(Err(mut error)) => match error.take_message() {

@@ -49,8 +49,8 @@ impl Outcome {
     }
 
     /// Of gRPC's `grpc-status`.
-    pub(crate) fn of_grpc(code: &http::HeaderValue) -> Self {
-        match code.as_bytes() {
+    pub(crate) fn of_grpc(code: &[u8]) -> Self {
+        match code {
             b"0" => Self::Ok,
             // What the caller has done: cancelled, wrong arguments, not found, not allowed, too late and the like.
             b"1" | b"3" | b"5" | b"6" | b"7" | b"9" | b"10" | b"11" | b"12" | b"16" => Self::ClientError,

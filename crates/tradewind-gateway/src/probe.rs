@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::{BodyExt, Limited};
 use tokio::{
     net::TcpStream,
@@ -22,6 +22,7 @@ use tradewind_core::{
 use crate::{
     body::Outbound,
     gateway::Gateway,
+    headers::Headers,
     http1::client::RequestHead,
     link::{Failure, Links, Reuse},
     peer::Peer,
@@ -191,10 +192,10 @@ impl Prober {
         reuse: Reuse,
     ) -> Result<(Bytes, Duration), Found> {
         let deadline = Instant::now() + self.policy.timeout.duration();
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::default();
         if let Some(token) = token {
             let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Found::Unwell)?;
-            headers.insert(header::AUTHORIZATION, bearer);
+            headers.insert(&header::AUTHORIZATION, bearer);
         }
         let head = RequestHead { method: &Method::GET, path, host: target.address(), headers: &headers };
         let link = self.links.to(target);
@@ -209,8 +210,8 @@ impl Prober {
                 Failure::Timeout => Found::Silent,
                 Failure::Connect(_) | Failure::Broken { .. } => Found::Unwell,
             })?;
-            let good = exchange.response.status().is_success();
-            let body = Limited::new(exchange.response.into_body(), ANSWER_LIMIT).collect().await;
+            let good = exchange.response.status.is_success();
+            let body = Limited::new(exchange.response.body, ANSWER_LIMIT).collect().await;
             let body = body.map_err(|_| Found::Unwell)?.to_bytes();
             if good { Ok((body, exchange.elapsed)) } else { Err(Found::Unwell) }
         };

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
+use http::{HeaderValue, StatusCode};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -21,6 +21,7 @@ use crate::{
     access::Access,
     body::{Answer, Inbound},
     headers::{self, clean_request, name},
+    message::{Head, Request, Response},
     reply::{Dialect, Reply},
     server::Incoming,
     target::Target,
@@ -56,14 +57,14 @@ pub(crate) async fn pass_on(
     let started = Instant::now();
     let dialect = way.dialect();
     let log = worker.gateway.access.as_ref();
-    let access = log.map(|log| Box::new(Access::begin(&request, id, log.draws(worker.random()))));
+    let access = log.map(|log| Box::new(Access::begin(&request.head, id, log.draws(worker.random()))));
     let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
         return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
     };
     let Some(world) = worker.world() else {
         return refuse(worker, access, Reply::unavailable("this gateway has no configuration yet"), dialect);
     };
-    let (mut head, incoming) = request.into_parts();
+    let Request { mut head, body: incoming } = request;
     let origin = Origin::read(&worker.gateway, &world, &head.headers);
     // What entered elsewhere is logged there.
     let mut access = access.filter(|_| origin.is_user());
@@ -100,7 +101,7 @@ pub(crate) async fn pass_on(
         return record.reply(doomed_reply(), dialect);
     }
     clean_request(&mut head.headers);
-    head.headers.insert(name::REQUEST_ID.clone(), id.clone());
+    head.headers.insert(&name::REQUEST_ID, id.clone());
     if dialect == Dialect::Grpc {
         ask::mark_grpc(&mut head.headers);
     }
@@ -188,7 +189,7 @@ struct Journey<'a> {
     worker: &'a Rc<Worker>,
     origin: &'a Origin,
     asked: &'a Asked,
-    head: &'a Parts,
+    head: &'a Head,
     progress: Progress,
 }
 

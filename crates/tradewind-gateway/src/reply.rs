@@ -1,10 +1,10 @@
 //! Replies of the gateway's own, in the words of whoever asked.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use tradewind_api::grpc;
 
-use crate::body::Answer;
+use crate::{body::Answer, message::Response};
 
 /// When a refused request is worth another try.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -59,9 +59,8 @@ impl Reply {
         let status = self.status;
         let mut response = match (dialect, self.content) {
             (Dialect::Grpc, Content::Error(message)) => {
-                let mut response = Response::new(Answer::own(Bytes::new()));
-                *response.headers_mut() = grpc::Status::new(grpc::Code::from_http(status), message).headers();
-                response
+                let headers = grpc::Status::new(grpc::Code::from_http(status), message).headers();
+                Response { status: StatusCode::OK, headers: headers.into(), body: Answer::own(Bytes::new()) }
             }
             (Dialect::Rest, Content::Error(message)) => {
                 let body = serde_json::json!({ "error": message }).to_string();
@@ -70,15 +69,14 @@ impl Reply {
             (_, Content::Page { content_type, body }) => page(status, content_type, body),
         };
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            response.headers.insert(&header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response
     }
 }
 
 fn page(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Answer> {
-    let mut response = Response::new(Answer::own(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let mut response = Response::new(status, Answer::own(body));
+    response.headers.insert(&header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -7,7 +7,7 @@ mod own;
 use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use hyper::{body::Body, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -19,11 +19,12 @@ use tradewind_api::{replica::INFERENCE_LIMIT, server::next_connection};
 
 use crate::{
     body::Answer,
-    headers::{name, request_id},
+    headers::{Headers, name, request_id},
     http1::{
         self,
         server::{Refusal, RequestBody},
     },
+    message::{Request, Response},
     proxy::{self, Way},
     reply::{Dialect, Reply},
     worker::Worker,
@@ -93,10 +94,10 @@ async fn serve_http2(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
     let used = Rc::new(Cell::new(false));
     let service = {
         let used = Rc::clone(&used);
-        service_fn(move |request: Request<_>| {
+        service_fn(move |request: http::Request<_>| {
             used.set(true);
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(answer(&worker, request.map(Incoming::Http2)).await) }
+            async move { Ok::<_, Infallible>(answer_http2(&worker, request.into()).await.into()) }
         })
     };
     let streams = Streams(TaskTracker::new());
@@ -169,36 +170,38 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
 
 /// What was read is no request.
 fn refuse(worker: &Worker, refusal: Refusal) -> Response<Answer> {
-    let id = request_id(&HeaderMap::new(), || worker.random());
+    let id = request_id(&Headers::default(), || worker.random());
     let mut response = Reply::error(refusal.status, refusal.reason).respond(Dialect::Rest);
-    response.headers_mut().insert(name::REQUEST_ID.clone(), id);
+    response.headers.insert(&name::REQUEST_ID, id);
     response
 }
 
+/// HTTP/1 looks at the host as it reads a head.
+async fn answer_http2(worker: &Rc<Worker>, request: Request<hyper::body::Incoming>) -> Response<Answer> {
+    if request.head.headers.get_all(&header::HOST).nth(1).is_some() {
+        return refuse(worker, Refusal { status: StatusCode::BAD_REQUEST, reason: "a request names one host" });
+    }
+    answer(worker, request.map(Incoming::Http2)).await
+}
+
 async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
-    let id = request_id(request.headers(), || worker.random());
-    let head = request.method() == Method::HEAD;
-    let mut response = match Way::of(&request) {
-        // HTTP/1 has looked at it already.
-        _ if request.version() == Version::HTTP_2
-            && request.headers().get_all(header::HOST).iter().nth(1).is_some() =>
-        {
-            Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
-        }
+    let id = request_id(&request.head.headers, || worker.random());
+    let head = request.head.method == Method::HEAD;
+    let mut response = match Way::of(&request.head) {
         Some(way) => proxy::pass_on(worker, request, way, &id).await,
         None => own::answer(worker, &request),
     };
-    response.headers_mut().insert(name::REQUEST_ID.clone(), id);
+    response.headers.insert(&name::REQUEST_ID, id);
     if head { without_body(response) } else { response }
 }
 
 /// As HEAD is answered: with the length of the body that is not sent. A replica has sent none.
 fn without_body(mut response: Response<Answer>) -> Response<Answer> {
-    if let Answer::Own(_) = response.body() {
-        if let Some(length) = response.body().size_hint().exact() {
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Answer::Own(_) = response.body {
+        if let Some(length) = response.body.size_hint().exact() {
+            response.headers.insert(&header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *response.body_mut() = Answer::own(Bytes::new());
+        response.body = Answer::own(Bytes::new());
     }
     response
 }
@@ -232,9 +235,9 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let answer = async |request: Request<RequestBody>| {
-            Response::new(Full::new(Bytes::from(read(Incoming::Http1(request.into_body())).await)))
+            Response::new(StatusCode::OK, Full::new(Bytes::from(read(Incoming::Http1(request.body)).await)))
         };
-        let refuse = |refusal: Refusal| Response::new(Full::new(Bytes::from(refusal.reason)));
+        let refuse = |refusal: Refusal| Response::new(StatusCode::OK, Full::new(Bytes::from(refusal.reason)));
         let ending = Ending::default();
         let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer, refuse);
         let (mut reading, mut writing) = client.split();

@@ -1,7 +1,7 @@
 //! The threads that serve. Each has an event loop, connections and a view of its own, and accepts from the same socket;
 //! what they share are atomics.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, thread, time::Duration};
 
 use arc_swap::{ArcSwapOption, Cache};
 use tokio::{
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) links: Links,
     world: RefCell<Seen>,
-    models: RefCell<HashMap<Arc<str>, Rc<Own>>>,
+    models: RefCell<foldhash::HashMap<Arc<str>, Rc<Own>>>,
     random: RefCell<Sequence>,
 }
 

@@ -2,7 +2,7 @@
 //! What changes from second to second (health, requests in flight, capacity of peers) are atomics behind it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -37,7 +37,7 @@ const SPARE: f64 = 0.1;
 pub(crate) struct World {
     pub(crate) own: RegionName,
     pub(crate) snapshot: Arc<GatewaySnapshot>,
-    pub(crate) models: HashMap<Arc<str>, Model>,
+    pub(crate) models: foldhash::HashMap<Arc<str>, Model>,
     pub(crate) regions: BTreeMap<RegionName, Region>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     replicas_known: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Model {
 #[derive(Debug)]
 pub(crate) struct Serving {
     pub(crate) state: RouteState,
-    regions: HashSet<RegionName>,
+    regions: foldhash::HashSet<RegionName>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     /// How many replicas the own region should have; 0: not told.
     pub(crate) desired: u32,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use serde::{Serialize, Serializer};
 use tradewind_core::Timestamp;
 
@@ -41,12 +40,12 @@ pub(crate) struct Line {
 pub(crate) enum User {
     Unknown,
     /// Never written.
-    Key(HeaderValue),
+    Key(Vec<u8>),
     Hash(String),
 }
 
-impl From<Option<HeaderValue>> for User {
-    fn from(key: Option<HeaderValue>) -> Self {
+impl From<Option<Vec<u8>>> for User {
+    fn from(key: Option<Vec<u8>>) -> Self {
         key.map_or(Self::Unknown, Self::Key)
     }
 }
@@ -55,7 +54,7 @@ impl User {
     /// The hash is the same at all gateways of a world, and cannot be guessed without its secret.
     pub(super) fn hide(&mut self, secret: &str) {
         if let Self::Key(key) = self {
-            let hash = blake3::keyed_hash(&blake3::derive_key(CONTEXT, secret.as_bytes()), key.as_bytes());
+            let hash = blake3::keyed_hash(&blake3::derive_key(CONTEXT, secret.as_bytes()), key);
             *self = Self::Hash(hash.to_hex()[..DIGITS].to_owned());
         }
     }
@@ -77,7 +76,7 @@ mod tests {
     #[test]
     fn users_are_told_apart_and_not_told() {
         let written = |user: Option<&'static str>, secret: &str| {
-            let mut user = User::from(user.map(HeaderValue::from_static));
+            let mut user = User::from(user.map(|user| user.as_bytes().to_vec()));
             user.hide(secret);
             serde_json::to_string(&user).unwrap()
         };
@@ -88,6 +87,6 @@ mod tests {
         assert_ne!(ada, written(Some("bob"), "mesh"));
         assert_ne!(ada, written(Some("ada"), "another world"));
         assert_eq!(written(None, "mesh"), "null");
-        assert_eq!(serde_json::to_string(&User::Key(HeaderValue::from_static("ada"))).unwrap(), "null");
+        assert_eq!(serde_json::to_string(&User::Key(b"ada".to_vec())).unwrap(), "null");
     }
 }

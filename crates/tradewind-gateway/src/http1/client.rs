@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
@@ -21,7 +21,10 @@ use super::{
     reading::Reading,
     sending::{Length, Sending},
 };
-use crate::body::{Fault, Outbound};
+use crate::{
+    body::{Fault, Outbound},
+    message::Response,
+};
 use head::ResponseHead;
 
 pub(crate) use head::RequestHead;
@@ -56,10 +59,7 @@ impl Connection {
         self.sending.begin(body, length);
         let answer = poll_fn(|cx| self.poll_head(cx, head.method)).await?;
         (self.body, self.stays_open) = (answer.body, answer.stays_open);
-        let mut response = Response::new(());
-        *response.status_mut() = answer.status;
-        *response.headers_mut() = answer.headers;
-        Ok(response)
+        Ok(Response { status: answer.status, headers: answer.headers, body: () })
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<ResponseHead, Error>> {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Chain};
-use http::HeaderMap;
 use hyper::body::Body;
+
+use crate::headers::Headers;
 
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -44,8 +45,8 @@ pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
 }
 
 /// How many bytes the fields take.
-pub(super) fn size_of(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + b": \r\n".len() + value.len()).sum()
+pub(super) fn size_of(headers: &Headers) -> usize {
+    headers.iter().map(|(name, value)| name.len() + b": \r\n".len() + value.len()).sum()
 }
 
 /// The line, the data and what comes behind it, as one buffer.

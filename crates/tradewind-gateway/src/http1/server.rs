@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use hyper::body::Body;
 use tokio::{
     io::AsyncWrite,
@@ -26,6 +26,7 @@ use super::{
     decoder::Decoder,
     sending::{Length, Sending},
 };
+use crate::message::{Request, Response};
 use body::Client;
 use head::{RequestHead, ResponseHead, Search};
 
@@ -95,7 +96,7 @@ impl Exchange {
     const REFUSED: Self = Self { bodiless: false, version: Version::HTTP_11, stays_open: false };
 
     fn of(head: &RequestHead) -> Self {
-        Self { bodiless: head.method == Method::HEAD, version: head.version, stays_open: head.stays_open }
+        Self { bodiless: head.head.method == Method::HEAD, version: head.version, stays_open: head.stays_open }
     }
 }
 
@@ -151,12 +152,7 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
     }
 
     fn begin(&mut self, head: RequestHead) -> Request<RequestBody> {
-        let mut request = Request::new(Client::begin(&self.client, head.body, head.waits));
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
-        *request.version_mut() = head.version;
-        *request.headers_mut() = head.headers;
-        request
+        Request { body: Client::begin(&self.client, head.body, head.waits), head: head.head }
     }
 
     /// `None` when the client leaves before: nobody is to work on what nobody waits for.
@@ -172,11 +168,11 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
 
     /// Sends an answer; whether another request may follow.
     async fn reply(&mut self, exchange: Exchange, response: Response<B>) -> bool {
-        let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::NO_CONTENT {
-            head.headers.remove(header::CONTENT_LENGTH);
+        let Response { status, mut headers, body } = response;
+        if status == StatusCode::NO_CONTENT {
+            headers.remove(&header::CONTENT_LENGTH);
         }
-        let bodiless = exchange.bodiless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless = exchange.bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = match Length::of(&body) {
             Length::Chunked if exchange.version == Version::HTTP_10 => Length::UntilClose,
             length => length,
@@ -187,12 +183,12 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
             && !poll_fn(|cx| Poll::Ready(self.ending.poll_begun(cx))).await;
         let version = exchange.version;
         let said = Some(length).filter(|_| !bodiless);
-        let written = ResponseHead { status: head.status, headers: &head.headers, length: said, version, stays_open };
+        let written = ResponseHead { status, headers: &headers, length: said, version, stays_open };
         written.write(self.sending.head());
         if !bodiless {
             self.sending.begin(body, length);
         }
-        drop(head);
+        drop(headers);
         self.client.borrow_mut().answered();
         let sent = poll_fn(|cx| {
             let sent = self.sending.poll(cx, |cx, bytes| {

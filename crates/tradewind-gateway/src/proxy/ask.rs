@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
 use tokio::time::Instant;
 use tradewind_api::grpc::{self, frame, target, timeout};
 use tradewind_core::duration::Span;
 
 use crate::{
     body::{Arriving, Fault, Inbound},
-    headers::name,
+    headers::{Headers, is_grpc, name},
     link::Protocol,
+    message::Head,
     reply::{Dialect, Reply},
     server::Incoming,
 };
@@ -46,13 +47,13 @@ pub(super) struct Named<'a> {
 
 impl Way {
     /// `None` for what the gateway answers itself.
-    pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
-        let path = request.uri().path();
+    pub(crate) fn of(head: &Head) -> Option<Self> {
+        let path = head.path.path();
         if path.starts_with(MODELS_PATH) {
             return Some(Self::Rest);
         }
-        if grpc::is_grpc(request.headers()) {
-            if request.headers().contains_key(&name::MODEL) {
+        if is_grpc(&head.headers) {
+            if head.headers.contains(&name::MODEL) {
                 return Some(Self::Called);
             }
             let method = grpc::Method::from_path(path);
@@ -88,14 +89,11 @@ impl Way {
     }
 
     /// The model as far as the head tells; `None` for a path that might mean something else to a replica than here.
-    pub(super) fn named<'a>(self, path: &'a str, headers: &'a HeaderMap) -> Option<Named<'a>> {
+    pub(super) fn named<'a>(self, path: &'a str, headers: &'a Headers) -> Option<Named<'a>> {
         match self {
             Self::Rest => in_path(path, MODELS_PATH, true),
             Self::Custom => in_path(path, CUSTOM_PATH, false),
-            Self::Called => {
-                let model = headers.get(&name::MODEL)?.to_str().ok()?;
-                Some(Named { model, version: None })
-            }
+            Self::Called => Some(Named { model: headers.text(&name::MODEL)?, version: None }),
             Self::Grpc => None,
         }
     }
@@ -115,12 +113,12 @@ impl Asked {
     /// Also holds as much of the body as may have to be sent again.
     pub(super) async fn read(
         way: Way,
-        head: &Parts,
+        head: &Head,
         incoming: Incoming,
         now: Instant,
     ) -> Result<(Self, Inbound), Refused> {
         let deadline = Deadline::read(&head.headers, way.dialect(), now).map_err(Refused)?;
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = head.path.clone();
         let arriving = Arriving::new(incoming, now)?;
         let (model, version, body) = match way {
             Way::Grpc => {
@@ -211,20 +209,20 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    pub(super) fn read(headers: &HeaderMap, dialect: Dialect, now: Instant) -> Result<Self, Reply> {
+    pub(super) fn read(headers: &Headers, dialect: Dialect, now: Instant) -> Result<Self, Reply> {
         let malformed = |message: &str| Reply::error(StatusCode::BAD_REQUEST, message);
         let time = match dialect {
             Dialect::Grpc => match headers.get(&name::GRPC_TIMEOUT) {
                 None => None,
                 Some(value) => {
-                    let time = timeout::read(value.as_bytes());
+                    let time = timeout::read(value);
                     Some(time.map_err(|error| malformed(&error.to_string()))?)
                 }
             },
             Dialect::Rest => match headers.get(&name::TIMEOUT) {
                 None => None,
                 Some(value) => {
-                    let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
+                    let span = str::from_utf8(value).ok().and_then(|text| text.parse::<Span>().ok());
                     let span = span.ok_or_else(|| malformed("x-request-timeout is written like 500ms or 2s"))?;
                     Some(span.duration())
                 }
@@ -247,7 +245,7 @@ impl Deadline {
     }
 
     /// Tells the next hop how much of the time is left.
-    pub(super) fn tell(self, headers: &mut HeaderMap, dialect: Dialect) {
+    pub(super) fn tell(self, headers: &mut Headers, dialect: Dialect) {
         if !self.told {
             return;
         }
@@ -256,14 +254,14 @@ impl Deadline {
             Dialect::Rest => (&name::TIMEOUT, format!("{}ms", self.left().as_millis())),
         };
         if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name.clone(), value);
+            headers.insert(name, value);
         }
     }
 }
 
 /// gRPC needs both on every hop.
-pub(super) fn mark_grpc(headers: &mut HeaderMap) {
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+pub(super) fn mark_grpc(headers: &mut Headers) {
+    headers.insert(&header::TE, HeaderValue::from_static("trailers"));
 }
 
 #[cfg(test)]
@@ -276,7 +274,7 @@ mod tests {
     fn a_path_names_a_model_and_perhaps_a_version() {
         let named = |path| {
             Way::Rest
-                .named(path, &HeaderMap::new())
+                .named(path, &Headers::default())
                 .map(|named| (named.model.to_owned(), named.version.map(str::to_owned)))
         };
         let check = |path, model: &str, version: Option<&str>| {
@@ -316,11 +314,12 @@ mod tests {
     #[test]
     fn deadlines_are_read_and_passed_on() {
         let read = |name: &'static str, value: &'static str, dialect| {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            let mut headers = Headers::default();
+            headers.insert(&HeaderName::from_static(name), HeaderValue::from_static(value));
             Deadline::read(&headers, dialect, Instant::now()).map(|deadline| {
-                let mut passed = HeaderMap::new();
+                let mut passed = Headers::default();
                 deadline.tell(&mut passed, dialect);
-                passed.into_iter().next().map(|(_, value)| value.to_str().unwrap().to_owned())
+                passed.text(&HeaderName::from_static(name)).map(str::to_owned)
             })
         };
         let within = |value: Result<Option<String>, Reply>, unit: &str, most: u64| {
@@ -341,7 +340,8 @@ mod tests {
         tradewind_fuzz::fuzz(&seeds, |value| {
             let Ok(value) = HeaderValue::from_bytes(value) else { return };
             for (name, dialect) in [(&name::TIMEOUT, Dialect::Rest), (&name::GRPC_TIMEOUT, Dialect::Grpc)] {
-                let mut headers = HeaderMap::from_iter([(name.clone(), value.clone())]);
+                let mut headers = Headers::default();
+                headers.insert(name, value.clone());
                 let before = Instant::now();
                 let Ok(deadline) = Deadline::read(&headers, dialect, before) else { continue };
                 assert!(deadline.left() <= LONGEST_ANSWER && deadline.is_the_senders());
@@ -363,7 +363,8 @@ mod tests {
         tradewind_fuzz::fuzz(&seeds, |path| {
             let Ok(path) = PathAndQuery::try_from(path) else { return };
             for way in [Way::Rest, Way::Custom] {
-                let Some(named) = way.named(path.path(), &HeaderMap::new()).map(|named| named.model.to_owned()) else {
+                let Some(named) = way.named(path.path(), &Headers::default()).map(|named| named.model.to_owned())
+                else {
                     continue;
                 };
                 assert!(!named.is_empty() && !named.contains('/'), "{named}");

@@ -10,8 +10,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    request::Parts,
+    HeaderValue, StatusCode, Uri, Version,
     uri::{self, PathAndQuery},
 };
 use tradewind_core::overload;
@@ -19,14 +18,15 @@ use tradewind_core::overload;
 use super::{
     DEATHS_LIMIT, Progress, Unanswered,
     ask::{Asked, Way, fault_reply},
-    origin::{Found, NOT_SENT, Origin, text},
+    origin::{Found, NOT_SENT, Origin},
     record::Trip,
 };
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
-    headers::name,
+    headers::{Headers, name},
     http1::client::RequestHead,
     link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
+    message::{Head, Response},
     metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
@@ -45,7 +45,7 @@ pub(super) struct Call<'a> {
     pub(super) own: &'a Own,
     pub(super) origin: &'a Origin,
     pub(super) asked: &'a Asked,
-    pub(super) head: &'a Parts,
+    pub(super) head: &'a Head,
 }
 
 /// How one attempt ended.
@@ -142,16 +142,17 @@ impl Call<'_> {
         let (from, order, own_last) = match self.origin {
             // Whether it may come here, the gateway that sent it has judged.
             Origin::Peer { .. } => (own, std::slice::from_ref(own), false),
-            Origin::User { region, key } => {
+            Origin::User { region } => {
+                let region = region.as_ref().unwrap_or(own);
                 let order = self.world.order_from(region).unwrap_or(&self.world.order);
-                (region, order, region_died || *region == *own && !self.serves_own(key.as_ref()))
+                (region, order, region_died || *region == *own && !self.serves_own())
             }
         };
         Walk { world: self.world, model: name, serving, order, from, own_last, heat: &self.own.heat }
     }
 
     /// Whether the own region takes this user of its own.
-    fn serves_own(&self, user: Option<&HeaderValue>) -> bool {
+    fn serves_own(&self) -> bool {
         let Found { name, model, serving } = self.found;
         if !serving.routed(&self.worker.gateway.region) {
             return true;
@@ -160,7 +161,7 @@ impl Call<'_> {
         // With limits, what is too much shows by itself.
         let limited = serving.replicas.iter().all(|replica| replica.target.declared_limit() > 0);
         let share = if limited { 1.0 } else { overload::share(condition.ready, serving.desired) };
-        model.lane.returning.serves(condition.eligible(), share, user.map(HeaderValue::as_bytes))
+        model.lane.returning.serves(condition.eligible(), share, self.head.headers.get(&name::USER))
     }
 
     async fn attempt(&self, choice: Choice, progress: &mut Progress) -> Attempt {
@@ -260,58 +261,59 @@ impl Call<'_> {
         }
     }
 
-    fn request(&self, choice: &Choice, path: PathAndQuery, body: Outbound) -> Request<Outbound> {
-        let mut request = Request::new(body);
+    fn request(&self, choice: &Choice, path: PathAndQuery, body: Outbound) -> http::Request<Outbound> {
+        let mut request = http::Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().clone_from(&self.head.headers);
-        self.asked.deadline.tell(request.headers_mut(), self.dialect());
+        let mut headers = self.head.headers.clone();
+        self.asked.deadline.tell(&mut headers, self.dialect());
+        if let Choice::Peer { spilled, .. } = choice {
+            self.introduce(&mut headers, spilled.as_ref());
+        }
+        *request.headers_mut() = headers.to_map();
         let mut uri = uri::Parts::default();
         uri.scheme = Some(uri::Scheme::HTTP);
         uri.authority = choice.target().authority().cloned();
         uri.path_and_query = Some(path);
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        if let Choice::Peer { spilled, .. } = choice {
-            self.introduce(request.headers_mut(), spilled.as_ref());
-        }
         request
     }
 
     /// What tells a gateway of another region that this one sends the request, and on what terms.
-    fn introduce(&self, headers: &mut HeaderMap, spilled: Option<&Spilled>) {
+    fn introduce(&self, headers: &mut Headers, spilled: Option<&Spilled>) {
         if let Ok(mut token) = HeaderValue::from_str(&self.world.snapshot.mesh_token) {
             token.set_sensitive(true);
-            headers.insert(name::PEER.clone(), token);
+            headers.insert(&name::PEER, token);
         }
-        headers.insert(name::EPOCH.clone(), self.found.serving.epoch.clone());
+        headers.insert(&name::EPOCH, self.found.serving.epoch.clone());
         if self.asked.way == Way::Called
             && let Ok(model) = HeaderValue::from_str(&self.asked.model)
         {
-            headers.insert(name::MODEL.clone(), model);
+            headers.insert(&name::MODEL, model);
         }
         if spilled.is_some() {
-            headers.insert(name::SPILL.clone(), HeaderValue::from_static("1"));
+            headers.insert(&name::SPILL, HeaderValue::from_static("1"));
         }
     }
 
     fn judge(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
-        let (status, headers) = (exchange.response.status(), exchange.response.headers());
+        let Response { status, headers, .. } = &exchange.response;
         match &choice {
             Choice::Peer { peer, .. } => {
-                let declined = text(headers, &name::UNAVAILABLE).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
+                let declined = headers.text(&name::UNAVAILABLE).filter(|_| *status == StatusCode::SERVICE_UNAVAILABLE);
                 if let Some(value) = declined {
                     peer.declined(self.found.name, &self.found.serving.state);
                     return if value == NOT_SENT { Attempt::NotSent } else { Attempt::Killed };
                 }
             }
             Choice::Replica { replica, in_flight } => {
-                if outcome(status, headers) == Outcome::ServerError {
+                if outcome(*status, headers) == Outcome::ServerError {
                     self.suspect(&choice);
                 } else {
                     replica.target.succeeded(exchange.elapsed, in_flight.is_trial());
                 }
                 let more = progress.body.replayable() && progress.sent + 1 < self.origin.attempts();
-                if status == StatusCode::SERVICE_UNAVAILABLE && more {
+                if *status == StatusCode::SERVICE_UNAVAILABLE && more {
                     if self.own.may_try_again() {
                         return Attempt::Refused;
                     }
@@ -340,11 +342,11 @@ impl Call<'_> {
     }
 
     fn finish(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
-        let (mut head, incoming) = exchange.response.into_parts();
-        head.headers.remove(&name::UNAVAILABLE);
+        let Response { status, mut headers, body } = exchange.response;
+        headers.remove(&name::UNAVAILABLE);
         let (mut in_flight, spilled, replica) = match choice {
             Choice::Replica { in_flight, replica } => {
-                self.mark(&mut head.headers);
+                self.mark(&mut headers);
                 (in_flight, None, Some(replica))
             }
             Choice::Peer { in_flight, spilled, .. } => (in_flight, spilled, None),
@@ -352,23 +354,23 @@ impl Call<'_> {
         in_flight.answered();
         let (mut record, admitted) = progress.luggage.take().expect("a request is answered once");
         record.note(|access| {
-            access.answered(head.status, &head.headers, replica.as_deref().map(|replica| &*replica.endpoint.id));
+            access.answered(status, &headers, replica.as_deref().map(|replica| &*replica.endpoint.id));
             access.tried = progress.tried.len();
             access.spilled = spilled.is_some();
         });
-        let outcome = outcome(head.status, &head.headers);
+        let outcome = outcome(status, &headers);
         let trip = Trip {
-            record: record.answered(self.found.name, self.found.serving, &head.headers, outcome),
+            record: record.answered(self.found.name, self.found.serving, &headers, outcome),
             _in_flight: in_flight,
             _admitted: admitted,
             _spilled: spilled,
         };
-        head.version = Version::HTTP_11;
-        Attempt::Answered(Response::from_parts(head, Answer::Passing(Passing::new(incoming, Box::new(trip)))))
+        let body = Answer::Passing(Passing::new(body, Box::new(trip)));
+        Attempt::Answered(Response { status, headers, body })
     }
 
     /// Says who answered.
-    fn mark(&self, headers: &mut HeaderMap) {
+    fn mark(&self, headers: &mut Headers) {
         let serving = self.found.serving;
         for (name, value) in [
             (&name::REGION, &self.worker.gateway.region_value),
@@ -376,7 +378,7 @@ impl Call<'_> {
             (&name::REVISION, &serving.revision),
             (&name::EPOCH, &serving.epoch),
         ] {
-            headers.insert(name.clone(), value.clone());
+            headers.insert(name, value.clone());
         }
     }
 }
@@ -391,7 +393,7 @@ fn lost(choice: &Choice) -> Attempt {
 }
 
 /// How an answer counts. gRPC says it in a header when there is no message, else in the trailers.
-fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+fn outcome(status: StatusCode, headers: &Headers) -> Outcome {
     match headers.get(&name::GRPC_STATUS) {
         Some(code) => Outcome::of_grpc(code),
         None => Outcome::of(status),

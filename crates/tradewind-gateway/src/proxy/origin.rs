@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tradewind_core::{Epoch, RegionName};
 
 use super::ask::Named;
 use crate::{
     body::Answer,
     gateway::Gateway,
-    headers::{name, same_token},
+    headers::{Headers, name, same_token},
+    message::Response,
     reply::{Dialect, Reply},
     world::{Model, Serving, World},
 };
@@ -24,24 +25,23 @@ pub(super) const LOST: &str = "lost";
 /// Who sent the request.
 #[derive(Debug)]
 pub(super) enum Origin {
-    /// A user of that region.
-    User { region: RegionName, key: Option<HeaderValue> },
+    /// A user of that region, or of the gateway's own.
+    User { region: Option<RegionName> },
     /// A gateway of another region, which serves this epoch. A spilled request is one that its own region had no room
     /// for, though it could have served it.
     Peer { epoch: Epoch, spilled: bool },
 }
 
 impl Origin {
-    pub(super) fn read(gateway: &Gateway, world: &World, headers: &HeaderMap) -> Self {
-        let token = headers.get(&name::PEER).map(HeaderValue::as_bytes);
+    pub(super) fn read(gateway: &Gateway, world: &World, headers: &Headers) -> Self {
+        let token = headers.get(&name::PEER);
         if token.is_some_and(|token| same_token(token, world.snapshot.mesh_token.as_bytes())) {
-            let epoch = text(headers, &name::EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-            return Self::Peer { epoch, spilled: headers.contains_key(&name::SPILL) };
+            let epoch = headers.text(&name::EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
+            return Self::Peer { epoch, spilled: headers.contains(&name::SPILL) };
         }
-        let told = || text(headers, &name::CLIENT_REGION)?.parse().ok();
+        let told = || headers.text(&name::CLIENT_REGION)?.parse().ok();
         let known = |region: &RegionName| world.regions.contains_key(region);
-        let region = if gateway.trust_client_region { told().filter(known) } else { None };
-        Self::User { region: region.unwrap_or_else(|| gateway.region.clone()), key: headers.get(&name::USER).cloned() }
+        Self::User { region: if gateway.trust_client_region { told().filter(known) } else { None } }
     }
 
     pub(super) fn is_user(&self) -> bool {
@@ -68,12 +68,8 @@ impl Origin {
 /// is a plain 503 in every dialect.
 pub(super) fn decline(value: &'static str) -> Response<Answer> {
     let mut response = Reply::unavailable("this region cannot serve the model now").respond(Dialect::Rest);
-    response.headers_mut().insert(name::UNAVAILABLE.clone(), HeaderValue::from_static(value));
+    response.headers.insert(&name::UNAVAILABLE, HeaderValue::from_static(value));
     response
-}
-
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
 }
 
 /// A model in a world, and the state of its route that a request gets.

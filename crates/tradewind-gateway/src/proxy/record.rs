@@ -6,16 +6,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::StatusCode;
 use hyper::body::Frame;
 use tokio::time::Instant;
 
-use super::origin::{Found, Origin, text};
+use super::origin::{Found, Origin};
 use crate::{
     access::Access,
     body::{Answer, End},
-    headers::name,
+    headers::{Headers, name},
     lane::{Entered, Lane},
+    message::Response,
     metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
@@ -76,10 +77,10 @@ impl Record {
     }
 
     /// Takes up who answered, as the answer says.
-    pub(super) fn answered(mut self, model: &str, serving: &Serving, headers: &HeaderMap, outcome: Outcome) -> Self {
+    pub(super) fn answered(mut self, model: &str, serving: &Serving, headers: &Headers, outcome: Outcome) -> Self {
         let gateway = &self.worker.gateway;
         if self.series.is_some()
-            && let Some(region) = text(headers, &name::REGION).filter(|region| *region != gateway.region.as_str())
+            && let Some(region) = headers.text(&name::REGION).filter(|region| *region != gateway.region.as_str())
             && let Some(series) = serving.series(&gateway.metrics, model, region)
         {
             self.series = Some(Arc::clone(series));
@@ -168,7 +169,7 @@ impl Trip {
     /// gRPC says how a call ended in the trailers.
     pub(crate) fn take_in(&mut self, frame: &Frame<Bytes>) {
         if let Some(code) = frame.trailers_ref().and_then(|trailers| trailers.get(&name::GRPC_STATUS)) {
-            self.record.outcome = Outcome::of_grpc(code);
+            self.record.outcome = Outcome::of_grpc(code.as_bytes());
         }
         if let Some(data) = frame.data_ref() {
             self.record.note(|access| access.sent_bytes += data.len() as u64);

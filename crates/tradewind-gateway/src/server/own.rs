@@ -1,18 +1,19 @@
 //! What the gateway answers itself.
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use prost::Message;
 use tradewind_api::{
     gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
     grpc::{self, frame, message},
-    http::bearer,
+    http::bearer_token,
 };
 
 use crate::{
     body::Answer,
     explain,
     gateway::Gateway,
-    headers::same_token,
+    headers::{is_grpc, same_token},
+    message::{Request, Response},
     metrics,
     reply::{Dialect, Reply},
     server::Incoming,
@@ -25,14 +26,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
 
 pub(super) fn answer(worker: &Worker, request: &Request<Incoming>) -> Response<Answer> {
-    if grpc::is_grpc(request.headers()) {
-        return of_grpc(&worker.gateway, request.uri().path());
+    if is_grpc(&request.head.headers) {
+        return of_grpc(&worker.gateway, request.head.path.path());
     }
     of_rest(&worker.gateway, request).respond(Dialect::Rest)
 }
 
 fn of_rest(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
-    let path = request.uri().path();
+    let path = request.head.path.path();
     if path.starts_with("/v2/repository") {
         let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
         return Reply::error(StatusCode::FORBIDDEN, message);
@@ -48,7 +49,7 @@ fn of_rest(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
         EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
         _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(request.head.method, Method::GET | Method::HEAD) {
         return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path is only for GET");
     }
     page(gateway)
@@ -102,7 +103,8 @@ fn for_holders_of_the_token(
     let Some(world) = world.as_ref() else {
         return Reply::unavailable("no configuration yet");
     };
-    let token = bearer(request.headers()).unwrap_or_default();
+    let authorization = request.head.headers.get(&header::AUTHORIZATION).unwrap_or_default();
+    let token = bearer_token(authorization).unwrap_or_default();
     if !same_token(token.as_bytes(), world.snapshot.mesh_token.as_bytes()) {
         return Reply::error(StatusCode::UNAUTHORIZED, "this path is for Tradewind's own processes");
     }
@@ -137,7 +139,7 @@ fn said(message: &impl Message) -> Response<Answer> {
     body.extend_from_slice(&frame::Header::plain(length).write());
     message.encode(&mut body).expect("a vector grows");
     let status = grpc::Status::OK;
-    let mut response = Response::new(Answer::with_trailers(body, status.trailers()));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(grpc::CONTENT_TYPE));
+    let mut response = Response::new(StatusCode::OK, Answer::with_trailers(body, status.trailers()));
+    response.headers.insert(&header::CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     response
 }

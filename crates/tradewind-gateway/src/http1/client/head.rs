@@ -3,15 +3,18 @@
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use memchr::memmem;
 
-use crate::http1::{
-    FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
-    decoder::{Decoder, Malformed, number},
-    sending::{Length, size_of, write_field},
-    version,
+use crate::{
+    headers::Headers,
+    http1::{
+        FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
+        decoder::{Decoder, Malformed, number},
+        sending::{Length, size_of, write_field},
+        version,
+    },
 };
 
 /// What a request says before its body. How long that is, the connection adds.
@@ -22,7 +25,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) path: &'a str,
     pub(crate) host: &'a str,
     /// Neither `host` nor what says how the body is framed.
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) headers: &'a Headers,
 }
 
 impl RequestHead<'_> {
@@ -36,8 +39,8 @@ impl RequestHead<'_> {
         if length != Length::Known(0) || expected {
             length.write(out);
         }
-        for (name, value) in self.headers {
-            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        for (name, value) in self.headers.iter() {
+            write_field(out, name, value);
         }
         out.put_slice(b"\r\n");
     }
@@ -47,7 +50,7 @@ impl RequestHead<'_> {
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) body: Decoder,
     /// Whether the upstream keeps the connection open behind it.
     pub(super) stays_open: bool,
@@ -90,23 +93,23 @@ impl ResponseHead {
 }
 
 /// How an answer's body is framed, and whether so clearly that another answer may follow (RFC 9112, 6.3).
-fn body(status: StatusCode, fields: &Fields, method: &Method) -> Result<(Decoder, bool), Malformed> {
+fn body(status: StatusCode, fields: &Fields<'_>, method: &Method) -> Result<(Decoder, bool), Malformed> {
     let Fields { lengths, codings, .. } = fields;
     if *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304) {
         return Ok((Decoder::Ended, true));
     }
-    if let Some(coding) = &codings.value {
-        if codings.times > 1 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    if let Some(coding) = codings.value {
+        if codings.times > 1 || !coding.eq_ignore_ascii_case(b"chunked") {
             return Err(Malformed("its transfer coding is not known"));
         }
         // Whoever says a length as well may mean either.
         return Ok((Decoder::CHUNKED, lengths.times == 0));
     }
-    let Some(length) = &lengths.value else { return Ok((Decoder::UntilClose, false)) };
+    let Some(length) = lengths.value else { return Ok((Decoder::UntilClose, false)) };
     if lengths.differs {
         return Err(Malformed("it has two lengths"));
     }
-    let length = number(length.as_bytes(), 10).ok_or(Malformed("its length is no number"))?;
+    let length = number(length, 10).ok_or(Malformed("its length is no number"))?;
     Ok((Decoder::length(length), true))
 }
 
@@ -216,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_request_is_written_as_it_is_meant() {
-        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))]);
+        let mut headers = Headers::default();
+        headers.insert(&header::ACCEPT, HeaderValue::from_static("*/*"));
         let written = |method: Method, length| {
             let mut out = BytesMut::new();
             RequestHead { method: &method, path: "/a?b", host: "h:1", headers: &headers }.write(length, &mut out);

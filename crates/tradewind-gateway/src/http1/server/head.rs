@@ -7,27 +7,29 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Uri, Version, header, uri::InvalidUri};
+use http::{Method, StatusCode, Uri, Version, header, uri::InvalidUri};
 use httparse::{ParserConfig, Status};
 use memchr::memchr_iter;
 
-use crate::http1::{
-    FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
-    decoder::{Decoder, number},
-    sending::{Length, size_of, write_field},
-    version,
+use crate::{
+    headers::Headers,
+    http1::{
+        FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
+        decoder::{Decoder, number},
+        sending::{Length, size_of, write_field},
+        version,
+    },
+    message::{Head, path},
 };
 
 /// The most bytes of a request's target.
 const TARGET_LIMIT: usize = 65_534;
 
 /// What a request says before its body.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct RequestHead {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+    pub(super) head: Head,
     pub(super) version: Version,
-    pub(super) headers: HeaderMap,
     pub(super) body: Decoder,
     /// Whether the client keeps the connection open behind it.
     pub(super) stays_open: bool,
@@ -114,32 +116,33 @@ impl RequestHead {
         }
         let body = body(&fields, version)?;
         let stays_open = fields.stays_open(version);
-        let expected = fields.headers.get(header::EXPECT);
-        let expects = expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expected = fields.headers.get(&header::EXPECT);
+        let expects = expected.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         let waits = expects && version == Version::HTTP_11 && body != Decoder::Ended;
-        Ok(Some(Self { method, uri, version, headers: fields.headers, body, stays_open, waits }))
+        let head = Head { method, path: path(uri), headers: fields.headers };
+        Ok(Some(Self { head, version, body, stays_open, waits }))
     }
 }
 
 /// How a request's body is framed. It says so once, and in a way that everybody reads alike (RFC 9112, 6.3).
-fn body(fields: &Fields, version: Version) -> Result<Decoder, Refusal> {
+fn body(fields: &Fields<'_>, version: Version) -> Result<Decoder, Refusal> {
     let Fields { lengths, codings, .. } = fields;
     if lengths.times + codings.times > 1 {
         return Err(malformed("the length of the body is said twice"));
     }
-    if let Some(coding) = &codings.value {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11;
+    if let Some(coding) = codings.value {
+        let chunked = coding.eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11;
         return if chunked { Ok(Decoder::CHUNKED) } else { Err(malformed("the transfer coding is not known")) };
     }
-    let Some(length) = &lengths.value else { return Ok(Decoder::Ended) };
-    number(length.as_bytes(), 10).map(Decoder::length).ok_or(malformed("the length of the body is no number"))
+    let Some(length) = lengths.value else { return Ok(Decoder::Ended) };
+    number(length, 10).map(Decoder::length).ok_or(malformed("the length of the body is no number"))
 }
 
 /// What an answer says before its body.
 #[derive(Debug)]
 pub(super) struct ResponseHead<'a> {
     pub(super) status: StatusCode,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a Headers,
     /// `None`: what the fields say, which is the length of what is not sent.
     pub(super) length: Option<Length>,
     pub(super) version: Version,
@@ -154,9 +157,10 @@ impl ResponseHead<'_> {
         out.put_u8(b' ');
         out.put_slice(self.status.canonical_reason().unwrap_or_default().as_bytes());
         out.put_slice(b"\r\n");
-        for (name, value) in self.headers {
-            if self.length.is_none() || *name != header::CONTENT_LENGTH {
-                write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        let replaced = header::CONTENT_LENGTH.as_str().as_bytes();
+        for (name, value) in self.headers.iter() {
+            if self.length.is_none() || !name.eq_ignore_ascii_case(replaced) {
+                write_field(out, name, value);
             }
         }
         if let Some(length) = self.length {
@@ -167,7 +171,7 @@ impl ResponseHead<'_> {
             (Version::HTTP_10, true) => write_field(out, b"connection", b"keep-alive"),
             (_, true) => {}
         }
-        if !self.headers.contains_key(header::DATE) {
+        if !self.headers.contains(&header::DATE) {
             out.put_slice(b"date: ");
             write_date(out);
             out.put_slice(b"\r\n");
@@ -316,7 +320,8 @@ mod tests {
     #[test]
     fn an_answer_is_written_as_it_is_meant() {
         let fields = [(header::CONTENT_LENGTH, "7"), (header::DATE, "then"), (header::SERVER, "x")];
-        let headers = HeaderMap::from_iter(fields.map(|(name, value)| (name, http::HeaderValue::from_static(value))));
+        let mut headers = Headers::default();
+        fields.iter().for_each(|(name, value)| headers.insert(name, http::HeaderValue::from_static(value)));
         let written = |length, version, stays_open| {
             let mut out = BytesMut::new();
             ResponseHead { status: StatusCode::OK, headers: &headers, length, version, stays_open }.write(&mut out);
