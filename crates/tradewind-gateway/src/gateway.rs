@@ -25,7 +25,9 @@ use crate::{
     metrics::Metrics,
     options::{GatewayOptions, Listen},
     report::{self, Acknowledged},
-    server, worker,
+    server,
+    tls::{Tls, TlsError},
+    worker,
     world::World,
 };
 
@@ -40,6 +42,8 @@ pub enum Error {
     Bind { address: SocketAddr, source: io::Error },
     #[error("the inherited socket cannot be used")]
     Inherited(#[source] io::Error),
+    #[error("cannot serve with TLS")]
+    Tls(#[from] TlsError),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("a thread of the gateway ended unexpectedly")]
@@ -58,6 +62,7 @@ pub(crate) struct Gateway {
     pub(crate) started_at: Timestamp,
     /// Absent until the first snapshot.
     pub(crate) world: Arc<ArcSwapOption<World>>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) metrics: Metrics,
     pub(crate) access: Option<AccessLog>,
     pub(crate) doomed: Doomed,
@@ -81,6 +86,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         trust_client_region: options.trust_client_region,
         started_at: Timestamp::now(),
         world: Arc::default(),
+        tls: options.tls.map(Tls::open).transpose()?,
         metrics: Metrics::default(),
         access,
         doomed: Doomed::default(),
@@ -104,7 +110,13 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
                     writer.run(Arc::clone(&gateway.world), over.clone()).await;
                 }
             };
-            tokio::join!(keep_world(Arc::clone(&gateway), client, links, disk, tell, over.clone()), log);
+            let certificate = async {
+                if let Some(tls) = &gateway.tls {
+                    tls.follow(&over).await;
+                }
+            };
+            let world = keep_world(Arc::clone(&gateway), client, links, disk, tell, over.clone());
+            tokio::join!(world, log, certificate);
             Ok(())
         })?
     };
@@ -121,7 +133,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         for thread in serving_threads {
             thread.await.unwrap_or(Err(Error::Ended))?;
         }
-        Ok(())
+        Ok::<_, Error>(())
     };
     tokio::select! {
         result = served => result?,

@@ -37,6 +37,7 @@ mod sync;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod traffic;
 mod worker;
 mod world;
@@ -44,6 +45,7 @@ mod world;
 pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};
+pub use tls::{TlsError, TlsOptions};
 
 /// Tests of readers watch what these take.
 #[cfg(test)]

@@ -211,7 +211,8 @@ impl Link {
         let mut connection = match kept {
             Some(connection) => connection,
             None => {
-                let stream = self.connect().await.map_err(Failure::Connect)?;
+                // Rare, and larger than all the rest.
+                let stream = Box::pin(self.connect()).await.map_err(Failure::Connect)?;
                 started = Instant::now();
                 Box::new(Connection::new(stream))
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use tradewind_core::RegionName;
 
-use crate::access::AccessLogOptions;
+use crate::{access::AccessLogOptions, tls::TlsOptions};
 
 /// Where a gateway listens.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct GatewayOptions {
     pub workers: Option<std::num::NonZeroU16>,
     /// host:port to dial instead of the gateways of a region.
     pub links: BTreeMap<RegionName, String>,
+    /// Without it requests come in the clear; with it, they may come either way.
+    pub tls: Option<TlsOptions>,
     /// Without it nothing is logged of requests.
     pub access_log: Option<AccessLogOptions>,
 }
@@ -46,6 +48,7 @@ impl fmt::Debug for GatewayOptions {
             .field("trust_client_region", &self.trust_client_region)
             .field("workers", &self.workers)
             .field("links", &self.links)
+            .field("tls", &self.tls)
             .field("access_log", &self.access_log)
             .finish_non_exhaustive()
     }

@@ -21,7 +21,7 @@ use crate::{
     access::Access,
     body::{Answer, Inbound},
     headers::{self, clean_request, name},
-    message::{Head, Request, Response},
+    message::{Head, Response},
     reply::{Dialect, Reply},
     server::Incoming,
     target::Target,
@@ -50,21 +50,21 @@ const AGENT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Answers a request for a model.
 pub(crate) async fn pass_on(
     worker: &Rc<Worker>,
-    request: Request<Incoming>,
+    head: &mut Head,
+    body: Incoming,
     way: Way,
     id: &HeaderValue,
 ) -> Response<Answer> {
     let started = Instant::now();
     let dialect = way.dialect();
     let log = worker.gateway.access.as_ref();
-    let access = log.map(|log| Box::new(Access::begin(&request.head, id, log.draws(worker.random()))));
+    let access = log.map(|log| Box::new(Access::begin(head, id, log.draws(worker.random()))));
     let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
         return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
     };
     let Some(world) = worker.world() else {
         return refuse(worker, access, Reply::unavailable("this gateway has no configuration yet"), dialect);
     };
-    let Request { mut head, body: incoming } = request;
     let origin = Origin::read(&worker.gateway, &world, &head.headers);
     // What entered elsewhere is logged there.
     let mut access = access.filter(|_| origin.is_user());
@@ -73,7 +73,7 @@ pub(crate) async fn pass_on(
     if let Some(access) = &mut access {
         access.trace = trace;
     }
-    let (asked, body) = match Asked::read(way, &head, incoming, started).await {
+    let (asked, body) = match Asked::read(way, head, body, started).await {
         Ok(read) => read,
         Err(Refused(reply)) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(Refused(reply)) => return origin.refuse(reply, dialect),
@@ -114,7 +114,7 @@ pub(crate) async fn pass_on(
         outcome: Unanswered::NotSent,
         luggage: Some((record, admitted)),
     };
-    Journey { worker, origin: &origin, asked: &asked, head: &head, progress }.run(world).await
+    Journey { worker, origin: &origin, asked: &asked, head, progress }.run(world).await
 }
 
 /// A reply to who asked for nothing that there is.

@@ -27,6 +27,7 @@ use crate::{
     message::{Request, Response},
     proxy::{self, Way},
     reply::{Dialect, Reply},
+    tls::Stream,
     worker::Worker,
 };
 use ending::Ending;
@@ -80,17 +81,24 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
         () = ending.told() => None,
     };
     let Some(protocol) = protocol.filter(|_| stream.set_nodelay(true).is_ok()) else { return };
-    match protocol {
-        Protocol::Http1 => {
-            let answer = |request: Request<RequestBody>| answer(&worker, request.map(Incoming::Http1));
-            let refuse = |refusal| refuse(&worker, refusal);
-            http1::server::serve(stream, HEAD_TIMEOUT, ending.told(), answer, refuse).await;
+    let (stream, http2) = match protocol {
+        Protocol::Http1 => (Stream::Left(stream), false),
+        Protocol::Http2 => (Stream::Left(stream), true),
+        Protocol::Tls => {
+            let Some(tls) = &worker.gateway.tls else { return };
+            let Some((stream, http2)) = tls.accept(stream).await else { return };
+            (Stream::Right(stream), http2)
         }
-        Protocol::Http2 => serve_http2(worker, stream, ending).await,
+    };
+    if http2 {
+        return serve_http2(worker, stream, ending).await;
     }
+    let answer = |request: Request<RequestBody>| answer(&worker, request.map(Incoming::Http1));
+    let refuse = |refusal| refuse(&worker, refusal);
+    http1::server::serve(stream, HEAD_TIMEOUT, ending.told(), answer, refuse).await;
 }
 
-async fn serve_http2(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
+async fn serve_http2(worker: Rc<Worker>, stream: Stream, ending: &Ending) {
     let used = Rc::new(Cell::new(false));
     let service = {
         let used = Rc::clone(&used);
@@ -133,7 +141,11 @@ fn http2_builder(streams: Streams) -> http2::Builder<Streams> {
 enum Protocol {
     Http1,
     Http2,
+    Tls,
 }
+
+/// How a TLS handshake begins.
+const HANDSHAKE: u8 = 22;
 
 /// Told apart by the first bytes: only HTTP/2 with prior knowledge begins with `PRI`. `None` when nothing comes.
 async fn protocol(stream: &TcpStream) -> Option<Protocol> {
@@ -142,6 +154,7 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
     match &first[..length] {
         [] => None,
         b"PRI" => Some(Protocol::Http2),
+        [HANDSHAKE, ..] => Some(Protocol::Tls),
         _ => Some(Protocol::Http1),
     }
 }
@@ -184,11 +197,11 @@ async fn answer_http2(worker: &Rc<Worker>, request: Request<hyper::body::Incomin
     answer(worker, request.map(Incoming::Http2)).await
 }
 
-async fn answer(worker: &Rc<Worker>, request: Request<Incoming>) -> Response<Answer> {
+async fn answer(worker: &Rc<Worker>, mut request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(&request.head.headers, || worker.random());
     let head = request.head.method == Method::HEAD;
     let mut response = match Way::of(&request.head) {
-        Some(way) => proxy::pass_on(worker, request, way, &id).await,
+        Some(way) => proxy::pass_on(worker, &mut request.head, request.body, way, &id).await,
         None => own::answer(worker, &request),
     };
     response.headers.insert(&name::REQUEST_ID, id);
@@ -208,16 +221,25 @@ fn without_body(mut response: Response<Answer>) -> Response<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, net::Ipv4Addr};
+    use std::{
+        io,
+        net::Ipv4Addr,
+        pin::Pin,
+        task::{Context, Poll},
+    };
 
     use http_body_util::Full;
+    use hyper::body::Frame;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::Instant,
     };
 
     use super::*;
-    use crate::body::{Arriving, REQUEST_IDLE};
+    use crate::{
+        body::{Arriving, REQUEST_IDLE},
+        tls,
+    };
 
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
 
@@ -239,7 +261,7 @@ mod tests {
         };
         let refuse = |refusal: Refusal| Response::new(StatusCode::OK, Full::new(Bytes::from(refusal.reason)));
         let ending = Ending::default();
-        let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer, refuse);
+        let connection = http1::server::serve(Stream::Left(server), HEAD_TIMEOUT, ending.told(), answer, refuse);
         let (mut reading, mut writing) = client.split();
         let send = async {
             writing.write_all(at_once.as_bytes()).await?;
@@ -261,6 +283,45 @@ mod tests {
         // However the connection ends.
         let ((answer, ended), ()) = tokio::join!(hear, connection);
         (answer, ended - began)
+    }
+
+    /// What has come of it, and then nothing for a long time.
+    struct Pausing(Option<Bytes>);
+
+    impl Body for Pausing {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_pauses_holds_back_nothing_of_what_it_has_said() {
+        // TLS takes all of it at once.
+        const SAID: usize = 48 << 10;
+        let (mut client, server) = tls::tests::connection().await;
+        let answer =
+            async |_: Request<RequestBody>| Response::new(StatusCode::OK, Pausing(Some(vec![b'x'; SAID].into())));
+        let refuse = |_: Refusal| Response::new(StatusCode::OK, Pausing(None));
+        let ending = Ending::default();
+        let connection = http1::server::serve(server, HEAD_TIMEOUT, ending.told(), answer, refuse);
+        let hear = async {
+            client.write_all(format!("{HEAD}\r\n").as_bytes()).await.unwrap();
+            client.flush().await.unwrap();
+            let (mut heard, mut piece) = (0, vec![0; 64 << 10]);
+            while heard < SAID {
+                let read = client.read(&mut piece).await.unwrap();
+                assert!(read > 0, "it ended after {heard} bytes");
+                heard += piece[..read].iter().filter(|byte| **byte == b'x').count();
+            }
+        };
+        let hear = timeout(Duration::from_secs(60), hear);
+        tokio::select! {
+            () = connection => panic!("the server does not end it"),
+            heard = hear => heard.expect("all of it arrives"),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -79,13 +79,20 @@ pub(crate) struct AgentArgs {
 #[command(after_help = "\
 Examples:
   tradewind gateway --region us-east1 --control http://10.0.0.1:7400 --token-file gateway.token --data-dir ./gateway
-  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --listen 10.0.1.1:7410")]
+  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --listen 10.0.1.1:7410
+  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --tls-cert chain.pem --tls-key key.pem")]
 pub(crate) struct GatewayArgs {
     #[command(flatten)]
     member: MemberArgs,
     /// Address to listen on, unless a listening socket is inherited (LISTEN_FDS)
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7410")]
     listen: SocketAddr,
+    /// Take requests with TLS too, on the same port: this certificate, and those that lead to it, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM; both files are read again when they change
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Honour the header x-tradewind-client-region of requests
     #[arg(long)]
     trust_client_region: bool,
@@ -185,6 +192,10 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
         advertise: args.member.advertise,
         trust_client_region: args.trust_client_region,
         workers: args.workers,
+        tls: args
+            .tls_cert
+            .zip(args.tls_key)
+            .map(|(certificate, key)| tradewind_gateway::TlsOptions { certificate, key }),
         links: args.link.into_iter().collect::<BTreeMap<_, _>>(),
         access_log: args.access_log.map(|path| tradewind_gateway::AccessLogOptions {
             destination: match path.as_os_str() == "-" {

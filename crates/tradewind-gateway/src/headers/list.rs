@@ -16,6 +16,9 @@ pub(crate) struct Headers {
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// So many are added to those of a head, mostly.
+const ROOM: usize = 6;
+
 /// A field as it was read.
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -44,16 +47,18 @@ impl Part {
     fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
     }
-}
 
-fn is(name: &[u8], other: &HeaderName) -> bool {
-    name.eq_ignore_ascii_case(other.as_str().as_bytes())
+    /// Whether it is that name. Most are told apart by their length, without a look at the head.
+    #[inline]
+    fn is(self, head: &[u8], name: &[u8]) -> bool {
+        (self.end - self.start) as usize == name.len() && head[self.range()].eq_ignore_ascii_case(name)
+    }
 }
 
 impl Headers {
     /// None yet of those that `head` has.
     pub(crate) fn of_head(head: &Bytes, lines: usize) -> Self {
-        Self { head: head.clone(), lines: Vec::with_capacity(lines), fields: Vec::new() }
+        Self { head: head.clone(), lines: Vec::with_capacity(lines), fields: Vec::with_capacity(ROOM) }
     }
 
     /// Adds a field whose name and value are parts of the head.
@@ -69,7 +74,10 @@ impl Headers {
 
     /// The first of that name.
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.get_all(name).next()
+        let bytes = name.as_str().as_bytes();
+        let line = self.lines.iter().find(|line| line.name.is(&self.head, bytes));
+        let value = line.map(|line| &self.head[line.value.range()]);
+        value.or_else(|| self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_bytes()))
     }
 
     /// The same, if it is text.
@@ -78,7 +86,8 @@ impl Headers {
     }
 
     pub(crate) fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.iter().filter(|(found, _)| is(found, name)).map(|(_, value)| value)
+        let name = name.as_str().as_bytes();
+        self.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
@@ -92,7 +101,12 @@ impl Headers {
     }
 
     pub(crate) fn remove(&mut self, name: &HeaderName) {
-        self.retain(|found| !is(found, name));
+        let Self { head, lines, fields } = self;
+        let bytes = name.as_str().as_bytes();
+        if lines.iter().any(|line| line.name.is(head, bytes)) {
+            lines.retain(|line| !line.name.is(head, bytes));
+        }
+        fields.retain(|(found, _)| found != name);
     }
 
     /// Leaves only those whose names may stay.

@@ -164,9 +164,13 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// Digits and nothing else: not even a sign, which Rust would read.
 pub(super) fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    let all = digits.iter().all(|byte| char::from(*byte).is_digit(radix));
-    let text = std::str::from_utf8(digits).ok().filter(|_| all)?;
-    u64::from_str_radix(text, radix).ok()
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = char::from(*digit).to_digit(radix)?;
+        number.checked_mul(radix.into())?.checked_add(digit.into())
+    })
 }
 
 #[cfg(test)]

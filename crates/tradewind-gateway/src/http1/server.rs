@@ -17,7 +17,6 @@ use http::{Method, StatusCode, Version, header};
 use hyper::body::Body;
 use tokio::{
     io::AsyncWrite,
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::io::poll_write_buf;
@@ -26,7 +25,10 @@ use super::{
     decoder::Decoder,
     sending::{Length, Sending},
 };
-use crate::message::{Request, Response};
+use crate::{
+    message::{Request, Response},
+    tls::Stream,
+};
 use body::Client;
 use head::{RequestHead, ResponseHead, Search};
 
@@ -44,7 +46,7 @@ pub(crate) trait Ending {
 
 /// Serves one client until one of the two leaves: a head comes within `head_timeout` of the end of the last request.
 pub(crate) async fn serve<B, F>(
-    stream: TcpStream,
+    stream: Stream,
     head_timeout: Duration,
     ending: impl Ending,
     answer: impl Fn(Request<RequestBody>) -> F,
@@ -195,9 +197,12 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
                 let client = &mut *self.client.borrow_mut();
                 poll_write_buf(Pin::new(&mut client.stream), cx, bytes)
             });
-            match sent {
-                Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
-                Poll::Pending => self.client.borrow_mut().poll_gone(cx).map(|()| false),
+            // With TLS, what was taken may not be on its way yet.
+            let flushed = Pin::new(&mut self.client.borrow_mut().stream).poll_flush(cx);
+            match (sent, flushed) {
+                (Poll::Ready(sent), Poll::Ready(flushed)) => Poll::Ready(sent.is_ok() && flushed.is_ok()),
+                (Poll::Ready(Err(_)), Poll::Pending) => Poll::Ready(false),
+                _ => self.client.borrow_mut().poll_gone(cx).map(|()| false),
             }
         });
         let sent = sent.await && self.sending.is_done();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
+use memchr::memchr;
 use tokio::time::Instant;
 use tradewind_api::grpc::{self, frame, target, timeout};
 use tradewind_core::duration::Span;
@@ -161,18 +162,21 @@ pub(super) fn fault_reply(fault: Fault) -> Reply {
     Reply::error(status, fault.to_string())
 }
 
+fn segment_end(path: &str) -> usize {
+    memchr(b'/', path.as_bytes()).unwrap_or(path.len())
+}
+
 fn in_path<'a>(path: &'a str, prefix: &str, versions: bool) -> Option<Named<'a>> {
     let rest = path.strip_prefix(prefix)?;
     let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
     // Nothing to look for in the usual path.
-    let suspicious = rest.contains(['.', '%', '\\']);
+    let suspicious = rest.bytes().any(|byte| matches!(byte, b'.' | b'%' | b'\\'));
     if suspicious && (rest.split(['/', '\\']).any(dots) || rest.to_ascii_lowercase().contains("%2f")) {
         return None;
     }
-    let mut segments = rest.split('/');
-    let model = segments.next().filter(|model| !model.is_empty())?;
-    let version = if versions && segments.next() == Some("versions") { segments.next() } else { None };
-    Some(Named { model, version })
+    let (model, rest) = rest.split_at(segment_end(rest));
+    let version = rest.strip_prefix("/versions/").filter(|_| versions).map(|rest| &rest[..segment_end(rest)]);
+    Some(Named { model, version }).filter(|_| !model.is_empty())
 }
 
 /// The body as far as it has come, the model and perhaps the version.

@@ -20,7 +20,8 @@ async fn with_log(world: &mut World, sample: f64, path: &Path) {
     world.gateways.get_mut(US).unwrap().stop().await;
     let directory = world.directory.path().join(US);
     let log = AccessLogOptions { destination: Destination::File(path.to_owned()), sample };
-    let gateway = Gateway::with(US, listener(), world.control.url(), directory, Some(log));
+    let gateway =
+        Gateway::with(US, listener(), world.control.url(), directory, |options| options.access_log = Some(log));
     world.gateways.insert(US, gateway);
     world.ready(US).await;
 }

@@ -21,4 +21,5 @@ mod replica;
 mod requests;
 mod retries;
 mod streams;
+mod tls;
 mod world;

@@ -40,7 +40,7 @@ use tradewind_core::{
     duration::Span,
     route::{Route, RouteState},
 };
-use tradewind_gateway::{AccessLogOptions, GatewayOptions, Listen};
+use tradewind_gateway::{GatewayOptions, Listen};
 
 use crate::{
     process::{Process, listener, runtime},
@@ -203,7 +203,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(name: &str, listener: TcpListener, control_url: String, data_dir: PathBuf) -> Self {
-        Self::with(name, listener, control_url, data_dir, None)
+        Self::with(name, listener, control_url, data_dir, |_| {})
     }
 
     pub(crate) fn with(
@@ -211,11 +211,11 @@ impl Gateway {
         listener: TcpListener,
         control_url: String,
         data_dir: PathBuf,
-        access_log: Option<AccessLogOptions>,
+        more: impl FnOnce(&mut GatewayOptions),
     ) -> Self {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let options = GatewayOptions {
+        let mut options = GatewayOptions {
             region: region(name),
             control_url,
             token: "gateway-token".to_owned(),
@@ -225,8 +225,10 @@ impl Gateway {
             trust_client_region: true,
             workers: None,
             links: BTreeMap::new(),
-            access_log,
+            tls: None,
+            access_log: None,
         };
+        more(&mut options);
         let runtime = runtime();
         let running = runtime.spawn(tradewind_gateway::run(options, shutdown.clone()));
         Self { address, shutdown, runtime: Some(runtime), running: Some(running) }
@@ -241,9 +243,14 @@ impl Gateway {
     /// Ends it as SIGTERM would.
     pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
-        let running = self.running.take().expect("stopped once");
-        tokio::time::timeout(DEADLINE, running).await.expect("ends in time").unwrap().unwrap();
+        self.ended().await.unwrap();
         self.kill();
+    }
+
+    /// How it ends by itself.
+    pub(crate) async fn ended(&mut self) -> Result<(), tradewind_gateway::Error> {
+        let running = self.running.take().expect("ends once");
+        tokio::time::timeout(DEADLINE, running).await.expect("ends in time").unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

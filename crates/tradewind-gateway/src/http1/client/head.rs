@@ -12,6 +12,7 @@ use crate::{
     http1::{
         FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
         decoder::{Decoder, Malformed, number},
+        make_room,
         sending::{Length, size_of, write_field},
         version,
     },
@@ -30,7 +31,7 @@ pub(crate) struct RequestHead<'a> {
 
 impl RequestHead<'_> {
     pub(super) fn write(&self, length: Length, out: &mut BytesMut) {
-        out.reserve(64 + self.path.len() + self.host.len() + size_of(self.headers));
+        make_room(out, 64 + self.path.len() + self.host.len() + size_of(self.headers));
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\nhost: ", self.host, "\r\n"] {
             out.put_slice(part.as_bytes());
         }

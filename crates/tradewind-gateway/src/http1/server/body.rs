@@ -9,13 +9,16 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 use tokio_util::io::poll_write_buf;
 
-use crate::http1::{
-    Error,
-    decoder::{Decoder, Piece},
-    reading::Reading,
+use crate::{
+    http1::{
+        Error,
+        decoder::{Decoder, Piece},
+        reading::Reading,
+    },
+    tls::Stream,
 };
 
 /// What comes behind a request is read ahead up to this size while it is answered.
@@ -25,7 +28,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A client's connection, as its server and the body of its request share it.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) reading: Reading,
     /// What is left of the body.
     pub(super) body: Decoder,
@@ -40,7 +43,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
             reading: Reading::default(),
@@ -75,6 +78,7 @@ impl Client {
             }
             while self.go_on.has_remaining() {
                 ready!(poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.go_on))?;
+                ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             }
             if ready!(self.reading.poll(&mut self.stream, cx))? == 0 {
                 return Poll::Ready(Some(Err(Error::Ended)));

@@ -16,6 +16,7 @@ use crate::{
     http1::{
         FIELDS_LIMIT, Fields, HEAD_END, HEAD_LIMIT,
         decoder::{Decoder, number},
+        make_room,
         sending::{Length, size_of, write_field},
         version,
     },
@@ -151,7 +152,7 @@ pub(super) struct ResponseHead<'a> {
 
 impl ResponseHead<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
-        out.reserve(192 + size_of(self.headers));
+        make_room(out, 192 + size_of(self.headers));
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(self.status.as_str().as_bytes());
         out.put_u8(b' ');
