@@ -29,6 +29,11 @@ pub(crate) fn clean_request(headers: &mut Headers) {
     });
 }
 
+/// Makes a replica's headers fit for users: what is between Tradewind's processes is none of its.
+pub(crate) fn clean_answer(headers: &mut Headers) {
+    headers.retain(|name| !is_internal(name));
+}
+
 fn is_internal(name: &[u8]) -> bool {
     name.get(..INTERNAL_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(INTERNAL_PREFIX))
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode};
+use smallvec::SmallVec;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -30,7 +31,7 @@ use crate::{
 };
 use ask::{Asked, Refused};
 use attempt::Call;
-use origin::{LOST, NOT_SENT, Origin, decline, find};
+use origin::{Found, LOST, NOT_SENT, Origin, decline, find};
 use record::{Admitted, Record};
 
 pub(crate) use ask::Way;
@@ -83,19 +84,18 @@ pub(crate) async fn pass_on(
     }
     // A slow body may have taken longer than a switch. From here on one world is held.
     let world = worker.world().unwrap_or(world);
-    let record = match find(&world, asked.named(), &origin) {
-        Ok(found) => {
-            let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
-            let record = Record::begin(worker, &origin, found, access, started);
-            match (entered, &origin) {
-                (true, _) => record,
-                (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
-                (false, Origin::Peer { .. }) => return decline(NOT_SENT),
-            }
-        }
+    let found = match find(&world, asked.named(), &origin) {
+        Ok(found) => found,
         Err(reply) if origin.is_user() => return refuse(worker, access, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
     };
+    let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
+    let record = Record::begin(worker, &origin, found, access, started);
+    match (entered, &origin) {
+        (true, _) => {}
+        (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
+        (false, Origin::Peer { .. }) => return decline(NOT_SENT),
+    }
     if body.whole().is_some_and(|body| worker.gateway.doomed.contains(&asked.model, body)) {
         worker.gateway.metrics.doomed.fetch_add(1, Ordering::Relaxed);
         return record.reply(doomed_reply(), dialect);
@@ -107,14 +107,14 @@ pub(crate) async fn pass_on(
     }
     let progress = Progress {
         body,
-        tried: Vec::new(),
+        tried: SmallVec::new(),
         sent: 0,
         deaths: 0,
         region_died: false,
         outcome: Unanswered::NotSent,
         luggage: Some((record, admitted)),
     };
-    Journey { worker, origin: &origin, asked: &asked, head, progress }.run(world).await
+    Journey { worker, origin: &origin, asked: &asked, head, progress }.run(&world, found).await
 }
 
 /// A reply to who asked for nothing that there is.
@@ -140,7 +140,7 @@ fn doomed_reply() -> Reply {
 /// What of a request changes as it is sent, and outlives the world that it is routed by.
 struct Progress {
     body: Inbound,
-    tried: Vec<Arc<Target>>,
+    tried: SmallVec<[Arc<Target>; 2]>,
     /// How often it was sent and perhaps begun.
     sent: u32,
     /// How often the replica that had it died.
@@ -194,22 +194,19 @@ struct Journey<'a> {
 }
 
 impl Journey<'_> {
-    async fn run(mut self, mut world: Arc<World>) -> Response<Answer> {
-        let mut worlds = 1;
+    async fn run(mut self, world: &Arc<World>, found: Found<'_>) -> Response<Answer> {
+        let (mut world, mut found, mut worlds) = (world, found, 1);
+        let mut newer: Arc<World>;
         loop {
-            let found = match find(&world, self.asked.named(), self.origin) {
-                Ok(found) => found,
-                Err(reply) => return self.refuse(reply),
-            };
             let own = self.worker.model(found.name);
             if worlds == 1 && self.origin.is_user() {
                 own.asked();
             }
             let Self { worker, origin, asked, head, .. } = self;
-            let call = Call { worker, world: &world, found, own: &own, origin, asked, head };
+            let call = Call { worker, world, found, own: &own, origin, asked, head };
             let mut answered = call.run(&mut self.progress).await;
             if answered.is_none() && self.progress.deaths >= DEATHS_LIMIT {
-                if region_lives(&world).await {
+                if region_lives(world).await {
                     return self.condemn();
                 }
                 (self.progress.deaths, self.progress.region_died) = (0, true);
@@ -219,11 +216,16 @@ impl Journey<'_> {
                 return response;
             }
             // Nobody in this world can answer any more; perhaps somebody in a newer one.
-            let newer = self.worker.world().filter(|newer| !Arc::ptr_eq(newer, &world));
-            match newer.filter(|_| worlds < WORLDS_LIMIT && !self.progress.spent(self.origin)) {
-                Some(newer) => (world, worlds) = (newer, worlds + 1),
-                None => return self.give_up(&world),
+            let next = self.worker.world().filter(|next| !Arc::ptr_eq(next, world));
+            match next.filter(|_| worlds < WORLDS_LIMIT && !self.progress.spent(self.origin)) {
+                Some(next) => newer = next,
+                None => return self.give_up(world),
             }
+            (world, worlds) = (&newer, worlds + 1);
+            found = match find(world, self.asked.named(), self.origin) {
+                Ok(found) => found,
+                Err(reply) => return self.refuse(reply),
+            };
         }
     }
 

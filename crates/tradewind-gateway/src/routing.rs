@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
+use smallvec::SmallVec;
 use tradewind_core::{
     RegionName,
     balance::{self, Heat, Load},
@@ -14,6 +15,9 @@ use crate::{
     target::{InFlight, Target},
     world::{Serving, World},
 };
+
+/// There are seldom more replicas of a model, or gateways of a region.
+type Few<T> = SmallVec<[T; 8]>;
 
 /// Who is asked. The request counts as in flight there from now on.
 #[derive(Debug)]
@@ -106,7 +110,7 @@ impl Walk<'_> {
         let able = |replica: &&Arc<Replica>| {
             replica.ready() && !replica.target.ejected(now) && !was_tried(tried, &replica.target)
         };
-        let candidates: Vec<&Arc<Replica>> = self.serving.replicas.iter().filter(able).collect();
+        let candidates: Few<&Arc<Replica>> = self.serving.replicas.iter().filter(able).collect();
         if candidates.is_empty() {
             return Own::Nobody;
         }
@@ -115,7 +119,7 @@ impl Walk<'_> {
             let may = replica.target.try_again(&mut in_flight, now);
             may.then(|| Choice::Replica { replica: Arc::clone(replica), in_flight })
         };
-        let loads: Vec<Load> = candidates.iter().map(|replica| replica.target.load(now)).collect();
+        let loads: Few<Load> = candidates.iter().map(|replica| replica.target.load(now)).collect();
         let preferred = self.prefer(&loads, random).map(|index| candidates[index]);
         let others = || candidates.iter().copied().find_map(take);
         preferred.and_then(take).or_else(others).map_or(Own::Full, Own::Takes)
@@ -139,9 +143,9 @@ impl Walk<'_> {
         let able = |peer: &&Arc<Peer>| {
             peer.target.healthy() && peer.ready(self.model, &self.serving.state) > 0 && !was_tried(tried, &peer.target)
         };
-        let able: Vec<&Arc<Peer>> = region.gateways.iter().filter(able).collect();
+        let able: Few<&Arc<Peer>> = region.gateways.iter().filter(able).collect();
         let now = Millis::now();
-        let loads: Vec<Load> = able.iter().map(|peer| peer.target.load(now)).collect();
+        let loads: Few<Load> = able.iter().map(|peer| peer.target.load(now)).collect();
         let peer = able[balance::least_loaded(&loads, random as usize)?];
         let spilled = match full {
             true => Some(peer.spill(self.model, &self.serving.state, self.world.gateways_outside(region))?),

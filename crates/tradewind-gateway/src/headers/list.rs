@@ -97,6 +97,11 @@ impl Headers {
     /// In the place of all others of that name.
     pub(crate) fn insert(&mut self, name: &HeaderName, value: HeaderValue) {
         self.remove(name);
+        self.append(name, value);
+    }
+
+    /// Beside others of that name, if there are any.
+    pub(crate) fn append(&mut self, name: &HeaderName, value: HeaderValue) {
         self.fields.push((name.clone(), value));
     }
 

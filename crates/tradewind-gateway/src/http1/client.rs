@@ -6,20 +6,18 @@ mod head;
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::Method;
 use tokio::net::TcpStream;
-use tokio_util::io::poll_write_buf;
 
 use super::{
     Error,
     decoder::{Decoder, Piece},
     reading::Reading,
-    sending::{Length, Sending},
+    sending::{Length, Sending, poll_write},
 };
 use crate::{
     body::{Fault, Outbound},
@@ -91,7 +89,7 @@ impl Connection {
 
     fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
         let stream = &mut self.stream;
-        match self.sending.poll(cx, |cx, bytes| poll_write_buf(Pin::new(&mut *stream), cx, bytes)) {
+        match self.sending.poll(cx, |cx, bytes| poll_write(stream, cx, bytes)) {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
         }

@@ -8,9 +8,13 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Chain};
 use hyper::body::Body;
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_write_buf;
 
 use crate::headers::Headers;
 
+/// Data up to this size is copied behind the line before it, since one buffer is sent quicker than a list of some.
+const COPY_LIMIT: usize = 4 << 10;
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
@@ -27,6 +31,12 @@ pub(super) enum Length {
 impl Length {
     pub(super) fn of(body: &impl Body) -> Self {
         body.size_hint().exact().map_or(Self::Chunked, Self::Known)
+    }
+
+    /// How much of the body is likely to be copied behind the head.
+    pub(super) fn copied(self) -> usize {
+        let length = if let Self::Known(length) = self { usize::try_from(length).ok() } else { None };
+        length.filter(|length| *length <= COPY_LIMIT).unwrap_or(0)
     }
 
     pub(super) fn write(self, out: &mut BytesMut) {
@@ -47,6 +57,19 @@ pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
 /// How many bytes the fields take.
 pub(super) fn size_of(headers: &Headers) -> usize {
     headers.iter().map(|(name, value)| name.len() + b": \r\n".len() + value.len()).sum()
+}
+
+pub(super) fn poll_write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    bytes: &mut impl Buf,
+) -> Poll<io::Result<usize>> {
+    if bytes.chunk().len() < bytes.remaining() {
+        return poll_write_buf(Pin::new(stream), cx, bytes);
+    }
+    let written = ready!(Pin::new(stream).poll_write(cx, bytes.chunk()))?;
+    bytes.advance(written);
+    Poll::Ready(Ok(written))
 }
 
 /// The line, the data and what comes behind it, as one buffer.
@@ -123,6 +146,10 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                     Poll::Pending if self.line.is_empty() => return Poll::Pending,
                     Poll::Pending => {}
                 }
+            }
+            if !self.line.is_empty() && self.has_piece() && self.data.len() <= COPY_LIMIT {
+                self.line.put_slice(&std::mem::take(&mut self.data));
+                self.line.put_slice(std::mem::take(&mut self.end));
             }
             let mut rest = (&mut self.line).chain(&mut self.data).chain(&mut self.end);
             if rest.has_remaining() {

@@ -19,11 +19,10 @@ use tokio::{
     io::AsyncWrite,
     time::{Instant, Sleep, sleep_until, timeout},
 };
-use tokio_util::io::poll_write_buf;
 
 use super::{
     decoder::Decoder,
-    sending::{Length, Sending},
+    sending::{Length, Sending, poll_write},
 };
 use crate::{
     message::{Request, Response},
@@ -195,7 +194,7 @@ impl<B: Body<Data = Bytes> + Unpin, E: Ending> Connection<B, E> {
         let sent = poll_fn(|cx| {
             let sent = self.sending.poll(cx, |cx, bytes| {
                 let client = &mut *self.client.borrow_mut();
-                poll_write_buf(Pin::new(&mut client.stream), cx, bytes)
+                poll_write(&mut client.stream, cx, bytes)
             });
             // With TLS, what was taken may not be on its way yet.
             let flushed = Pin::new(&mut self.client.borrow_mut().stream).poll_flush(cx);

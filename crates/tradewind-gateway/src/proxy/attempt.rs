@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     body::{Answer, Inbound, Outbound, Passing},
-    headers::{Headers, name},
+    headers::{Headers, clean_answer, name},
     http1::client::RequestHead,
     link::{Exchange, Failure, Link, Protocol, Reuse, nobody_listens},
     message::{Head, Response},
@@ -298,6 +298,7 @@ impl Call<'_> {
 
     fn judge(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
         let Response { status, headers, .. } = &exchange.response;
+        let outcome = outcome(*status, headers);
         match &choice {
             Choice::Peer { peer, .. } => {
                 let declined = headers.text(&name::UNAVAILABLE).filter(|_| *status == StatusCode::SERVICE_UNAVAILABLE);
@@ -307,7 +308,7 @@ impl Call<'_> {
                 }
             }
             Choice::Replica { replica, in_flight } => {
-                if outcome(*status, headers) == Outcome::ServerError {
+                if outcome == Outcome::ServerError {
                     self.suspect(&choice);
                 } else {
                     replica.target.succeeded(exchange.elapsed, in_flight.is_trial());
@@ -321,7 +322,7 @@ impl Call<'_> {
                 }
             }
         }
-        self.finish(choice, exchange, progress)
+        self.finish(choice, exchange, outcome, progress)
     }
 
     /// A replica answers badly. Enough of that, and it is left out, but never most of its group.
@@ -341,15 +342,17 @@ impl Call<'_> {
         serving.count(&self.worker.gateway.metrics, name, region, of);
     }
 
-    fn finish(&self, choice: Choice, exchange: Exchange, progress: &mut Progress) -> Attempt {
+    fn finish(&self, choice: Choice, exchange: Exchange, outcome: Outcome, progress: &mut Progress) -> Attempt {
         let Response { status, mut headers, body } = exchange.response;
-        headers.remove(&name::UNAVAILABLE);
         let (mut in_flight, spilled, replica) = match choice {
             Choice::Replica { in_flight, replica } => {
                 self.mark(&mut headers);
                 (in_flight, None, Some(replica))
             }
-            Choice::Peer { in_flight, spilled, .. } => (in_flight, spilled, None),
+            Choice::Peer { in_flight, spilled, .. } => {
+                headers.remove(&name::UNAVAILABLE);
+                (in_flight, spilled, None)
+            }
         };
         in_flight.answered();
         let (mut record, admitted) = progress.luggage.take().expect("a request is answered once");
@@ -358,9 +361,9 @@ impl Call<'_> {
             access.tried = progress.tried.len();
             access.spilled = spilled.is_some();
         });
-        let outcome = outcome(status, &headers);
+        let elsewhere = if replica.is_none() { headers.text(&name::REGION) } else { None };
         let trip = Trip {
-            record: record.answered(self.found.name, self.found.serving, &headers, outcome),
+            record: record.answered(self.found.name, self.found.serving, elsewhere, outcome),
             _in_flight: in_flight,
             _admitted: admitted,
             _spilled: spilled,
@@ -371,6 +374,7 @@ impl Call<'_> {
 
     /// Says who answered.
     fn mark(&self, headers: &mut Headers) {
+        clean_answer(headers);
         let serving = self.found.serving;
         for (name, value) in [
             (&name::REGION, &self.worker.gateway.region_value),
@@ -378,7 +382,7 @@ impl Call<'_> {
             (&name::REVISION, &serving.revision),
             (&name::EPOCH, &serving.epoch),
         ] {
-            headers.insert(name, value.clone());
+            headers.append(name, value.clone());
         }
     }
 }

@@ -14,7 +14,7 @@ use super::origin::{Found, Origin};
 use crate::{
     access::Access,
     body::{Answer, End},
-    headers::{Headers, name},
+    headers::name,
     lane::{Entered, Lane},
     message::Response,
     metrics::{Outcome, Series},
@@ -76,11 +76,17 @@ impl Record {
         response
     }
 
-    /// Takes up who answered, as the answer says.
-    pub(super) fn answered(mut self, model: &str, serving: &Serving, headers: &Headers, outcome: Outcome) -> Self {
+    /// Takes up who answered: `elsewhere`, if it was not a replica of the own region.
+    pub(super) fn answered(
+        mut self,
+        model: &str,
+        serving: &Serving,
+        elsewhere: Option<&str>,
+        outcome: Outcome,
+    ) -> Self {
         let gateway = &self.worker.gateway;
         if self.series.is_some()
-            && let Some(region) = headers.text(&name::REGION).filter(|region| *region != gateway.region.as_str())
+            && let Some(region) = elsewhere
             && let Some(series) = serving.series(&gateway.metrics, model, region)
         {
             self.series = Some(Arc::clone(series));

@@ -31,7 +31,7 @@ pub(crate) struct RequestHead<'a> {
 
 impl RequestHead<'_> {
     pub(super) fn write(&self, length: Length, out: &mut BytesMut) {
-        make_room(out, 64 + self.path.len() + self.host.len() + size_of(self.headers));
+        make_room(out, 64 + self.path.len() + self.host.len() + size_of(self.headers) + length.copied());
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\nhost: ", self.host, "\r\n"] {
             out.put_slice(part.as_bytes());
         }

@@ -10,13 +10,13 @@ use std::{
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::AsyncWrite;
-use tokio_util::io::poll_write_buf;
 
 use crate::{
     http1::{
         Error,
         decoder::{Decoder, Piece},
         reading::Reading,
+        sending::poll_write,
     },
     tls::Stream,
 };
@@ -77,7 +77,7 @@ impl Client {
                 Piece::More => {}
             }
             while self.go_on.has_remaining() {
-                ready!(poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.go_on))?;
+                ready!(poll_write(&mut self.stream, cx, &mut self.go_on))?;
                 ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             }
             if ready!(self.reading.poll(&mut self.stream, cx))? == 0 {

@@ -152,7 +152,7 @@ pub(super) struct ResponseHead<'a> {
 
 impl ResponseHead<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
-        make_room(out, 192 + size_of(self.headers));
+        make_room(out, 192 + size_of(self.headers) + self.length.map_or(0, Length::copied));
         out.put_slice(b"HTTP/1.1 ");
         out.put_slice(self.status.as_str().as_bytes());
         out.put_u8(b' ');
