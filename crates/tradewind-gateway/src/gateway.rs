@@ -112,7 +112,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
             };
             let certificate = async {
                 if let Some(tls) = &gateway.tls {
-                    tls.follow(&over).await;
+                    tls.follow(&gateway.metrics.certificates_refused, &over).await;
                 }
             };
             let world = keep_world(Arc::clone(&gateway), client, links, disk, tell, over.clone());

@@ -134,6 +134,10 @@ pub(crate) struct Metrics {
     /// Times that control was asked for everything anew, for what it sent did not fit.
     pub(crate) relists: AtomicU64,
     pub(crate) configs_refused: AtomicU64,
+    /// TLS handshakes that came to nothing.
+    pub(crate) handshakes_failed: AtomicU64,
+    /// Times that new files with a certificate and its key could not be used.
+    pub(crate) certificates_refused: AtomicU64,
     /// Under way now.
     pub(crate) concurrent: AtomicUsize,
 }

@@ -48,20 +48,17 @@ impl Peer {
 
     /// Ready replicas of the route's live slot.
     pub(crate) fn ready(&self, model: &str, state: &RouteState) -> u32 {
-        let matches = |entry: &&PeerCapacity| {
-            entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
-        };
-        self.capacity.load().iter().filter(matches).map(|entry| entry.replicas).sum()
+        let capacity = self.capacity.load();
+        capacity.iter().filter(|entry| is_of(entry, model, state)).map(|entry| entry.replicas).sum()
     }
 
     /// Takes one more request beyond what the own region can do, as long as that is within this gateway's share (one
     /// of `sharing`) of the room that the peer has. What this gateway had there already when the peer told its room is
     /// in use of that room.
     pub(crate) fn spill(self: &Arc<Self>, model: &str, state: &RouteState, sharing: u32) -> Option<Spilled> {
-        let matches = |entry: &&PeerCapacity| {
-            entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
-        };
-        let room: u32 = self.capacity.load().iter().filter(matches).filter_map(|entry| entry.headroom).sum();
+        let capacity = self.capacity.load();
+        let room: u32 =
+            capacity.iter().filter(|entry| is_of(entry, model, state)).filter_map(|entry| entry.headroom).sum();
         let before = self.spilled.fetch_add(1, Ordering::Relaxed);
         let spilled = Spilled(Arc::clone(self));
         let share = room.div_ceil(sharing.max(1));
@@ -87,6 +84,18 @@ impl Peer {
         self.target.want_probe();
     }
 
+    /// The peer answered that it has no room for one more: until it tells of some, there are no more than there are now.
+    /// That one still counts if it was `spilled`.
+    pub(crate) fn full(&self, model: &str, state: &RouteState, spilled: bool) {
+        self.capacity.rcu(|capacity| {
+            let mut capacity = Vec::clone(capacity);
+            capacity.iter_mut().filter(|entry| is_of(entry, model, state)).for_each(|entry| entry.headroom = Some(0));
+            capacity
+        });
+        let there = self.spilled.load(Ordering::Relaxed).saturating_sub(u32::from(spilled));
+        self.spilled_then.store(there, Ordering::Relaxed);
+    }
+
     pub(crate) fn measured(&self, round_trip: Duration) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.len() == ROUND_TRIP_WINDOW {
@@ -102,6 +111,11 @@ impl Peer {
         let micros = self.round_trip_us.load(Ordering::Relaxed);
         (micros != UNMEASURED).then(|| Duration::from_micros(micros))
     }
+}
+
+/// Whether it is told of what the route wants served.
+fn is_of(entry: &PeerCapacity, model: &str, state: &RouteState) -> bool {
+    entry.model.as_str() == model && entry.slot == state.live && entry.revision == state.revision
 }
 
 /// A request that is elsewhere for want of room; counts until dropped.
@@ -134,10 +148,10 @@ mod tests {
         assert_eq!(peer.round_trip(), Some(Duration::from_millis(25)), "an old minimum is forgotten");
     }
 
-    #[test]
-    fn a_peer_is_filled_by_those_who_share_it_and_not_beyond() {
-        let (model, places) = ("digits", 9);
-        let state = RouteState {
+    const MODEL: &str = "digits";
+
+    fn state() -> RouteState {
+        RouteState {
             epoch: Epoch(1),
             live: Slot::Blue,
             revision: RevisionNumber(1),
@@ -146,27 +160,57 @@ mod tests {
             region_health: Default::default(),
             stay_in: Default::default(),
             health: HealthPolicy::default(),
-        };
+        }
+    }
+
+    fn room(headroom: u32) -> PeerCapacity {
+        PeerCapacity {
+            model: MODEL.parse().unwrap(),
+            slot: Slot::Blue,
+            revision: RevisionNumber(1),
+            replicas: 1,
+            headroom: Some(headroom),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_full_keeps_what_it_has_and_is_asked_for_no_more() {
+        let peer = Arc::new(Peer::new("europe-west1".parse().unwrap(), "127.0.0.1:1".to_owned()));
+        let state = state();
+        let spill = || peer.spill(MODEL, &state, 1);
+        peer.advertise(vec![room(12)]);
+        let mut there: Vec<Spilled> = std::iter::from_fn(spill).collect();
+        assert_eq!(there.len(), 12);
+        // Its own users came meanwhile, and three are declined.
+        for _ in 0..3 {
+            peer.full(MODEL, &state, true);
+            drop(there.pop());
+        }
+        assert!(spill().is_none());
+        drop(there.pop());
+        there.push(spill().expect("one has ended, so another one may go"));
+        assert!(spill().is_none());
+        assert_eq!(peer.ready(MODEL, &state), 1, "those whose own region is lost may still go there");
+        peer.advertise(vec![room(1)]);
+        assert!(spill().is_some(), "it has told of room");
+    }
+
+    #[test]
+    fn a_peer_is_filled_by_those_who_share_it_and_not_beyond() {
+        let (places, state) = (9, state());
         for sharing in [1_u32, 2, 5] {
             let peers: Vec<Arc<Peer>> = (0..sharing)
                 .map(|_| Arc::new(Peer::new("europe-west1".parse().unwrap(), "127.0.0.1:1".to_owned())))
                 .collect();
             let mut there = Vec::new();
             for _ in 0..20 {
-                let headroom = Some(places - u32::try_from(there.len()).unwrap());
-                let capacity = PeerCapacity {
-                    model: model.parse().unwrap(),
-                    slot: Slot::Blue,
-                    revision: RevisionNumber(1),
-                    replicas: 1,
-                    headroom,
-                };
+                let left = places - u32::try_from(there.len()).unwrap();
                 for peer in &peers {
-                    peer.advertise(vec![capacity.clone()]);
+                    peer.advertise(vec![room(left)]);
                 }
                 // What is more the region itself declines.
                 for peer in &peers {
-                    while let Some(spilled) = peer.spill(model, &state, sharing).filter(|_| there.len() < 9) {
+                    while let Some(spilled) = peer.spill(MODEL, &state, sharing).filter(|_| there.len() < 9) {
                         there.push(spilled);
                     }
                 }

@@ -31,7 +31,7 @@ use crate::{
 };
 use ask::{Asked, Refused};
 use attempt::Call;
-use origin::{Found, LOST, NOT_SENT, Origin, decline, find};
+use origin::{FULL, Found, LOST, NOT_SENT, Origin, decline, find};
 use record::{Admitted, Record};
 
 pub(crate) use ask::Way;
@@ -94,7 +94,7 @@ pub(crate) async fn pass_on(
     match (entered, &origin) {
         (true, _) => {}
         (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
-        (false, Origin::Peer { .. }) => return decline(NOT_SENT),
+        (false, Origin::Peer { .. }) => return decline(FULL),
     }
     if body.whole().is_some_and(|body| worker.gateway.doomed.contains(&asked.model, body)) {
         worker.gateway.metrics.doomed.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +242,8 @@ impl Journey<'_> {
         let outcome = if self.progress.body.unspent() { self.progress.outcome } else { Unanswered::Lost };
         let reply = match (self.origin, outcome) {
             (Origin::Peer { .. }, Unanswered::Lost) => return decline(LOST),
-            (Origin::Peer { .. }, _) => return decline(NOT_SENT),
+            (Origin::Peer { .. }, Unanswered::Full) => return decline(FULL),
+            (Origin::Peer { .. }, Unanswered::NotSent) => return decline(NOT_SENT),
             (_, Unanswered::Lost) => {
                 Reply::error(StatusCode::BAD_GATEWAY, "the model stopped while it worked on this request")
             }

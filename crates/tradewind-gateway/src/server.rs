@@ -4,7 +4,7 @@ mod ending;
 mod incoming;
 mod own;
 
-use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -86,7 +86,10 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, ending: &Ending) {
         Protocol::Http2 => (Stream::Left(stream), true),
         Protocol::Tls => {
             let Some(tls) = &worker.gateway.tls else { return };
-            let Some((stream, http2)) = tls.accept(stream).await else { return };
+            let Some((stream, http2)) = tls.accept(stream).await else {
+                worker.gateway.metrics.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
             (Stream::Right(stream), http2)
         }
     };

@@ -5,7 +5,10 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -101,29 +104,26 @@ impl Tls {
         }
     }
 
-    /// Takes up new files until `over`. Those that cannot be used change nothing.
-    pub(crate) async fn follow(&self, over: &CancellationToken) {
+    /// Takes up new files until `over`. Those that cannot be used are counted and change nothing.
+    pub(crate) async fn follow(&self, refused: &AtomicU64, over: &CancellationToken) {
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while over.run_until_cancelled(look.tick()).await.is_some() {
-            self.look();
+            if let Err(error) = self.look() {
+                refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(error = &error as &dyn std::error::Error, "keeps the last certificate");
+            }
         }
     }
 
-    fn look(&self) {
-        let found = Files::read(&self.options).and_then(|files| {
-            let same = files == **self.read.load();
-            if same { Ok(None) } else { files.config(&self.options).map(|config| Some((files, config))) }
-        });
-        match found {
-            Ok(None) => {}
-            Ok(Some((files, config))) => {
-                self.config.store(Arc::new(config));
-                self.read.store(Arc::new(files));
-                tracing::info!(path = %self.options.certificate.display(), "took up a new certificate");
-            }
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "keeps the last certificate"),
+    fn look(&self) -> Result<(), TlsError> {
+        let files = Files::read(&self.options)?;
+        if files != **self.read.load() {
+            self.config.store(Arc::new(files.config(&self.options)?));
+            self.read.store(Arc::new(files));
+            tracing::info!(path = %self.options.certificate.display(), "took up a new certificate");
         }
+        Ok(())
     }
 }
 
@@ -228,21 +228,21 @@ pub(crate) mod tests {
         write(&first.files, &options);
         let tls = Tls::open(options.clone()).unwrap();
         let serves = async |issued: &Issued| try_connect(&tls, &issued.root).await.is_some();
-        tls.look();
+        tls.look().unwrap();
         assert!(serves(&first).await && !serves(&second).await);
 
         fs::write(&options.certificate, &second.files.certificate).unwrap();
-        tls.look();
+        assert!(tls.look().is_err());
         assert!(serves(&first).await, "the key to the new certificate has not come yet");
         fs::write(&options.key, &second.files.key).unwrap();
-        tls.look();
+        tls.look().unwrap();
         assert!(serves(&second).await && !serves(&first).await);
 
         fs::write(&options.certificate, "no certificate").unwrap();
-        tls.look();
+        assert!(tls.look().is_err());
         assert!(serves(&second).await);
         fs::remove_file(&options.key).unwrap();
-        tls.look();
+        assert!(tls.look().is_err());
         assert!(serves(&second).await);
     }
 }

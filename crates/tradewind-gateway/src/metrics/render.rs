@@ -100,6 +100,12 @@ impl Metrics {
                 &self.relists,
             ),
             ("config_refused_total", "Times that a bad configuration was refused.", &self.configs_refused),
+            ("tls_handshakes_failed_total", "TLS handshakes that came to nothing.", &self.handshakes_failed),
+            (
+                "tls_certificates_refused_total",
+                "Times that a changed certificate or its key could not be used.",
+                &self.certificates_refused,
+            ),
         ] {
             let name = format!("tradewind_gateway_{name}");
             head(text, &name, "counter", help)?;

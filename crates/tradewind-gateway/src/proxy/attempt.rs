@@ -18,7 +18,7 @@ use tradewind_core::overload;
 use super::{
     DEATHS_LIMIT, Progress, Unanswered,
     ask::{Asked, Way, fault_reply},
-    origin::{Found, NOT_SENT, Origin},
+    origin::{FULL, Found, NOT_SENT, Origin},
     record::Trip,
 };
 use crate::{
@@ -300,10 +300,16 @@ impl Call<'_> {
         let Response { status, headers, .. } = &exchange.response;
         let outcome = outcome(*status, headers);
         match &choice {
-            Choice::Peer { peer, .. } => {
+            Choice::Peer { peer, spilled, .. } => {
                 let declined = headers.text(&name::UNAVAILABLE).filter(|_| *status == StatusCode::SERVICE_UNAVAILABLE);
                 if let Some(value) = declined {
-                    peer.declined(self.found.name, &self.found.serving.state);
+                    let state = &self.found.serving.state;
+                    if value == FULL {
+                        peer.full(self.found.name, state, spilled.is_some());
+                        progress.happened(Unanswered::Full);
+                        return Attempt::NotSent;
+                    }
+                    peer.declined(self.found.name, state);
                     return if value == NOT_SENT { Attempt::NotSent } else { Attempt::Killed };
                 }
             }

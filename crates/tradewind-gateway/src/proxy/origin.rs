@@ -19,6 +19,8 @@ use crate::{
 const ATTEMPTS_LIMIT: u32 = 3;
 /// The value of [`name::UNAVAILABLE`] when no replica has seen the request.
 pub(super) const NOT_SENT: &str = "not-sent";
+/// The value when it could serve the model, and has as much to do as it can.
+pub(super) const FULL: &str = "full";
 /// The value when a replica was lost while it had the request.
 pub(super) const LOST: &str = "lost";
 

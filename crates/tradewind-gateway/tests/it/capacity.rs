@@ -54,7 +54,7 @@ async fn a_spilled_request_is_taken_where_there_is_room_to_spare_and_never_passe
     // Of two places one is taken, and a tenth is kept for its own users.
     let declined = spilled().await.unwrap();
     assert_eq!(declined.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(header(&declined, "x-tradewind-unavailable"), "not-sent");
+    assert_eq!(header(&declined, "x-tradewind-unavailable"), "full");
     assert_eq!(own.await.unwrap().unwrap().status(), StatusCode::OK);
     assert_eq!((eu.served(), asia.served()), (1, 0));
     until(async || world.metric(EU, "tradewind_gateway_requests_in_flight").await == 0).await;

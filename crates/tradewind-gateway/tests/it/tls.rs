@@ -99,6 +99,7 @@ async fn users_come_with_tls_and_without_it_on_one_port() {
     // An end of any kind.
     drop(stream.read_to_end(&mut alert).await);
     assert!(!alert.starts_with(b"HTTP"), "{alert:?}");
+    assert_eq!(world.metric(US, "tradewind_gateway_tls_handshakes_failed_total").await, 1);
     assert_eq!(world.infer(US).send().await.unwrap().status(), StatusCode::OK);
 }
 
