@@ -79,8 +79,7 @@ pub(crate) struct AgentArgs {
 #[command(after_help = "\
 Examples:
   tradewind gateway --region us-east1 --control http://10.0.0.1:7400 --token-file gateway.token --data-dir ./gateway
-  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --listen 10.0.1.1:7410
-  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --tls-cert chain.pem --tls-key key.pem")]
+  tradewind gateway --region us-east1 --token-file gateway.token --data-dir ./gateway --listen 10.0.1.1:7410 --tls-cert chain.pem --tls-key key.pem")]
 pub(crate) struct GatewayArgs {
     #[command(flatten)]
     member: MemberArgs,
