@@ -170,7 +170,11 @@ async fn a_gateway_that_starts_in_a_region_that_was_lost_takes_its_users_back_gr
     // Nothing is on disk, and the agent tells of no replica at first.
     world.agents[US].tell(&[]);
     second.kill();
-    restart(&mut world, "nothing is known there").await;
+    const EMPTY: &str = "nothing is known there";
+    restart(&mut world, EMPTY).await;
+    // What the agent tells is on disk when it has been heard.
+    let heard = world.directory.path().join(EMPTY).join("endpoints");
+    until(async || heard.exists()).await;
     users_go_to(&world, EU).await;
     let third = us.successor("us-third");
     world.agents[US].tell(&[&third]);
