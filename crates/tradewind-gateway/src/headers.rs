@@ -64,12 +64,8 @@ pub(crate) fn request_id(headers: &Headers, random: impl Fn() -> u64) -> HeaderV
 /// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
 /// is none, one is begun if there is something to begin it with.
 pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
-    let mut given = headers.get_all(&TRACE_PARENT);
-    let (first, second) = (given.next(), given.next());
-    let parent = first.filter(|_| second.is_none()).and_then(TraceParent::parse);
-    let unsound = first.is_some() && parent.is_none();
-    drop(given);
-    if unsound {
+    let parent = only(headers.get_all(&TRACE_PARENT)).and_then(TraceParent::parse);
+    if parent.is_none() {
         headers.remove(&TRACE_PARENT);
     }
     if headers.contains(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
@@ -82,6 +78,11 @@ pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> O
         headers.insert(&TRACE_PARENT, value);
         Some(parent.trace)
     })
+}
+
+fn only<T>(mut given: impl Iterator<Item = T>) -> Option<T> {
+    let first = given.next()?;
+    given.next().is_none().then_some(first)
 }
 
 fn state_is_sound(headers: &Headers) -> bool {
@@ -97,6 +98,7 @@ pub(crate) fn same_token(presented: &[u8], expected: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::HeaderMap;
     use tradewind_api::gateway::{PEER_HEADER, REQUEST_ID_HEADER, USER_HEADER};
 
     use super::*;
@@ -198,7 +200,7 @@ mod tests {
             clean_request(&mut headers);
             assert_eq!(trace(&mut headers, None::<fn() -> u64>), Some(found));
             assert_eq!(fields(&headers), fields(&cleaned), "what crossed once crosses again");
-            let map = headers.to_map();
+            let map = HeaderMap::from(headers.clone());
             assert_eq!(map.len(), headers.iter().count(), "{headers:?}");
             for (name, value) in &map {
                 assert!(headers.get_all(name).any(|found| found == value.as_bytes()), "{name}");

@@ -65,7 +65,7 @@ impl<B> From<Response<B>> for http::Response<B> {
     fn from(response: Response<B>) -> Self {
         let mut converted = Self::new(response.body);
         *converted.status_mut() = response.status;
-        *converted.headers_mut() = response.headers.to_map();
+        *converted.headers_mut() = response.headers.into();
         converted
     }
 }

@@ -108,7 +108,7 @@ async fn serve_http2(worker: Rc<Worker>, stream: Stream, ending: &Ending) {
         service_fn(move |request: http::Request<_>| {
             used.set(true);
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(answer_http2(&worker, request.into()).await.into()) }
+            async move { Ok::<_, Infallible>(answer(&worker, Request::from(request).map(Incoming::Http2)).await.into()) }
         })
     };
     let streams = Streams(TaskTracker::new());
@@ -192,18 +192,16 @@ fn refuse(worker: &Worker, refusal: Refusal) -> Response<Answer> {
     response
 }
 
-/// HTTP/1 looks at the host as it reads a head.
-async fn answer_http2(worker: &Rc<Worker>, request: Request<hyper::body::Incoming>) -> Response<Answer> {
-    if request.head.headers.get_all(&header::HOST).nth(1).is_some() {
-        return refuse(worker, Refusal { status: StatusCode::BAD_REQUEST, reason: "a request names one host" });
-    }
-    answer(worker, request.map(Incoming::Http2)).await
-}
-
 async fn answer(worker: &Rc<Worker>, mut request: Request<Incoming>) -> Response<Answer> {
     let id = request_id(&request.head.headers, || worker.random());
     let head = request.head.method == Method::HEAD;
     let mut response = match Way::of(&request.head) {
+        // HTTP/1 has looked at it already.
+        _ if matches!(request.body, Incoming::Http2(_))
+            && request.head.headers.get_all(&header::HOST).nth(1).is_some() =>
+        {
+            Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
+        }
         Some(way) => proxy::pass_on(worker, &mut request.head, request.body, way, &id).await,
         None => own::answer(worker, &request),
     };

@@ -108,9 +108,7 @@ impl Headers {
     pub(crate) fn remove(&mut self, name: &HeaderName) {
         let Self { head, lines, fields } = self;
         let bytes = name.as_str().as_bytes();
-        if lines.iter().any(|line| line.name.is(head, bytes)) {
-            lines.retain(|line| !line.name.is(head, bytes));
-        }
+        lines.retain(|line| !line.name.is(head, bytes));
         fields.retain(|(found, _)| found != name);
     }
 
@@ -120,18 +118,20 @@ impl Headers {
         self.lines.retain(|line| stays(&head[line.name.range()]));
         self.fields.retain(|(name, _)| stays(name.as_str().as_bytes()));
     }
+}
 
-    /// As HTTP/2 is spoken.
-    pub(crate) fn to_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.lines.len() + self.fields.len());
-        for line in &self.lines {
-            let name = HeaderName::from_bytes(&self.head[line.name.range()]);
+/// As HTTP/2 is spoken.
+impl From<Headers> for HeaderMap {
+    fn from(Headers { head, lines, fields }: Headers) -> Self {
+        let mut map = Self::with_capacity(lines.len() + fields.len());
+        for line in lines {
+            let name = HeaderName::from_bytes(&head[line.name.range()]);
             // Neither fails for what was read as a field.
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(self.head.slice(line.value.range()))) {
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(head.slice(line.value.range()))) {
                 map.append(name, value);
             }
         }
-        map.extend(self.fields.iter().cloned());
+        map.extend(fields);
         map
     }
 }
@@ -195,11 +195,12 @@ mod tests {
     fn nothing_is_lost_between_the_protocols() {
         let mut headers = read("HOST: a\nVia: 1\nvia: 2\nX-Empty: ");
         headers.insert(&ACCEPT, HeaderValue::from_static("*/*"));
-        let again = Headers::from(headers.to_map());
+        let map = HeaderMap::from(headers);
+        let again = Headers::from(map.clone());
         let mut found = written(&again);
         found.sort_unstable();
         assert_eq!(found, ["accept: */*", "host: a", "via: 1", "via: 2", "x-empty: "]);
-        assert_eq!(again.to_map(), headers.to_map());
+        assert_eq!(HeaderMap::from(again), map);
     }
 
     #[test]

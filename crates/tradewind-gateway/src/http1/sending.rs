@@ -59,6 +59,7 @@ pub(super) fn size_of(headers: &Headers) -> usize {
     headers.iter().map(|(name, value)| name.len() + b": \r\n".len() + value.len()).sum()
 }
 
+/// Sends one piece as it is, and several as a list.
 pub(super) fn poll_write(
     stream: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,

@@ -270,7 +270,7 @@ impl Call<'_> {
         if let Choice::Peer { spilled, .. } = choice {
             self.introduce(&mut headers, spilled.as_ref());
         }
-        *request.headers_mut() = headers.to_map();
+        *request.headers_mut() = headers.into();
         let mut uri = uri::Parts::default();
         uri.scheme = Some(uri::Scheme::HTTP);
         uri.authority = choice.target().authority().cloned();

@@ -175,6 +175,7 @@ async fn malformed_requests_go_nowhere() {
         ("9113 8.2.1: upper case", with(&[("X-A", "b")]), "reset"),
         ("9113 8.2.1: a line feed", with(&[("x-a", "b\nx: c")]), "reset"),
         ("9113 8.2.1: a line feed in a name", with(&[("x\na", "b")]), "reset"),
+        ("9112 3.2: two hosts", with(&[("host", "a"), ("host", "b")]), "another status"),
         ("9113 8.3: twice", with(&[(":path", "/metrics")]), "reset"),
         ("9113 8.3: unknown", with(&[(":port", "80")]), "reset"),
         ("9113 8.3: behind a field", [&[("x-a", "b")], &REQUEST[..]].concat(), "reset"),
