@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, deployment::HealthPolicy, region::Location,
-    route::Route,
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, deployment::HealthPolicy, histogram::Histogram,
+    region::Location, route::Route,
 };
 use utoipa::ToSchema;
 
@@ -132,6 +132,14 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers with a status of 500 or more.
     pub errors: u64,
+    /// How long each took, but those that were cancelled: each cell that is not empty, with its count. Gateways of earlier
+    /// versions say nothing.
+    #[serde(default)]
+    #[schema(value_type = Vec<Vec<u64>>)]
+    pub durations: Histogram,
+    /// The sum of their durations.
+    #[serde(default)]
+    pub duration_us: u64,
     /// Over the last minute or so; 0 when there was no answer in that time.
     pub p50_us: u64,
     pub p99_us: u64,

@@ -69,5 +69,8 @@ pub enum EventKind {
     ControlStarted,
     TrafficMoved,
     TrafficReturned,
+    WrongAnswer,
+    AlertFired,
+    AlertResolved,
     Undeployed,
 }

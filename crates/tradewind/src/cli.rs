@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, events, history, infer, logs, models, reference, regions, rollout, route, status, token,
-        undeploy,
+        alerts, completion, deploy, events, history, infer, logs, models, monitors, reference, regions, rollout, route,
+        status, token, undeploy,
     },
     roles,
     settings::Connection,
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Route(route::Args),
     History(history::Args),
     Events(events::Args),
+    Monitors(monitors::Args),
+    Alerts(alerts::Args),
     Logs(logs::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
@@ -65,7 +67,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "rollout", "route", "history", "events", "logs"]),
+    ("Look", &["status", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
     ("Operate", &["regions", "token", "completion"]),
 ];
@@ -83,6 +85,8 @@ impl Command {
             Self::Route(args) => args.format(),
             Self::History(args) => args.output.format,
             Self::Events(args) => args.output.format,
+            Self::Monitors(args) => args.format(),
+            Self::Alerts(args) => args.format(),
             Self::Regions(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
             Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {

@@ -13,6 +13,7 @@ use crate::{
     up,
 };
 
+pub(crate) mod alerts;
 pub(crate) mod completion;
 pub(crate) mod deploy;
 pub(crate) mod events;
@@ -20,6 +21,7 @@ pub(crate) mod history;
 pub(crate) mod infer;
 pub(crate) mod logs;
 pub(crate) mod models;
+pub(crate) mod monitors;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollout;
@@ -40,6 +42,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
         Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
+        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
+        Command::Alerts(args) => converse(to, verbose, async |session| alerts::run(args, &session).await),
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
         Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
