@@ -1,7 +1,7 @@
 //! Where each resource lies in the key-value space.
 
 use tradewind_core::{
-    Digest, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber, region::MemberRole,
+    Digest, DrillNumber, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber, region::MemberRole,
 };
 
 pub const LEADER: &str = "leader";
@@ -13,6 +13,11 @@ pub const DEPLOYMENTS: &str = "deployments/";
 pub const ROUTES: &str = "routes/";
 pub const EVENTS: &str = "events/";
 pub const ROLLOUTS: &str = "rollouts/";
+/// Of the one [`tradewind_core::drill::Drill`] that is under way.
+pub const DRILL: &str = "drill/";
+pub const DRILL_UNDER_WAY: &str = "drill/now";
+/// Of those that are done.
+pub const DRILLS: &str = "drills/";
 
 /// [`tradewind_core::bundle::ModelHead`]
 pub fn model(name: &ModelName) -> String {
@@ -96,4 +101,8 @@ pub fn event(at: Timestamp, unique: &str) -> String {
 /// The records of all rollouts of a model.
 pub fn all_records(model: &ModelName) -> String {
     format!("records/{model}/")
+}
+
+pub fn drill(number: DrillNumber) -> String {
+    format!("{DRILLS}{:010}", number.0)
 }

@@ -30,6 +30,7 @@ use crate::{
     api,
     app::{App, STREAMS_LIMIT},
     assignments::AssignmentChanges,
+    drills::DrillWatcher,
     events::{self, EventLog},
     fleet::Fleet,
     health::HealthWatcher,
@@ -182,6 +183,7 @@ async fn assemble(
     parts.spawn(members.clone().run(stop.clone()));
     parts.spawn(fleet.run(stop.clone()));
     parts.spawn(HealthWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
+    parts.spawn(DrillWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     Ok(Arc::new(App {
         publisher: Publisher::new(repository.clone(), blobs.clone(), workbench, options.program.clone()),
         repository,

@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod fixtures;
+pub(crate) mod capacity;
+pub(crate) mod drill;
 pub(crate) mod history;
 pub(crate) mod regions;
 pub(crate) mod rollout;

@@ -7,9 +7,11 @@ pub mod assignment;
 pub mod backoff;
 pub mod balance;
 pub mod bundle;
+pub mod capacity;
 pub mod catalogue;
 pub mod causes;
 pub mod deployment;
+pub mod drill;
 pub mod duration;
 pub mod event;
 pub mod health;
@@ -30,4 +32,6 @@ pub mod traffic;
 pub mod verify;
 
 pub use jiff::Timestamp;
-pub use names::{Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber};
+pub use names::{
+    Digest, DrillNumber, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber,
+};

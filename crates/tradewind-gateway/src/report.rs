@@ -116,6 +116,7 @@ fn compose(gateway: &Gateway, rates: &mut Rates) -> GatewayReport {
         peers: gateway.world.load().as_ref().map(|world| peers(world)).unwrap_or_default(),
         traffic: traffic(gateway, rates),
         users_go_to: acknowledged.users_go_to,
+        load: gateway.load.read(),
     }
 }
 

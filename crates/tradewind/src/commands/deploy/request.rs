@@ -9,7 +9,10 @@ use tradewind_core::{
 };
 
 use super::{Args, ScaleArgs, file::DeploymentFile};
-use crate::{failure::Failure, session::parse_model};
+use crate::{
+    failure::Failure,
+    session::{parse_model, requested_by},
+};
 
 /// MODEL, as it was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,15 +107,6 @@ fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
         concurrency: flags.concurrency.or(table.concurrency),
     };
     (scale != ScaleChange::default()).then_some(scale)
-}
-
-/// `user@host`, for the history.
-fn requested_by() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME"));
-    let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
-    format!("{user}@{}", host.as_deref().map_or("unknown", str::trim))
 }
 
 pub(super) fn parse_max_parallel(text: &str) -> Result<MaxParallel, String> {
