@@ -114,7 +114,8 @@ pub(crate) async fn undrain(
     }
     let Outlook { failover, .. } = outlook(app, &name).await?;
     let earlier = earlier(app, &name).await?;
-    let estimate = DrainEstimate { moved_ms: moving_ms(&earlier.iter().collect::<Vec<_>>()), answered_ms: None, limit_ms: 0 };
+    let estimate =
+        DrainEstimate { moved_ms: moving_ms(&earlier.iter().collect::<Vec<_>>()), answered_ms: None, limit_ms: 0 };
     Ok(DrainAnswer { schema_version: SCHEMA_VERSION, region: name, drained: false, changed, failover, estimate })
 }
 

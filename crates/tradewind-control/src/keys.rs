@@ -1,7 +1,8 @@
 //! Where each resource lies in the key-value space.
 
 use tradewind_core::{
-    Digest, DrillNumber, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber, region::MemberRole,
+    Digest, DrillNumber, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber,
+    region::MemberRole,
 };
 
 pub const LEADER: &str = "leader";

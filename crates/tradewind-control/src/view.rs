@@ -1,10 +1,10 @@
 //! What people see: documents made of resources and of what was last reported. Pure: nothing here reads the store, the
 //! hub or a clock.
 
-#[cfg(test)]
-mod fixtures;
 pub(crate) mod capacity;
 pub(crate) mod drill;
+#[cfg(test)]
+mod fixtures;
 pub(crate) mod history;
 pub(crate) mod regions;
 pub(crate) mod rollout;

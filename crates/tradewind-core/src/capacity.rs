@@ -128,11 +128,7 @@ pub struct Target {
 
 /// Where all of them go, one after the other, each to the nearest that has room, as gateways send them. Regions without
 /// an entry in `capacities` take nobody.
-pub fn fail_over(
-    model: ModelName,
-    movers: &[Movers],
-    capacities: &BTreeMap<RegionName, Capacity>,
-) -> ModelFailover {
+pub fn fail_over(model: ModelName, movers: &[Movers], capacities: &BTreeMap<RegionName, Capacity>) -> ModelFailover {
     let mut taken: BTreeMap<&RegionName, f64> = BTreeMap::new();
     let (mut left, mut stranded) = (0.0, false);
     for users in movers {

@@ -163,12 +163,7 @@ impl Drill {
 impl DrillEstimate {
     /// From where users would go, the worst p99 that they have now, the longest way to those who would answer them, and
     /// the drills of the region before, oldest first.
-    pub fn of(
-        failover: Failover,
-        p99_now_us: Option<u64>,
-        way: Option<Duration>,
-        earlier: &[&Drill],
-    ) -> Self {
+    pub fn of(failover: Failover, p99_now_us: Option<u64>, way: Option<Duration>, earlier: &[&Drill]) -> Self {
         let failed = (failover.fit == Fit::Fits).then_some(0);
         let way_us = way.map_or(0, |way| u64::try_from(way.as_micros()).unwrap_or(u64::MAX));
         let p99_us = p99_now_us.map(|p99| p99.saturating_add(way_us));

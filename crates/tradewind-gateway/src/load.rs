@@ -68,7 +68,8 @@ fn at_once(world: &World) -> BTreeMap<Key, Capacity> {
     for replica in world.replicas.iter().filter(|replica| replica.ready()) {
         let endpoint = &replica.endpoint;
         let key = (endpoint.model.clone(), endpoint.slot, endpoint.revision);
-        let group = groups.entry(key).or_insert(Capacity { in_flight: 0.0, in_flight_now: 0, limit: Some(0), replicas: 0 });
+        let group =
+            groups.entry(key).or_insert(Capacity { in_flight: 0.0, in_flight_now: 0, limit: Some(0), replicas: 0 });
         let declared = Some(replica.target.declared_limit()).filter(|limit| *limit > 0);
         group.in_flight_now += replica.target.in_flight();
         group.limit = group.limit.zip(declared).map(|(sum, limit)| sum.saturating_add(limit));

@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, drill, events, history, infer, logs, models, reference, regions, rollout, route, status, token,
-        undeploy,
+        completion, deploy, drill, events, history, infer, logs, models, reference, regions, rollout, route, status,
+        token, undeploy,
     },
     roles,
     settings::Connection,

@@ -12,11 +12,7 @@ use super::{
     extract::{self, Path},
     regions,
 };
-use crate::{
-    app::App,
-    drains, keys,
-    repository::Kept,
-};
+use crate::{app::App, drains, keys, repository::Kept};
 
 /// Takes a region's users away, or says what would happen. Where they do not fit elsewhere it is refused.
 #[utoipa::path(post, path = "/v1/regions/{region}/drain", tag = "regions", request_body = DrainRequest,

@@ -12,7 +12,7 @@ use super::{
     extract::{self, Path},
     regions,
 };
-use crate::{app::App, drills, keys};
+use crate::{app::App, drills};
 
 /// Takes a region for lost for a while, or says what would be expected. When something speaks against it, it is refused.
 #[utoipa::path(post, path = "/v1/drills", tag = "drills", request_body = DrillRequest,

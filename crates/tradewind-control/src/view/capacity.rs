@@ -103,9 +103,7 @@ impl<'a> Failovers<'a> {
     /// Where users of `from` may go instead.
     fn refuges(&self, from: &RegionName, lost: &RegionName, model: &ModelName, live: &RouteState) -> Vec<RegionName> {
         let may = |region: &&RegionName| {
-            *region != lost
-                && live.may_go(from, region)
-                && self.sight.condition(from, region, model, live).eligible()
+            *region != lost && live.may_go(from, region) && self.sight.condition(from, region, model, live).eligible()
         };
         self.order(from).iter().filter(may).cloned().collect()
     }
@@ -190,7 +188,9 @@ mod tests {
         for region in [US, EU] {
             hub.report_agent(fixtures::agent(region, &digits()), now);
         }
-        gateways.iter().for_each(|report| drop(hub.report_gateway(report.clone(), now)));
+        for report in gateways {
+            hub.report_gateway(report.clone(), now);
+        }
         let region = |region: &str| {
             let drained = region == drained;
             (name(region), Region { name: name(region), location: catalogue::location(region), drained })
@@ -216,8 +216,13 @@ mod tests {
 
     #[test]
     fn users_who_may_not_leave_find_no_room() {
-        let gateways =
-            |west| [gateway(US, "us:1", 8.0, None, 30.0), gateway(EU, "eu:1", 0.0, Some(20), 0.0), gateway(WEST, "w:1", 0.0, None, west)];
+        let gateways = |west| {
+            [
+                gateway(US, "us:1", 8.0, None, 30.0),
+                gateway(EU, "eu:1", 0.0, Some(20), 0.0),
+                gateway(WEST, "w:1", 0.0, None, west),
+            ]
+        };
         // A quarter of what is answered here is asked by users of another region, who may go anywhere.
         let bound = failover(&gateways(10.0), route(&[US]), "").unwrap();
         assert_eq!((bound.fit, bound.models[0].share), (Fit::DoesNotFit, Some(0.25)));

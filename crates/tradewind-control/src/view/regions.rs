@@ -27,9 +27,11 @@ pub(crate) fn view(
     for member in members {
         by_region.entry(&member.region).or_default().push(member);
     }
-    let members = |name| by_region.get(name).map(Vec::as_slice).unwrap_or_default();
+    let members = |name: &RegionName| by_region.get(name).map(Vec::as_slice).unwrap_or_default();
     let failovers = Failovers::new(routes, sight);
-    let drilled = |name| drill.filter(|drill| drill.region == *name && drill.runs(sight.now)).map(|drill| drill.number);
+    let drilled = |name: &RegionName| {
+        drill.filter(|drill| drill.region == *name && drill.runs(sight.now)).map(|drill| drill.number)
+    };
     let status = |region: &Region| RegionStatus {
         drill: drilled(&region.name),
         failover: failovers.of_region(&region.name),

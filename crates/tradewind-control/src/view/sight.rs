@@ -120,7 +120,13 @@ impl<'a> Sight<'a> {
         self.told_by_gateways(region, model) == Some(Some(region))
     }
 
-    pub(crate) fn condition(&self, from: &RegionName, region: &RegionName, model: &ModelName, live: &RouteState) -> Condition {
+    pub(crate) fn condition(
+        &self,
+        from: &RegionName,
+        region: &RegionName,
+        model: &ModelName,
+        live: &RouteState,
+    ) -> Condition {
         let ready = match self.reach(region) {
             Reach::Reachable => self.live_replicas(region, model, live).ready,
             Reach::Unknown => 1,

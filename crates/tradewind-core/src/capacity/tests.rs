@@ -141,9 +141,8 @@ proptest! {
         }
         for target in &found.targets {
             let capacity = capacities[&target.region];
-            prop_assert!(target.in_flight <= 0.0 || capacity.limit.is_none_or(|limit| {
-                capacity.in_flight + target.in_flight <= f64::from(limit) * (1.0 - SPARE) + 1e-6
-            }));
+            let room = capacity.limit.map_or(f64::INFINITY, |limit| f64::from(limit) * (1.0 - SPARE) - capacity.in_flight);
+            prop_assert!(target.in_flight <= room.max(0.0) + 1e-6);
         }
         prop_assert!(found.fit != Fit::Fits || total - moved < 0.1);
     }

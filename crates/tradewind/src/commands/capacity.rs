@@ -165,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_table_says_it_of_each_model() {
-        insta::assert_snapshot!(samples()[3..].iter().map(|sample| table(sample).render(Paint::plain())).collect::<String>());
+        insta::assert_snapshot!(
+            samples()[3..].iter().map(|sample| table(sample).render(Paint::plain())).collect::<String>()
+        );
     }
 
     #[test]

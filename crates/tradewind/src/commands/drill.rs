@@ -1,10 +1,9 @@
 //! `tradewind drill region-down/list/show/stop`
 
 use tradewind_api::drill::DrillRequest;
-use tradewind_core::{Timestamp, RegionName, drill::Drill, duration::Span};
+use tradewind_core::{RegionName, Timestamp, drill::Drill, duration::Span};
 
 use crate::{
-    commands::capacity,
     failure::Failure,
     session::{Session, requested_by},
     terminal::{self, Format, OutputArgs, Paint, Table, units},
@@ -122,7 +121,8 @@ async fn region_down(args: RegionDownArgs, session: &Session) -> Result<(), Fail
     }
     if !args.yes {
         terminal::complain(&lines::expected(&expected, Paint::for_stderr()));
-        let question = format!("Take {} for lost for {}? Its users are served elsewhere.", request.region, request.lasts);
+        let question =
+            format!("Take {} for lost for {}? Its users are served elsewhere.", request.region, request.lasts);
         if !terminal::confirm(&question)? {
             return Err(Failure::failed(format!("{} was left as it is", request.region)));
         }

@@ -117,7 +117,8 @@ async fn list(session: &Session, format: Format) -> Result<(), Failure> {
 
 /// One line a region.
 pub(super) fn table(regions: &[RegionStatus], paint: Paint) -> String {
-    let mut table = Table::new(&["REGION", "STATE", "AGENTS", "GATEWAYS", "REPLICAS", "ENTRY", "IF LOST, USERS GO TO", ""]);
+    let mut table =
+        Table::new(&["REGION", "STATE", "AGENTS", "GATEWAYS", "REPLICAS", "ENTRY", "IF LOST, USERS GO TO", ""]);
     for region in regions {
         let alive = |members: &[MemberStatus]| {
             let count = members.iter().filter(|member| member.alive).count();

@@ -363,7 +363,7 @@ pub(crate) fn explanation(user: Option<&str>) -> RouteExplanation {
 
 pub(crate) fn world(gateway: &str, models: Vec<DeploymentStatus>) -> WorldStatus {
     let regions: BTreeMap<_, _> = regions(gateway).into_iter().map(|region| (region.name.clone(), region)).collect();
-    WorldStatus { schema_version: 1, models, regions: regions.into_values().collect() }
+    WorldStatus { schema_version: 1, models, regions: regions.into_values().collect(), drill: None }
 }
 
 pub(crate) fn events() -> Vec<Event> {

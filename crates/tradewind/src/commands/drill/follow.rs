@@ -71,7 +71,8 @@ async fn leave(session: &Session, number: DrillNumber) -> Failure {
             .hint(show),
         // It may be over, and its users about to return.
         Err(error) if !error.retryable() => {
-            Failure::unfinished(format!("drill {number} is over, and what is measured yet is not waited for")).hint(show)
+            Failure::unfinished(format!("drill {number} is over, and what is measured yet is not waited for"))
+                .hint(show)
         }
         Err(error) => Failure::from(error)
             .note(format!("Drill {number} could not be ended; the region's gateways end it themselves in time."))

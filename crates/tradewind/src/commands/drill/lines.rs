@@ -53,7 +53,9 @@ pub(super) fn steps(drill: &Drill, now: Timestamp) -> Vec<String> {
 
 pub(super) fn stopped(drill: &Drill) -> String {
     let Drill { number, region, .. } = drill;
-    format!("drill {number} was stopped: {region} is let back, its users return\nits record: tradewind drill show {number}\n")
+    format!(
+        "drill {number} was stopped: {region} is let back, its users return\nits record: tradewind drill show {number}\n"
+    )
 }
 
 pub(super) fn state(drill: &Drill) -> Cell {
@@ -90,7 +92,8 @@ pub(super) fn record(drill: &Drill, now: Timestamp, paint: Paint) -> String {
     let when = units::ago(drill.started_at, now);
     let mut text = format!("  drill {number}: {region} taken for lost for {lasts}, {when}, by {started_by}\n\n");
     let mut table = Table::new(&["", "EXPECTED", "MEASURED"]);
-    let mut row = |what: &str, expected: String, measured: String| table.row([what.into(), expected.into(), measured.into()]);
+    let mut row =
+        |what: &str, expected: String, measured: String| table.row([what.into(), expected.into(), measured.into()]);
     row("users elsewhere after", format!("at most {}", took(estimate.moved_ms)), millis(measured.moved_ms));
     let expected = estimate.failed.map_or_else(|| "-".to_owned(), |failed| failed.to_string());
     let of = |failed: u64, requests: u64| format!("{failed} of {requests}");
@@ -140,10 +143,11 @@ fn targets<'a>(estimate: &DrillEstimate, measured: &'a [TargetUse]) -> Vec<(&'a 
     let expected = |used: &TargetUse| {
         let models = estimate.failover.models.iter().filter(|model| model.model == used.model);
         let target = models.flat_map(|model| &model.targets).find(|target| target.region == used.region)?;
-        Some(target.utilisation_then.map_or_else(
-            || "-".to_owned(),
-            |share| format!("{} of its limit", capacity::percent(share)),
-        ))
+        Some(
+            target
+                .utilisation_then
+                .map_or_else(|| "-".to_owned(), |share| format!("{} of its limit", capacity::percent(share))),
+        )
     };
     measured.iter().map(|used| (used, expected(used).unwrap_or_else(|| "nobody".to_owned()))).collect()
 }

@@ -97,7 +97,10 @@ async fn until_idle(session: &Session, region: &RegionName, began: Instant, limi
             return terminal::say(&format!("  to let users back: tradewind regions undrain {region}"));
         }
         if began.elapsed() > limit {
-            let detail = format!("{region} is drained, and {} still in flight there", units::count(in_flight as usize, "request"));
+            let detail = format!(
+                "{region} is drained, and {} still in flight there",
+                units::count(in_flight as usize, "request")
+            );
             return Err(Failure::unfinished(detail)
                 .hint("streams may go on for as long as their users listen; see `tradewind regions show`"));
         }

@@ -34,7 +34,8 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     }
     for (region, health) in unwell {
         let reason = health.reason.as_deref().unwrap_or("unhealthy");
-        text += &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health, &status.health));
+        text +=
+            &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health, &status.health));
     }
     text
 }

@@ -40,7 +40,8 @@ pub(super) fn render(world: &WorldStatus, paint: Paint) -> String {
         text += &format!("  {}  {trouble}\n", paint.on(&region, Tone::Bad));
     }
     if let Some(drill) = &world.drill {
-        text += &format!("\n  {}  {}\n", paint.on(drill.region.as_str(), Tone::Warn), under_way(drill, Timestamp::now()));
+        text +=
+            &format!("\n  {}  {}\n", paint.on(drill.region.as_str(), Tone::Warn), under_way(drill, Timestamp::now()));
     }
     text + &if_lost(&world.regions, paint)
 }
@@ -162,7 +163,10 @@ fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
         let unwell = status.health.iter().filter(|(region, health)| !health.healthy && served.contains(region));
         for (region, health) in unwell.filter(|(region, _)| well(region)) {
             let reason = health.reason.as_deref().unwrap_or("unhealthy");
-            troubles.push((region.to_string(), format!("{}: {reason}; {}", status.model, users_go_to(health, &status.health))));
+            troubles.push((
+                region.to_string(),
+                format!("{}: {reason}; {}", status.model, users_go_to(health, &status.health)),
+            ));
         }
     }
     troubles
