@@ -34,14 +34,20 @@ pub(crate) fn capacity(
 
 /// Answers per second, by the region of those who asked.
 type Rates<'a> = BTreeMap<&'a RegionName, f64>;
+/// Of the regions of one model.
+type Capacities = BTreeMap<RegionName, Capacity>;
 
-/// Answers for each region and model. Orders of regions are made once, when first asked for.
+/// Users are told to go to so many regions at most: gateways try no more targets for one request.
+const REFUGES_LIMIT: usize = 16;
+
+/// Answers for each region and model. What many of them need is made once, when first asked for.
 pub(crate) struct Failovers<'a> {
     sight: &'a Sight<'a>,
     routes: &'a [Route],
     /// By model and by the region that answers.
     rates: HashMap<(&'a ModelName, &'a RegionName), Rates<'a>>,
     orders: RefCell<HashMap<RegionName, Rc<Vec<RegionName>>>>,
+    capacities: RefCell<HashMap<&'a ModelName, Rc<Capacities>>>,
 }
 
 impl<'a> Failovers<'a> {
@@ -53,7 +59,7 @@ impl<'a> Failovers<'a> {
                 *by_user.entry(from).or_default() += entry.per_second;
             }
         }
-        Self { sight, routes, rates, orders: RefCell::default() }
+        Self { sight, routes, rates, orders: RefCell::default(), capacities: RefCell::default() }
     }
 
     /// `None` for a region that serves nobody.
@@ -63,14 +69,20 @@ impl<'a> Failovers<'a> {
     }
 
     /// `None` where the region does not serve the model.
-    pub(crate) fn of_model(&self, lost: &RegionName, route: &Route) -> Option<ModelFailover> {
+    pub(crate) fn of_model(&self, lost: &RegionName, route: &'a Route) -> Option<ModelFailover> {
         let (model, live) = (&route.model, route.committed.as_ref()?);
         if !self.sight.condition(lost, lost, model, live).eligible() {
             return None;
         }
-        let others = live.regions.iter().filter(|region| *region != lost);
-        let capacities = others.map(|region| (region.clone(), self.capacity(region, model, live))).collect();
-        Some(fail_over(model.clone(), &self.movers(lost, model, live), &capacities))
+        Some(fail_over(model.clone(), &self.movers(lost, model, live), &self.capacities(model, live)))
+    }
+
+    fn capacities(&self, model: &'a ModelName, live: &RouteState) -> Rc<Capacities> {
+        let make = || {
+            let of = |region: &RegionName| (region.clone(), self.capacity(region, model, live));
+            Rc::new(live.regions.iter().map(of).collect())
+        };
+        Rc::clone(self.capacities.borrow_mut().entry(model).or_insert_with(make))
     }
 
     /// Of a region whose gateways say nothing its agent's word is all that is known.
@@ -105,7 +117,7 @@ impl<'a> Failovers<'a> {
         let may = |region: &&RegionName| {
             *region != lost && live.may_go(from, region) && self.sight.condition(from, region, model, live).eligible()
         };
-        self.order(from).iter().filter(may).cloned().collect()
+        self.order(from).iter().filter(may).take(REFUGES_LIMIT).cloned().collect()
     }
 
     fn order(&self, from: &RegionName) -> Rc<Vec<RegionName>> {

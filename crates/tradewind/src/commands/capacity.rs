@@ -112,6 +112,12 @@ fn verdict(model: &ModelFailover) -> String {
     }
 }
 
+/// What a region's replicas have in flight, and may have: `9.6 of 32`.
+pub(super) fn in_flight(capacity: &Capacity) -> String {
+    let in_flight = number(capacity.in_flight);
+    capacity.limit.map_or_else(|| in_flight.clone(), |limit| format!("{in_flight} of {limit}"))
+}
+
 /// Requests in flight, on average.
 fn number(in_flight: f64) -> String {
     if in_flight < 9.95 { format!("{in_flight:.1}") } else { format!("{in_flight:.0}") }

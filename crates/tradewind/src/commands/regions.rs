@@ -117,8 +117,7 @@ async fn list(session: &Session, format: Format) -> Result<(), Failure> {
 
 /// One line a region.
 pub(super) fn table(regions: &[RegionStatus], paint: Paint) -> String {
-    let mut table =
-        Table::new(&["REGION", "STATE", "AGENTS", "GATEWAYS", "REPLICAS", "ENTRY", "IF LOST, USERS GO TO", ""]);
+    let mut table = Table::new(&["REGION", "STATE", "AGENTS", "GATEWAYS", "REPLICAS", "ENTRY", ""]);
     for region in regions {
         let alive = |members: &[MemberStatus]| {
             let count = members.iter().filter(|member| member.alive).count();
@@ -133,17 +132,22 @@ pub(super) fn table(regions: &[RegionStatus], paint: Paint) -> String {
             alive(&region.gateways),
             format!("{ready}/{}", region.replicas.len()).into(),
             entry.into(),
-            if_lost(region),
-            region.reason.as_deref().unwrap_or_default().into(),
+            remark(region),
         ]);
     }
     table.render(paint)
 }
 
-/// Where its users would go, and whether they fit there.
-fn if_lost(region: &RegionStatus) -> Cell {
-    let failover = region.failover.as_ref();
-    failover.map_or_else(|| "-".into(), |failover| Cell::new(capacity::phrase(failover), capacity::tone(failover.fit)))
+/// What is wrong with it; else where its users would go, and whether they fit there.
+fn remark(region: &RegionStatus) -> Cell {
+    match (&region.reason, &region.failover) {
+        (Some(reason), _) => reason.as_str().into(),
+        (None, Some(failover)) => {
+            let phrase = format!("if lost, users go to {}", capacity::phrase(failover));
+            Cell::new(phrase, capacity::tone(failover.fit))
+        }
+        (None, None) => "".into(),
+    }
 }
 
 fn state(region: &RegionStatus) -> Cell {

@@ -58,7 +58,7 @@ pub(super) async fn drain(args: DrainArgs, session: &Session) -> Result<(), Fail
     tokio::select! {
         ended = until_idle(session, &region, began, limit) => ended,
         _ = tokio::signal::ctrl_c() => terminal::say(&format!(
-            "\n  it goes on: see what is in flight with tradewind regions show {region}"
+            "\n  {region} is drained; what is in flight there goes on: see it with tradewind status MODEL"
         )),
     }
 }
@@ -68,16 +68,18 @@ fn plan(answer: &DrainAnswer, paint: Paint) -> String {
     if failover.models.is_empty() {
         return format!("  {region} serves no users now\n");
     }
-    let mut text = format!("  users of {region} go to {}\n\n", capacity::phrase(failover));
+    let would = if answer.drained { "" } else { "would " };
+    let mut text = format!("  users of {region} {would}go to {}\n\n", capacity::phrase(failover));
     text += &capacity::table(failover).render(paint);
     let moved = units::took(Duration::from_millis(estimate.moved_ms));
+    text += &format!("\n  users are elsewhere within {moved}; ");
     text += &match estimate.answered_ms {
         Some(ms) => format!(
-            "\n  users are elsewhere within {moved}; of what is in flight here then, 99 of 100 are answered within {}, and an inference takes at most {}\n",
+            "99 of 100 requests in flight here are answered {} later, any inference within {}\n",
             units::took(Duration::from_millis(ms)),
             units::seconds(Duration::from_millis(estimate.limit_ms)),
         ),
-        None => format!("\n  users are elsewhere within {moved}; nothing is in flight here now\n"),
+        None => "nothing is in flight here now\n".to_owned(),
     };
     text
 }
@@ -102,7 +104,7 @@ async fn until_idle(session: &Session, region: &RegionName, began: Instant, limi
                 units::count(in_flight as usize, "request")
             );
             return Err(Failure::unfinished(detail)
-                .hint("streams may go on for as long as their users listen; see `tradewind regions show`"));
+                .hint("streams may go on for as long as their users listen; see `tradewind status MODEL`"));
         }
         time::sleep(LOOK_INTERVAL).await;
     }
