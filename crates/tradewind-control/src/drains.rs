@@ -23,14 +23,14 @@ use crate::{
     repository::{Kept, put},
     view::{
         capacity::Failovers,
-        drill::{p99_us, served},
+        drill::{p99_at_home_us, served},
     },
 };
 
 /// What speaks about a region's users at one moment.
 pub(crate) struct Outlook {
     pub failover: Failover,
-    /// The worst of what they have now.
+    /// Of the worst model, of what they get there now.
     pub p99_us: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn outlook(app: &App, region: &RegionName) -> Result<Outlook, P
     let regions = app.regions().await?;
     Ok(app.study(&regions, |sight| Outlook {
         failover: Failovers::new(&routes, sight).of_region(region).unwrap_or_else(|| Failover::of(Vec::new())),
-        p99_us: p99_us(region, &served(region, &routes), sight),
+        p99_us: p99_at_home_us(region, &served(region, &routes), sight),
     }))
 }
 

@@ -118,7 +118,8 @@ pub struct Measured {
     pub moved_ms: Option<u64>,
     /// From the start until the users were back.
     pub counted: Option<Counted>,
-    /// Of the region's users over the last minute or so: at the start, at the end, and when they were back.
+    /// Of the region's users, each over the last minute or so: at home when it began, elsewhere when it ended, and at home
+    /// when they were back.
     pub p99_before_us: Option<u64>,
     pub p99_during_us: Option<u64>,
     pub p99_after_us: Option<u64>,
@@ -172,10 +173,12 @@ impl DrillEstimate {
     }
 }
 
-/// How long it takes at most until users are elsewhere: what the slowest of the last drills took, if there were any.
+/// How long it takes at most until users are elsewhere: twice what the slowest of the last drills took, if there were
+/// any.
 pub fn moving_ms(earlier: &[&Drill]) -> u64 {
     let last = &earlier[earlier.len().saturating_sub(EARLIER)..];
-    last.iter().filter_map(|drill| drill.measured.moved_ms).max().unwrap_or_else(|| millis(TOLD_WITHIN))
+    let slowest = last.iter().filter_map(|drill| drill.measured.moved_ms).max();
+    slowest.map_or_else(|| millis(TOLD_WITHIN), |slowest| slowest.saturating_mul(2))
 }
 
 fn millis(time: Duration) -> u64 {

@@ -12,7 +12,7 @@ use tradewind_core::{
     route::{Route, RouteState},
 };
 
-use super::{capacity::capacity, sight::Sight, traffic};
+use super::{capacity::capacity, sight::Sight};
 
 /// What a region serves: the models whose route names it.
 pub(crate) fn served<'a>(region: &RegionName, routes: &'a [Route]) -> Vec<(&'a ModelName, &'a RouteState)> {
@@ -28,7 +28,8 @@ pub(crate) fn view(drill: &Drill, routes: &[Route], sight: &Sight<'_>) -> Sighti
         whereabouts: whereabouts(region, &served, sight),
         counted: counted(region, &served, sight),
         elsewhere: elsewhere(region, &served, sight),
-        p99_us: p99_us(region, &served, sight),
+        p99_at_home_us: p99_at_home_us(region, &served, sight),
+        p99_elsewhere_us: p99_us(region, &served, sight, |answers| answers != region),
         targets: targets(drill, &served, sight),
     }
 }
@@ -80,9 +81,21 @@ fn elsewhere(region: &RegionName, served: &Served<'_>, sight: &Sight<'_>) -> u64
     sight.live_reports(region).map(of_report).sum()
 }
 
-/// The worst of the region's users, over the last minute or so.
-pub(crate) fn p99_us(region: &RegionName, served: &Served<'_>, sight: &Sight<'_>) -> Option<u64> {
-    served.iter().filter_map(|(model, _)| traffic::felt(sight, region, model).p99_us).max()
+/// The worst model's, of what the region's users got there over the last minute or so.
+pub(crate) fn p99_at_home_us(region: &RegionName, served: &Served<'_>, sight: &Sight<'_>) -> Option<u64> {
+    p99_us(region, served, sight, |answers| answers == region)
+}
+
+/// The same of what they got from regions that count.
+fn p99_us(
+    region: &RegionName,
+    served: &Served<'_>,
+    sight: &Sight<'_>,
+    counts: impl Fn(&RegionName) -> bool,
+) -> Option<u64> {
+    let entries = sight.live_reports(region).flat_map(|report| &report.traffic);
+    let counted = entries.filter(|entry| counts(&entry.region) && served.iter().any(|(name, _)| **name == entry.model));
+    counted.map(|entry| entry.p99_us).filter(|us| *us > 0).max()
 }
 
 /// Of the regions that were expected to take users, and of those that do.
