@@ -11,7 +11,8 @@ use crate::{ModelName, RegionName};
 #[cfg(test)]
 mod tests;
 
-/// This part of a region's limit is kept for bursts: gateways give it to nobody who comes for want of room.
+/// This part of what a region can do is kept for its own users and for bursts: nobody gets it who comes for want of room
+/// elsewhere.
 pub const SPARE: f64 = 0.1;
 /// What is in flight is smoothed over about this long: a peak is noise.
 pub const SMOOTHING: Duration = Duration::from_secs(5);

@@ -13,7 +13,9 @@ use std::{
 use http::HeaderValue;
 use tradewind_api::gateway::{GatewaySnapshot, PeerCapacity};
 use tradewind_core::{
-    ModelName, RegionName, catalogue,
+    ModelName, RegionName,
+    capacity::SPARE,
+    catalogue,
     locality::{self, Condition, RegionView},
     region::Location,
     route::{Route, RouteState},
@@ -30,8 +32,6 @@ use crate::{
 
 /// So many requests of a model may always wait.
 const WAITING_ROOM: u32 = 256;
-/// This part of what a region can do is kept for its own users.
-const SPARE: f64 = 0.1;
 
 #[derive(Debug)]
 pub(crate) struct World {

@@ -40,5 +40,5 @@ pub(super) async fn deployment(State(app): Shared, Path(model): Path<ModelName>)
         return Err(load::not_deployed(&app.repository, &model).await?);
     };
     let regions = app.regions().await?;
-    Ok(Json(app.look(&regions, |sight| view::status::view(&deployed.status_parts(), sight))))
+    Ok(Json(app.study(&regions, |sight| view::status::view(&deployed.status_parts(), sight))))
 }
