@@ -17,6 +17,8 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
+    drain::{DrainAnswer, DrainRequest, UndrainRequest},
+    drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
     gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
     monitoring::{
@@ -264,6 +266,32 @@ impl Client {
 
     pub async fn add_region(&self, request: &AddRegion) -> Result<Region, Error> {
         self.post("/v1/regions", request).await
+    }
+
+    pub async fn drain(&self, region: &RegionName, request: &DrainRequest) -> Result<DrainAnswer, Error> {
+        self.post(&format!("/v1/regions/{region}/drain"), request).await
+    }
+
+    pub async fn undrain(&self, region: &RegionName, request: &UndrainRequest) -> Result<DrainAnswer, Error> {
+        self.post(&format!("/v1/regions/{region}/undrain"), request).await
+    }
+
+    pub async fn begin_drill(&self, request: &DrillRequest) -> Result<DrillAnswer, Error> {
+        self.post("/v1/drills", request).await
+    }
+
+    pub async fn drills(&self) -> Result<DrillList, Error> {
+        self.get("/v1/drills").await
+    }
+
+    /// `drill` is a number or `latest`.
+    pub async fn drill(&self, drill: &str) -> Result<DrillView, Error> {
+        self.get(&format!("/v1/drills/{drill}")).await
+    }
+
+    /// Lets the region back at once.
+    pub async fn stop_drill(&self, drill: &str) -> Result<DrillView, Error> {
+        self.post(&format!("/v1/drills/{drill}/stop"), &()).await
     }
 
     pub async fn events(&self, query: &EventQuery) -> Result<EventList, Error> {

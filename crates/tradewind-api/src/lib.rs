@@ -6,6 +6,8 @@ pub mod agent;
 pub mod auth;
 pub mod client;
 pub mod deploy;
+pub mod drain;
+pub mod drill;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;

@@ -4,6 +4,8 @@ mod agents;
 mod auth;
 pub(crate) mod blobs;
 mod deployments;
+mod drains;
+mod drills;
 mod events;
 mod extract;
 mod gateways;
@@ -79,6 +81,11 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(rollouts::abort))
         .routes(handlers!(regions::list, regions::add))
         .routes(handlers!(regions::logs))
+        .routes(handlers!(drains::drain))
+        .routes(handlers!(drains::undrain))
+        .routes(handlers!(drills::list, drills::begin))
+        .routes(handlers!(drills::show))
+        .routes(handlers!(drills::stop))
         .routes(handlers!(routes::explain))
         .routes(handlers!(events::list))
         .routes(handlers!(monitoring::monitors))

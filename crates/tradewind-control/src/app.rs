@@ -72,6 +72,12 @@ impl App {
         look(&Sight::new(regions, &seen, Timestamp::now()))
     }
 
+    /// As [`look`](Self::look), for what takes longer: at a copy, so that no report waits for it.
+    pub(crate) fn study<T>(&self, regions: &Regions, study: impl FnOnce(&Sight<'_>) -> T) -> T {
+        let seen = self.hub.seen().clone();
+        study(&Sight::new(regions, &seen, Timestamp::now()))
+    }
+
     /// Answers with a stream that ends when the control plane stops.
     ///
     /// A task of its own makes the items, so that a client that does not read holds up no read of the store, and has at

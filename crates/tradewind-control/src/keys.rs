@@ -1,7 +1,7 @@
 //! Where each resource lies in the key-value space.
 
 use tradewind_core::{
-    Digest, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber,
+    Digest, DrillNumber, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber,
     alert::AlertKey, region::MemberRole,
 };
 
@@ -20,6 +20,11 @@ pub const FIRING: &str = "alerts/firing/";
 pub const RESOLVED: &str = "alerts/resolved/";
 pub const SILENCES: &str = "silences/";
 pub const RECEIVERS: &str = "receivers/";
+/// Of the one [`tradewind_core::drill::Drill`] that is under way.
+pub const DRILL: &str = "drill/";
+pub const DRILL_UNDER_WAY: &str = "drill/now";
+/// Of those that are done.
+pub const DRILLS: &str = "drills/";
 
 /// [`tradewind_core::bundle::ModelHead`]
 pub fn model(name: &ModelName) -> String {
@@ -123,4 +128,8 @@ pub fn receiver(name: &ReceiverName) -> String {
 /// The records of all rollouts of a model.
 pub fn all_records(model: &ModelName) -> String {
     format!("records/{model}/")
+}
+
+pub fn drill(number: DrillNumber) -> String {
+    format!("{DRILLS}{:010}", number.0)
 }

@@ -9,6 +9,8 @@ mod api;
 mod app;
 pub mod assignments;
 mod changes;
+mod drains;
+mod drills;
 mod events;
 mod fleet;
 mod health;

@@ -30,6 +30,7 @@ use crate::{
     api,
     app::{App, STREAMS_LIMIT},
     assignments::AssignmentChanges,
+    drills::DrillWatcher,
     events::{self, EventLog},
     fleet::Fleet,
     health::HealthWatcher,
@@ -189,6 +190,7 @@ async fn assemble(
     let http = http_client().build().expect("the client's settings are constant");
     let couriers = Arc::new(Couriers::new(repository.clone(), http.clone()));
     parts.spawn(couriers.clone().run(stop.clone()));
+    parts.spawn(DrillWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     Ok(Arc::new(App {
         publisher: Publisher::new(repository.clone(), blobs.clone(), workbench, options.program.clone()),
         repository,

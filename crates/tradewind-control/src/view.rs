@@ -2,6 +2,8 @@
 //! hub or a clock.
 
 pub(crate) mod alerts;
+pub(crate) mod capacity;
+pub(crate) mod drill;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub(crate) mod history;

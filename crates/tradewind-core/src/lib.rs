@@ -8,9 +8,11 @@ pub mod assignment;
 pub mod backoff;
 pub mod balance;
 pub mod bundle;
+pub mod capacity;
 pub mod catalogue;
 pub mod causes;
 pub mod deployment;
+pub mod drill;
 pub mod duration;
 pub mod event;
 pub mod health;
@@ -34,5 +36,6 @@ pub mod verify;
 
 pub use jiff::Timestamp;
 pub use names::{
-    Digest, Epoch, Generation, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber,
+    Digest, DrillNumber, Epoch, Generation, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Slot,
+    VersionNumber,
 };

@@ -130,6 +130,10 @@ number!(
     RolloutNumber
 );
 number!(
+    /// The number of a drill, from 1.
+    DrillNumber
+);
+number!(
     /// Counts the changes of a model's route, fleet-wide. Nobody goes back to an older one.
     Epoch
 );

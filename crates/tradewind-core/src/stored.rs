@@ -68,6 +68,7 @@ stored! {
     crate::bundle::ModelHead = "model_head",
     crate::deployment::Deployment = "deployment",
     crate::deployment::Revision = "revision",
+    crate::drill::Drill = "drill",
     crate::event::EventRecord = "event",
     crate::region::Region = "region",
     crate::region::Member = "member",

@@ -111,6 +111,7 @@ fn compose(gateway: &Gateway, recent: &mut Recent) -> GatewayReport {
         peers: gateway.world.load().as_ref().map(|world| peers(world)).unwrap_or_default(),
         traffic: traffic(gateway, recent),
         users_go_to: acknowledged.users_go_to,
+        load: gateway.load.read(),
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
 
     fn members(region: &str) -> RegionMembers {
         let (gateways, location) = (vec![format!("{region}:1")], catalogue::location(region));
-        RegionMembers { name: name(region), location, drained: false, gateways, agents: Vec::new() }
+        RegionMembers { name: name(region), location, drained: false, gateways, agents: Vec::new(), drill: None }
     }
 
     /// The own region does not serve the model; of the others nothing is known but whether they answer.
@@ -247,6 +247,7 @@ mod tests {
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
             replicas_known: true,
+            drilled: false,
             previous_order: &[],
             lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })

@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        alerts, completion, deploy, events, history, infer, logs, models, monitors, reference, regions, rollout, route,
-        status, token, undeploy,
+        alerts, completion, deploy, drill, events, history, infer, logs, models, monitors, reference, regions, rollout,
+        route, status, token, undeploy,
     },
     roles,
     settings::Connection,
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
+    Drill(drill::Args),
     Token(token::Args),
     Completion(completion::Args),
     #[command(hide = true)]
@@ -69,7 +70,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Ship a model", &["deploy", "models", "infer"]),
     ("Look", &["status", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
-    ("Operate", &["regions", "token", "completion"]),
+    ("Operate", &["regions", "drill", "token", "completion"]),
 ];
 
 impl Command {
@@ -88,6 +89,7 @@ impl Command {
             Self::Monitors(args) => args.format(),
             Self::Alerts(args) => args.format(),
             Self::Regions(args) => args.format(),
+            Self::Drill(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
             Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
                 Format::Table

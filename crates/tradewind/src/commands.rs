@@ -14,8 +14,10 @@ use crate::{
 };
 
 pub(crate) mod alerts;
+mod capacity;
 pub(crate) mod completion;
 pub(crate) mod deploy;
+pub(crate) mod drill;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod infer;
@@ -47,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
         Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
+        Command::Drill(args) => converse(to, verbose, async |session| drill::run(args, &session).await),
         Command::Up(args) => up::run(args),
         Command::Control(args) => roles::control(args),
         Command::Agent(args) => roles::agent(args),

@@ -6,13 +6,14 @@ use tradewind_api::agent::CaseCounts;
 use tradewind_core::{
     ModelName, RegionName,
     alert::{AlertKey, AlertKind, Finding, Severity},
+    capacity::{Failover, Fit},
     monitor::{Monitors, burn, disk::DiskRoom, evidence::ObjectiveKind},
     route::{Route, RouteState},
 };
 
 use super::ledger::Ledger;
 use crate::view::{
-    regions,
+    capacity, regions,
     sight::{Sight, Verdict},
 };
 
@@ -52,6 +53,7 @@ impl Look<'_> {
                 self.find_cases(model, live, region, &mut find);
                 if let Some(monitors) = (self.monitors)(live, model, region) {
                     self.find_burns(model, region, &monitors, &mut find);
+                    find(AlertKind::Saturation, self.saturation(model, live, region, &monitors));
                 }
                 findings.entry(of_region(AlertKind::RegionDown, region)).or_insert_with(|| self.region_down(region));
             }
@@ -60,11 +62,38 @@ impl Look<'_> {
             findings.insert(of_region(AlertKind::DiskRoom, region), self.disk_room(region));
             findings.insert(of_region(AlertKind::GatewayStale, region), self.gateway_stale(region));
         }
+        self.find_unfit(&mut findings);
         if let Some(room) = self.disk {
             let key = AlertKey { kind: AlertKind::DiskRoom, model: None, region: None };
             findings.insert(key, disk_finding(room, "the control plane's disk"));
         }
         findings
+    }
+
+    /// Where the deployment declares no concurrency nobody knows how much replicas can have in flight.
+    fn saturation(&self, model: &ModelName, live: &RouteState, region: &RegionName, monitors: &Monitors) -> Finding {
+        let capacity = capacity::capacity(self.sight, region, model, live);
+        let used = capacity.and_then(|capacity| Some((capacity.utilisation()?, capacity)));
+        let Some((used, capacity)) = used.filter(|(used, _)| *used >= monitors.saturation) else {
+            return Finding::Well;
+        };
+        let (in_flight, limit) = (capacity.in_flight, capacity.limit.unwrap_or_default());
+        bad(Severity::Warning, format!("{in_flight:.0} of {limit} requests in flight, {:.0} %", used * 100.0))
+    }
+
+    /// Regions whose users would not find room elsewhere. What is served in one region alone is meant to be lost with it.
+    fn find_unfit(&self, findings: &mut Findings) {
+        let failovers = capacity::Failovers::new(self.routes, self.sight);
+        let shared: Vec<&Route> = self.routes.iter().filter(|route| serves_in_several(route)).collect();
+        for region in self.sight.regions.keys() {
+            let models = shared.iter().filter_map(|route| failovers.of_model(region, route));
+            let failover = Failover::of(models.collect());
+            let unfit = failover.worst().filter(|model| model.fit == Fit::DoesNotFit).map(|model| {
+                let share = model.share.unwrap_or_default() * 100.0;
+                bad(Severity::Warning, format!("room for {share:.0} % of its users of {}", model.model))
+            });
+            findings.insert(of_region(AlertKind::FailoverUnfit, region), unfit.unwrap_or(Finding::Well));
+        }
     }
 
     fn region_down(&self, region: &RegionName) -> Finding {
@@ -178,6 +207,10 @@ impl Look<'_> {
         });
         stale.into_iter().next().map_or(Finding::Well, |detail| bad(Severity::Warning, detail))
     }
+}
+
+fn serves_in_several(route: &Route) -> bool {
+    route.committed.as_ref().is_some_and(|live| live.regions.len() > 1)
 }
 
 fn of_region(kind: AlertKind, region: &RegionName) -> AlertKey {

@@ -51,5 +51,6 @@ pub(crate) fn gateway(region: &str) -> GatewayReport {
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),
+        load: Vec::new(),
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn gateway_report(name: &str) -> GatewayReport {
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),
+        load: Vec::new(),
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use tradewind_core::{
-    Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    Digest, DrillNumber, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
+    VersionNumber,
     alert::{
         Alert, AlertKey, AlertKind, Delivery,
         receiver::{Format, Receiver},
@@ -18,7 +19,9 @@ use tradewind_core::{
     bundle::{
         BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
     },
+    capacity::{Failover, Fit, ModelFailover, Target},
     deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions, Strategy},
+    drill::{Counted, Drill, DrillEnd, DrillEstimate, DrillState, EndReason, Measured, TargetUse},
     duration::Span,
     event::{EventKind, EventRecord, Severity},
     inference::Datatype,
@@ -311,6 +314,44 @@ fn alerts() {
         format: Format::Json,
         secret: Some("whsec_c2VjcmV0".to_owned()),
         created_at: at(0),
+    });
+}
+
+#[test]
+fn drills() {
+    let target = Target { region: region(), in_flight: 6.5, utilisation: Some(0.25), utilisation_then: Some(0.5) };
+    let model =
+        ModelFailover { model: model(), fit: Fit::Fits, in_flight: 6.5, share: Some(1.0), targets: vec![target] };
+    let estimate = DrillEstimate {
+        failover: Failover { fit: Fit::Fits, models: vec![model] },
+        moved_ms: 1000,
+        failed: Some(0),
+        p99_us: Some(92_000),
+        returned_ms: 12_000,
+    };
+    let counted = Counted { requests: 3012, failed: 1, requests_of_others: 812, failed_of_others: 2 };
+    let used = TargetUse { model: self::model(), region: region(), in_flight: 7.5, utilisation: None };
+    check(&Drill {
+        number: DrillNumber(3),
+        region: region(),
+        lasts: Span::from_secs(30),
+        started_at: at(0),
+        started_by: "ada@engine".to_owned(),
+        forced: true,
+        state: DrillState::Done,
+        ended: Some(DrillEnd { at: at(30), reason: EndReason::Time }),
+        estimate,
+        before: Some(counted),
+        measured: Measured {
+            moved_ms: Some(180),
+            counted: Some(counted),
+            p99_before_us: Some(1_800),
+            p99_during_us: Some(91_000),
+            p99_after_us: None,
+            targets: vec![used],
+            returned_ms: Some(10_400),
+        },
+        interrupted: false,
     });
 }
 

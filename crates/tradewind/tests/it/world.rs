@@ -13,6 +13,7 @@ use tradewind_testkit::{Caller, Options, Output, Reply, World, eventually_ok};
 mod alerts;
 mod closed;
 mod deploys;
+mod drills;
 mod endurance;
 mod failover;
 mod lifecycle;
