@@ -31,11 +31,11 @@ def free_port_base(regions):
 
 
 class World:
-    def __init__(self, program, directory):
+    def __init__(self, program, directory, *options):
         self.program, self.directory = program, directory
         self.base = free_port_base(2)
         self.log = open(directory / "up.log", "w+")
-        arguments = ["up", "--regions", "us-east1,europe-west1", "--port-base", str(self.base)]
+        arguments = ["up", "--regions", "us-east1,europe-west1", "--port-base", str(self.base), *options]
         self.up = subprocess.Popen(
             [program, *arguments, "--data-dir", str(directory / "world")],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
     DrillNumber, Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, capacity::Capacity,
-    deployment::HealthPolicy, duration::Span, region::Location, route::Route,
+    deployment::HealthPolicy, duration::Span, histogram::Histogram, region::Location, route::Route,
 };
 use utoipa::ToSchema;
 
@@ -156,6 +156,14 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers with a status of 500 or more.
     pub errors: u64,
+    /// How long each took, but those that were cancelled: each cell that is not empty, with its count. Gateways of earlier
+    /// versions say nothing.
+    #[serde(default)]
+    #[schema(value_type = Vec<Vec<u64>>)]
+    pub durations: Histogram,
+    /// The sum of their durations.
+    #[serde(default)]
+    pub duration_us: u64,
     /// Over the last minute or so; 0 when there was no answer in that time.
     pub p50_us: u64,
     pub p99_us: u64,

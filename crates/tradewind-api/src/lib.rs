@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod http;
 pub mod models;
+pub mod monitoring;
 pub mod ndjson;
 pub mod problem;
 pub mod replica;

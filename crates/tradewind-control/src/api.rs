@@ -12,6 +12,7 @@ mod gateways;
 mod load;
 pub(crate) mod metrics;
 mod models;
+mod monitoring;
 mod ops;
 pub(crate) mod regions;
 mod rollouts;
@@ -86,7 +87,14 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(drills::show))
         .routes(handlers!(drills::stop))
         .routes(handlers!(routes::explain))
-        .routes(handlers!(events::list));
+        .routes(handlers!(events::list))
+        .routes(handlers!(monitoring::monitors))
+        .routes(handlers!(monitoring::alerts))
+        .routes(handlers!(monitoring::silences, monitoring::silence))
+        .routes(handlers!(monitoring::unsilence))
+        .routes(handlers!(monitoring::receivers))
+        .routes(handlers!(monitoring::put_receiver, monitoring::remove_receiver))
+        .routes(handlers!(monitoring::test_receiver));
     let people_and_agents =
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));
     let agents = OpenApiRouter::new().routes(handlers!(agents::assignments)).routes(handlers!(agents::report));

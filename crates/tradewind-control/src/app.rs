@@ -23,6 +23,7 @@ use crate::{
     hub::Hub,
     keys,
     members::Members,
+    monitoring::{Couriers, Ledger},
     publish::Publisher,
     repository::{self, Repository},
     view::sight::{Regions, Sight},
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub publisher: Publisher,
     pub events: Arc<EventLog>,
     pub members: Arc<Members>,
+    pub ledger: Arc<Ledger>,
+    pub couriers: Arc<Couriers>,
     pub published: watch::Receiver<Arc<Published>>,
     /// To fetch logs from agents.
     pub http: reqwest::Client,

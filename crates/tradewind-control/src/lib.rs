@@ -18,6 +18,7 @@ pub mod hub;
 mod inspect;
 pub mod keys;
 mod members;
+mod monitoring;
 mod publish;
 pub mod reconcile;
 pub mod repository;

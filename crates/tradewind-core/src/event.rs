@@ -73,5 +73,8 @@ pub enum EventKind {
     ControlStarted,
     TrafficMoved,
     TrafficReturned,
+    WrongAnswer,
+    AlertFired,
+    AlertResolved,
     Undeployed,
 }

@@ -3,6 +3,7 @@
 //! A decision is a function from what was observed, and the time it is told, to what should be done. Roles
 //! observe and act; this crate decides.
 
+pub mod alert;
 pub mod assignment;
 pub mod backoff;
 pub mod balance;
@@ -15,8 +16,10 @@ pub mod drill;
 pub mod duration;
 pub mod event;
 pub mod health;
+pub mod histogram;
 pub mod inference;
 pub mod locality;
+pub mod monitor;
 pub mod names;
 pub mod outlier;
 pub mod overload;
@@ -33,5 +36,6 @@ pub mod verify;
 
 pub use jiff::Timestamp;
 pub use names::{
-    Digest, DrillNumber, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber,
+    Digest, DrillNumber, Epoch, Generation, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Slot,
+    VersionNumber,
 };

@@ -82,6 +82,12 @@ name!(
     "region"
 );
 
+name!(
+    /// The name of a receiver of alerts, such as `pager`.
+    ReceiverName,
+    "receiver"
+);
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

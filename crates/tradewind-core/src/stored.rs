@@ -60,6 +60,9 @@ macro_rules! stored {
 }
 
 stored! {
+    crate::alert::Alert = "alert",
+    crate::alert::receiver::Receiver = "receiver",
+    crate::alert::silence::Silence = "silence",
     crate::assignment::Assignment = "assignment",
     crate::bundle::ModelVersion = "model_version",
     crate::bundle::ModelHead = "model_head",

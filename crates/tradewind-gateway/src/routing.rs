@@ -172,12 +172,12 @@ impl Walk<'_> {
         Some(Choice::Peer { peer: Arc::clone(peer), in_flight: peer.target.begin(), spilled: None })
     }
 
-    /// The last resort: a replica that is left out because its answers were bad may still give a good one.
+    /// The last resort: a replica that is left out because its answers were bad or wrong may still give a good one.
     fn suspected(&self, tried: &[Arc<Target>]) -> Option<Choice> {
         if !self.order().any(|name| *name == self.world.own) || !self.serving.routed(&self.world.own) {
             return None;
         }
-        let able = |replica: &&Arc<Replica>| replica.ready() && !was_tried(tried, &replica.target);
+        let able = |replica: &&Arc<Replica>| replica.is_up() && !was_tried(tried, &replica.target);
         let replica = self.serving.replicas.iter().find(able)?;
         Some(Choice::Replica { replica: Arc::clone(replica), in_flight: replica.target.begin_within_limit()? })
     }

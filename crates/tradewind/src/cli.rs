@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, drill, events, history, infer, logs, models, reference, regions, rollout, route, status,
-        token, undeploy,
+        alerts, completion, deploy, drill, events, history, infer, logs, models, monitors, reference, regions, rollout,
+        route, status, token, top, undeploy,
     },
     roles,
     settings::Connection,
@@ -48,10 +48,13 @@ pub(crate) enum Command {
     Deploy(Box<deploy::Args>),
     Infer(infer::Args),
     Status(status::Args),
+    Top(top::Args),
     Rollout(rollout::Args),
     Route(route::Args),
     History(history::Args),
     Events(events::Args),
+    Monitors(monitors::Args),
+    Alerts(alerts::Args),
     Logs(logs::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
@@ -66,7 +69,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "rollout", "route", "history", "events", "logs"]),
+    ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
 ];
@@ -84,12 +87,17 @@ impl Command {
             Self::Route(args) => args.format(),
             Self::History(args) => args.output.format,
             Self::Events(args) => args.output.format,
+            Self::Monitors(args) => args.format(),
+            Self::Alerts(args) => args.format(),
             Self::Regions(args) => args.format(),
             Self::Drill(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
-            Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
-                Format::Table
-            }
+            Self::Top(_)
+            | Self::Undeploy(_)
+            | Self::Logs(_)
+            | Self::Token(_)
+            | Self::Completion(_)
+            | Self::Reference(_) => Format::Table,
         }
     }
 }

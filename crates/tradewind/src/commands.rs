@@ -13,6 +13,7 @@ use crate::{
     up,
 };
 
+pub(crate) mod alerts;
 mod capacity;
 pub(crate) mod completion;
 pub(crate) mod deploy;
@@ -22,12 +23,14 @@ pub(crate) mod history;
 pub(crate) mod infer;
 pub(crate) mod logs;
 pub(crate) mod models;
+pub(crate) mod monitors;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod undeploy;
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
@@ -38,10 +41,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
         Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
         Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
+        Command::Top(args) => converse(to, verbose, async |session| top::run(args, &session).await),
         Command::Rollout(args) => converse(to, verbose, async |session| rollout::run(args, &session).await),
         Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
         Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
+        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
+        Command::Alerts(args) => converse(to, verbose, async |session| alerts::run(args, &session).await),
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
         Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),

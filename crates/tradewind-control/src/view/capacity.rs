@@ -180,6 +180,8 @@ mod tests {
             region: name(US),
             requests: 100,
             errors: 0,
+            durations: Default::default(),
+            duration_us: 0,
             p50_us: 1,
             p99_us: 1,
             per_second,

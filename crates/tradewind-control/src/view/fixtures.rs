@@ -32,6 +32,8 @@ pub(crate) fn agent(region: &str, model: &ModelName) -> AgentReport {
         models: vec![ModelStatus { model: model.clone(), observed_generation: Generation(1), slots }],
         replicas: Vec::new(),
         events: Vec::new(),
+        cases: Vec::new(),
+        disk: None,
     }
 }
 

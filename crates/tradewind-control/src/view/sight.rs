@@ -232,7 +232,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use tradewind_api::gateway::Traffic;
-    use tradewind_core::{Epoch, VersionNumber, catalogue, deployment::HealthPolicy};
+    use tradewind_core::{Epoch, VersionNumber, catalogue, deployment::HealthPolicy, histogram::Histogram};
 
     use super::*;
     use crate::{hub::Hub, view::fixtures};
@@ -271,6 +271,8 @@ mod tests {
             region: name(region),
             requests: 100,
             errors: 0,
+            durations: Histogram::default(),
+            duration_us: 0,
             p50_us: 1,
             p99_us: 1,
             per_second: 20.0,

@@ -95,6 +95,8 @@ fn report(name: &str, in_flight: f64, limit: Option<u32>) -> GatewayReport {
         region: region(answers),
         requests,
         errors: 0,
+        durations: Default::default(),
+        duration_us: 0,
         p50_us: 500,
         p99_us: 2000,
         per_second: if answers == name { 10.0 } else { 0.0 },

@@ -4,12 +4,33 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-use tradewind_core::{ModelName, RegionName, Slot};
+use tradewind_core::{ModelName, RegionName, Slot, histogram::Histogram};
 
 use super::{Metrics, Outcome, Series};
-use crate::{clock::Millis, histogram::BOUNDS, world::World};
+use crate::{clock::Millis, world::World};
+
+/// Upper bounds of the buckets that Prometheus is shown; each is a bound of a cell.
+const BOUNDS: [Duration; 16] = [
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
 
 /// One of the counts of a series.
 type Count = fn(&Series) -> &AtomicU64;
@@ -67,13 +88,15 @@ impl Metrics {
         head(text, name, "histogram", "From the request's head to the end of its answer.")?;
         for ((model, region, slot), series) in &lines {
             let labels = format!("model=\"{model}\",region=\"{region}\",slot=\"{slot}\"");
-            let read: Vec<_> = series.iter().map(|series| series.durations.read()).collect();
-            for (index, bound) in BOUNDS.iter().enumerate() {
-                let count: u64 = read.iter().map(|(cumulative, ..)| cumulative[index]).sum();
-                writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
+            let mut durations = Histogram::default();
+            series.iter().for_each(|series| durations.add(&series.durations.read()));
+            for bound in BOUNDS {
+                let count = durations.within(bound);
+                writeln!(text, "{name}_bucket{{{labels},le=\"{}\"}} {count}", bound.as_secs_f64())?;
             }
-            let count: u64 = read.iter().map(|(_, count, _)| count).sum();
-            let sum: f64 = read.iter().map(|(.., sum)| sum).sum();
+            let count = durations.count();
+            let sum_us: u64 = series.iter().map(|series| series.durations.sum_us()).sum();
+            let sum = sum_us as f64 / 1e6;
             writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
             writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}")?;
         }

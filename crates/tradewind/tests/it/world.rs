@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tradewind_testkit::{Caller, Options, Output, Reply, World, eventually_ok};
 
+mod alerts;
 mod closed;
 mod deploys;
 mod drills;

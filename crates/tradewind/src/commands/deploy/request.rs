@@ -48,6 +48,8 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         scale: scale(&args.scale, file.scale),
         health: file.health,
         region_health: file.region_health,
+        monitors: file.monitors,
+        region_monitors: file.region_monitors,
         stay_in: if args.stay_in.is_empty() { file.stay_in } else { Some(args.stay_in.clone()) },
         max_parallel: flags.max_parallel.or(table.max_parallel),
         retries: flags.retries.or(table.retries),
