@@ -163,7 +163,7 @@ fn who_does_not_report_is_down_unless_that_is_meant() {
         scene.agents.pop();
         scene.drained = true;
     };
-    check(drained, &[]);
+    check(drained, &[ALONE]);
 }
 
 #[test]
