@@ -36,12 +36,10 @@ async fn a_replica_that_answers_wrongly_is_asked_last_and_replaced() {
     assert_eq!(event.message, expected);
     let replaced = |all: &[Endpoint]| {
         let sound = all.iter().filter(|each| each.ready && !each.suspect).count();
-        assert!(sound >= 1, "{all:?}");
-        assert!(all.iter().all(|each| each.suspect == (each.id == spoiled) || !each.suspect), "{all:?}");
-        sound == 2 && all.len() == 2
+        assert!(sound >= 1 && all.iter().all(|each| !each.suspect || each.id == spoiled), "{all:?}");
+        sound == 2 && all.iter().all(|each| each.id != spoiled)
     };
-    let endpoints = world.endpoints("replaced", replaced).await;
-    assert!(endpoints.iter().all(|each| each.id != spoiled));
+    world.endpoints("replaced", replaced).await;
     let wrong = cases(&world, "nobody is suspected any more", |cases| cases.wrong >= 1 && cases.suspects == 0).await;
     assert_eq!(wrong.last_wrong.unwrap(), "cases/001.json: output `label`: expected 7, got 8");
     assert!(!world.kinds().contains(&EventKind::ReplicaExited), "{:?}", world.kinds());

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use tradewind_api::gateway::GatewayReport;
+use tradewind_api::{agent::Endpoint, gateway::GatewayReport};
 use tradewind_core::Slot;
 
 use crate::{
@@ -243,4 +243,32 @@ async fn a_replica_that_restarts_on_another_port_is_found_without_control() {
     world.agents[US].tell(&[&third]);
     until(async || world.infer(US).send().await.unwrap().status() == 200).await;
     assert!(third.served.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_answers_wrongly_is_asked_only_when_nobody_else_can_be() {
+    let (first, second, far) = (replica("us-1"), replica("us-2"), replica("eu-1"));
+    let world = World::start(&[(US, &[&first, &second]), (EU, &[&far])]).await;
+    world.ready(US).await;
+    let told = |suspects: &[bool]| {
+        let endpoints = [&first, &second].into_iter().zip(suspects);
+        endpoints.map(|(replica, suspect)| Endpoint { suspect: *suspect, ..replica.endpoint() }).collect()
+    };
+    // Whether ten requests are answered by these alone.
+    let only = async |replicas: &[&Replica]| {
+        let served = || replicas.iter().map(|replica| replica.served()).sum::<u64>();
+        let before = served();
+        for _ in 0..10 {
+            world.served_by(US).await;
+        }
+        served() == before + 10
+    };
+    world.agents[US].tell_of(told(&[true, false]));
+    until(async || only(&[&second]).await).await;
+    // Both: users go to the next region.
+    world.agents[US].tell_of(told(&[true, true]));
+    until(async || only(&[&far]).await).await;
+    // Nobody is left but those two.
+    far.kill();
+    until(async || only(&[&first, &second]).await).await;
 }
