@@ -11,6 +11,7 @@ mod fuzz;
 pub mod gateway;
 pub mod grpc;
 pub mod http;
+pub mod metrics;
 pub mod models;
 pub mod ndjson;
 pub mod problem;

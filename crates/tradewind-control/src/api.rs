@@ -10,6 +10,7 @@ mod gateways;
 mod load;
 pub(crate) mod metrics;
 mod models;
+mod monitoring;
 mod ops;
 pub(crate) mod regions;
 mod rollouts;
@@ -52,7 +53,8 @@ struct TokenScheme;
 impl Modify for TokenScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "A token by scope: `admin` for what people do, `agent/REGION` and `gateway/REGION` for those roles.",
+            "A token by scope: `admin` for what people do, `monitoring` to find the metrics, `agent/REGION` and \
+             `gateway/REGION` for those roles.",
         ));
         let components = document.components.get_or_insert_default();
         components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
@@ -82,6 +84,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(events::list));
     let people_and_agents =
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));
+    let monitoring = OpenApiRouter::new().routes(handlers!(monitoring::targets));
     let agents = OpenApiRouter::new().routes(handlers!(agents::assignments)).routes(handlers!(agents::report));
     let gateways = OpenApiRouter::new().routes(handlers!(gateways::snapshot)).routes(handlers!(gateways::report));
     let everyone = OpenApiRouter::new()
@@ -92,6 +95,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
     vec![
         (Audience::People, people),
         (Audience::PeopleAndAgents, people_and_agents),
+        (Audience::Monitoring, monitoring),
         (Audience::Agents, agents),
         (Audience::Gateways, gateways),
         (Audience::Everyone, everyone),

@@ -183,6 +183,7 @@ async fn assemble(
     parts.spawn(fleet.run(stop.clone()));
     parts.spawn(HealthWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     Ok(Arc::new(App {
+        data_dir: directory.clone(),
         publisher: Publisher::new(repository.clone(), blobs.clone(), workbench, options.program.clone()),
         repository,
         hub,

@@ -19,7 +19,7 @@ use crate::{
     world::World,
 };
 
-pub(crate) use render::render_dropped_lines;
+pub(crate) use render::write;
 
 /// The most series; beyond it, those of revisions that are no longer routed are dropped.
 const SERIES_LIMIT: usize = 4096;

@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, events, history, infer, logs, models, reference, regions, rollout, route, status, token,
-        undeploy,
+        completion, deploy, events, history, infer, logs, models, monitors, reference, regions, rollout, route, status,
+        token, undeploy,
     },
     roles,
     settings::Connection,
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
+    Monitors(monitors::Args),
     Token(token::Args),
     Completion(completion::Args),
     #[command(hide = true)]
@@ -67,7 +68,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Ship a model", &["deploy", "models", "infer"]),
     ("Look", &["status", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
-    ("Operate", &["regions", "token", "completion"]),
+    ("Operate", &["regions", "monitors", "token", "completion"]),
 ];
 
 impl Command {
@@ -85,9 +86,12 @@ impl Command {
             Self::Events(args) => args.output.format,
             Self::Regions(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
-            Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
-                Format::Table
-            }
+            Self::Undeploy(_)
+            | Self::Logs(_)
+            | Self::Monitors(_)
+            | Self::Token(_)
+            | Self::Completion(_)
+            | Self::Reference(_) => Format::Table,
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod history;
 pub(crate) mod infer;
 pub(crate) mod logs;
 pub(crate) mod models;
+pub(crate) mod monitors;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollout;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let verbose = cli.verbose;
     match cli.command {
         Command::Models(args) => converse(to, verbose, async |session| models::run(args, &session).await),
+        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
         Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
         Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
         Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),

@@ -63,7 +63,7 @@ fn gateway(member: &Member, routes: &[Route], sight: &Sight<'_>) -> MemberStatus
 }
 
 /// It has not acknowledged the newest committed epoch of some model.
-fn is_stale(gateway: &GatewaySeen, routes: &[Route]) -> bool {
+pub(crate) fn is_stale(gateway: &GatewaySeen, routes: &[Route]) -> bool {
     let Some(report) = &gateway.report else { return false };
     let committed = routes.iter().filter_map(|route| Some((&route.model, route.committed.as_ref()?)));
     committed

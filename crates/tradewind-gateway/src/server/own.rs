@@ -6,6 +6,7 @@ use tradewind_api::{
     gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
     grpc::{self, frame, message},
     http::bearer_token,
+    metrics::{Format, Page},
 };
 
 use crate::{
@@ -38,13 +39,14 @@ fn of_rest(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
         let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
         return Reply::error(StatusCode::FORBIDDEN, message);
     }
-    let page = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
-        "/v2" => metadata,
-        "/v2/health/live" => live,
-        "/v2/health/ready" => ready_for_clients,
-        "/healthz" => alive,
-        "/readyz" => ready,
-        "/metrics" => metrics,
+    let page: &dyn Fn(&Gateway) -> Reply = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path)
+    {
+        "/v2" => &metadata,
+        "/v2/health/live" => &live,
+        "/v2/health/ready" => &ready_for_clients,
+        "/healthz" => &alive,
+        "/readyz" => &ready,
+        "/metrics" => &|gateway: &Gateway| metrics(gateway, request),
         PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
         EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
         _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
@@ -86,12 +88,12 @@ fn ready(gateway: &Gateway) -> Reply {
     }
 }
 
-fn metrics(gateway: &Gateway) -> Reply {
-    let mut text = gateway.metrics.render(gateway.world.load().as_deref());
-    if let Some(log) = &gateway.access {
-        metrics::render_dropped_lines(&mut text, log.dropped());
-    }
-    Reply::page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+fn metrics(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
+    let accept = request.head.headers.get(&header::ACCEPT).unwrap_or_default();
+    let mut page = Page::new(Format::accepted(accept));
+    metrics::write(&mut page, gateway);
+    let (content_type, text) = page.finish();
+    Reply::page(StatusCode::OK, content_type, text)
 }
 
 fn for_holders_of_the_token(
