@@ -25,7 +25,7 @@ metrics! {
     Gauge MODEL_EPOCH = "tradewind_control_model_epoch"(model): "The epoch of the route that is committed.";
     Gauge ROLLOUTS = "tradewind_control_rollouts"(state): "Deployments whose newest rollout is in that state.";
     Gauge EVENTS = "tradewind_control_events"(): "Events that are kept.";
-    Counter EVENTS_SEEN = "tradewind_control_events_total"(kind, severity): "Events since the start, by what happened.";
+    Counter EVENTS_RECORDED = "tradewind_control_events_recorded_total"(kind, severity): "Events since the start, by what happened.";
     Gauge STORE_BYTES = "tradewind_control_store_bytes"(): "Bytes that the store holds, history included.";
     Counter STORE_TRANSACTIONS = "tradewind_control_store_transactions_total"():
         "Transactions that changed something since the start.";

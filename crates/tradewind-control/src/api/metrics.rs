@@ -112,7 +112,7 @@ fn requests(page: &mut Page, requests: &Requests) {
 
 fn events(page: &mut Page, app: &App) {
     page.one(&of::EVENTS, app.events.count());
-    let mut series = page.begin(&of::EVENTS_SEEN);
+    let mut series = page.begin(&of::EVENTS_RECORDED);
     let seen = app.events.seen();
     let seen: BTreeMap<_, _> =
         seen.iter().map(|((kind, severity), number)| ((word(kind), word(severity)), *number)).collect();

@@ -101,7 +101,7 @@ async fn metrics_count_users_and_leave_probes_out() {
         "tradewind_replica_request_duration_seconds_count{LABELS} 1",
         "tradewind_replica_inference_duration_seconds_count{LABELS} 1",
     ] {
-        let line = line.replace("LABELS", "model=\"identity_fp32\",version=\"1\"");
+        let line = line.replace("LABELS", "model=\"identity_fp32\",version=\"3\"");
         assert!(answer.text.lines().any(|found| found == line), "{line} is not in\n{}", answer.text);
     }
     replica.stop().await;

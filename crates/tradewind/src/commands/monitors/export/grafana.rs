@@ -308,7 +308,7 @@ const CONTROL: &[Panel] = &[
         "short",
         8,
         &[(
-            r#"sum by (kind) (increase(tradewind_control_events_total{severity!="info"}[$__rate_interval])) > 0"#,
+            r#"sum by (kind) (increase(tradewind_control_events_recorded_total{severity!="info"}[$__rate_interval])) > 0"#,
             "{{kind}}",
         )],
     ),

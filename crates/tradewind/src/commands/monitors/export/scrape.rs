@@ -18,6 +18,7 @@ scrape_configs:
       - url: {url}
         refresh_interval: 15s
         authorization:
+          type: Bearer
           credentials_file: {token_file}
 "
     )
