@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -50,7 +49,8 @@ class Prometheus:
         (directory / "tradewind.rules.yml").write_text(
             world.cli("monitors", "export", "--prometheus-rules", "--for", "1s")
         )
-        scrape = world.cli("monitors", "export", "--prometheus-scrape").replace("refresh_interval: 15s", "refresh_interval: 1s")
+        scrape = world.cli("monitors", "export", "--prometheus-scrape")
+        scrape = scrape.replace("refresh_interval: 15s", "refresh_interval: 1s")
         settings = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [tradewind.rules.yml]\n"
         (directory / "prometheus.yml").write_text(settings + scrape)
         checked = promtool("check", "config", directory / "prometheus.yml")
@@ -153,6 +153,37 @@ def test_rules_pass_the_check_and_are_evaluated(mortal, prometheus):
 
     assert len(until(evaluated)) >= 10
     assert all("runbook_url" in rule["annotations"] for rule in until(evaluated) if rule["type"] == "alerting")
+
+
+@pytest.mark.parametrize(
+    "errors, minutes, expected",
+    [
+        # Of 10,000 requests a minute; the objective allows 10.
+        pytest.param("0+5x400", 400, [], id="as many as may be"),
+        pytest.param("0+70x400", 400, ["TradewindErrorBurnSlow"], id="too many for long"),
+        pytest.param("0+200x400", 400, ["TradewindErrorBurnFast", "TradewindErrorBurnSlow"], id="far too many"),
+        pytest.param("0+200x60 12000+0x40", 100, [], id="far too many until 40 minutes ago"),
+    ],
+)
+def test_errors_burn_the_budget(mortal, tmp_path, errors, minutes, expected):
+    rules = tmp_path / "rules.yml"
+    rules.write_text(mortal.cli("monitors", "export", "--prometheus-rules"))
+    requests = 'tradewind_gateway_requests_total{model="digits",region="us-east1",slot="blue",outcome="%s"}'
+    series = {requests % "ok": "0+10000x400", requests % "server_error": errors, "tradewind_control_reconciling": "1x400"}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count by (alertname, model) (ALERTS{alertstate="firing"})',
+                "eval_time": f"{minutes}m",
+                "exp_samples": [{"labels": f'{{alertname="{name}", model="digits"}}', "value": 1} for name in expected],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
+    tested = promtool("test", "rules", tmp_path / "test.yml")
+    assert tested.returncode == 0, tested
 
 
 def test_every_query_of_the_dashboard_is_understood(mortal, prometheus):

@@ -91,7 +91,7 @@ impl Page {
         (self.format.content_type(), self.text)
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: Value) {
+    fn line(&mut self, name: impl Display, labels: &str, value: Value) {
         let written = match labels {
             "" => writeln!(self.text, "{name} {value}"),
             labels => writeln!(self.text, "{name}{{{labels}}} {value}"),
@@ -139,17 +139,21 @@ impl<const LABELS: usize> Series<'_, Histogram, LABELS> {
     /// The series of a histogram, by the values of its labels in the order of the definition.
     pub fn add(&mut self, labels: [&dyn Display; LABELS], distribution: &Distribution) {
         let (name, labels) = (self.metric.name, self.labels(labels));
-        let comma = if labels.is_empty() { "" } else { "," };
-        let bucket = format!("{name}_bucket");
         let Distribution { bounds, cumulative, count, sum_seconds } = distribution;
         for (bound, counted) in bounds.iter().zip(cumulative) {
             // A bound is written in one way in both formats, so that queries may name it.
-            let le = Value::Float(*bound);
-            self.page.line(&bucket, &format!("{labels}{comma}le=\"{le}\""), Value::Integer(*counted));
+            self.bucket(&labels, &Value::Float(*bound), *counted);
         }
-        self.page.line(&bucket, &format!("{labels}{comma}le=\"+Inf\""), Value::Integer(*count));
-        self.page.line(&format!("{name}_sum"), &labels, Value::Float(*sum_seconds));
-        self.page.line(&format!("{name}_count"), &labels, Value::Integer(*count));
+        self.bucket(&labels, &"+Inf", *count);
+        self.page.line(format_args!("{name}_sum"), &labels, Value::Float(*sum_seconds));
+        self.page.line(format_args!("{name}_count"), &labels, Value::Integer(*count));
+    }
+
+    fn bucket(&mut self, labels: &str, bound: &dyn Display, count: u64) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let name = self.metric.name;
+        let written = writeln!(self.page.text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+        written.expect("a String takes everything");
     }
 }
 
@@ -194,6 +198,10 @@ struct Escaping<'a>(&'a mut String);
 
 impl Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if !text.contains(['\\', '"', '\n']) {
+            self.0.push_str(text);
+            return Ok(());
+        }
         for character in text.chars() {
             match character {
                 '\\' => self.0.push_str("\\\\"),

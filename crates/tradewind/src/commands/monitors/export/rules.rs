@@ -116,3 +116,55 @@ impl Fixed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::commands::monitors::export::{
+        objectives::{Latency, Objective},
+        queries,
+    };
+
+    fn objectives() -> Objectives {
+        let strict = Objective { availability: 0.9999, latency: Some(Latency { bound_seconds: 1.0, share: 0.99 }) };
+        let model = |name: &str, objective| (name.parse().unwrap(), objective);
+        Objectives {
+            models: vec![model("digits", strict), model("tokens.v2", strict), model("usual", Objective::default())],
+        }
+    }
+
+    #[test]
+    fn every_query_knows_its_metrics_and_every_alert_has_one_rule() {
+        let mut names = BTreeSet::new();
+        for alert in WORLD.iter().map(Fixed::alert).chain(burn::alerts(&objectives())) {
+            queries::check(&alert.expr);
+            assert!(names.insert(alert.name), "{} stands there twice", alert.name);
+            assert!(alert.hold >= Span::from_secs(15), "{} fires at a blink", alert.name);
+        }
+        burn::recordings().iter().for_each(|recording| queries::check(&recording.expr));
+    }
+
+    #[test]
+    fn objectives_are_those_of_the_models_and_the_rest_have_the_default() {
+        let alerts = burn::alerts(&objectives());
+        let fast = alerts.iter().find(|alert| alert.name.ends_with("ErrorBurnFast")).unwrap();
+        let named = r#"digits|tokens[.]v2""#;
+        let ratio = |window, matcher: &str, budget| {
+            format!("tradewind:request_errors:ratio_rate{window}{{model{matcher}\"{named}}} > 14.4 * {budget}")
+        };
+        let both = |matcher, budget| format!("{}\nand {}", ratio("5m", matcher, budget), ratio("1h", matcher, budget));
+        assert_eq!(fast.expr, format!("{}\nor\n{}", both("=~", "0.0001"), both("!~", "0.001")));
+        let slow = alerts.iter().find(|alert| alert.name.ends_with("LatencyBurnSlow")).unwrap();
+        assert!(slow.expr.contains(r#"model=~"digits|tokens[.]v2",le="1.0"}[30m]"#), "{}", slow.expr);
+        assert!(!slow.expr.contains("!~"), "{}", slow.expr);
+    }
+
+    #[test]
+    fn one_time_may_be_set_for_all() {
+        let text = file(&Objectives::default(), Some(Span::from_secs(90)));
+        let times: BTreeSet<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("for: ")).collect();
+        assert_eq!(times, BTreeSet::from(["1m30s"]));
+    }
+}

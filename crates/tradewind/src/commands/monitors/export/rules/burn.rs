@@ -77,7 +77,8 @@ impl Burn {
 
 fn errors(models: &str, objective: Objective, burn: Burn) -> String {
     let limit = format!("{} * {}", burn.factor, share(1.0 - objective.availability));
-    let over = |window| format!("{}{{{models}}} > {limit}", error_ratio(window));
+    let matchers = if models.is_empty() { String::new() } else { format!("{{{models}}}") };
+    let over = |window| format!("{}{matchers} > {limit}", error_ratio(window));
     format!("{}\nand {}", over(burn.short), over(burn.long))
 }
 

@@ -21,9 +21,8 @@ fn one(alert: &Alert) -> String {
     let runbook = format!("{}#{}", super::RUNBOOKS, name.to_lowercase());
     let (summary, description, runbook) = (json!(summary), json!(description), json!(runbook));
     let expr = block("expr", expr);
-    let hold = hold.as_millis();
     format!(
-        "      - alert: {name}\n{expr}        for: {hold}ms\n        labels:\n          severity: {severity}\n        \
+        "      - alert: {name}\n{expr}        for: {hold}\n        labels:\n          severity: {severity}\n        \
          annotations:\n          summary: {summary}\n          description: {description}\n          \
          runbook_url: {runbook}\n"
     )
