@@ -8,6 +8,7 @@ mod deployments;
 mod events;
 mod fleet;
 mod members;
+mod metrics;
 mod openapi;
 mod registry;
 mod restart;
