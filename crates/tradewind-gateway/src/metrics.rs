@@ -140,6 +140,8 @@ pub(crate) struct Metrics {
     pub(crate) certificates_refused: AtomicU64,
     /// Under way now.
     pub(crate) concurrent: AtomicUsize,
+    /// Held by whoever writes the page.
+    pub(crate) page: tokio::sync::Mutex<()>,
 }
 
 impl Metrics {
