@@ -68,6 +68,24 @@ const WORLD: &[Fixed] = &[
         description: "At least one gateway finds no region that can serve {{ $labels.model }}: its users get no answer.",
     },
     Fixed {
+        name: "TradewindModelUnhealthy",
+        severity: "warning",
+        hold_secs: 60,
+        expr: "max by (model, region) (tradewind_control_model_healthy) == 0",
+        summary: "{{ $labels.model }} has no replica in {{ $labels.region }} that is ready",
+        description: "The region is up, but no replica of {{ $labels.model }} there has the live revision and is ready. \
+                      Its users are served by other regions, where there are any.",
+    },
+    Fixed {
+        name: "TradewindVersionDrift",
+        severity: "critical",
+        hold_secs: 300,
+        expr: "max by (region) (increase(tradewind_agent_drift_found_total[1h])\n\
+               - increase(tradewind_agent_drift_repaired_total[1h])) > 0.5",
+        summary: "an installed bundle in {{ $labels.region }} is not what was deployed",
+        description: "Files of an installed bundle were altered within the last hour, and it could not be installed again.",
+    },
+    Fixed {
         name: "TradewindSaturation",
         severity: "warning",
         hold_secs: 300,
