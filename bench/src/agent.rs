@@ -105,6 +105,7 @@ impl StandIn {
                 version: assigned.version,
                 address: address.to_string(),
                 ready: true,
+                suspect: false,
                 health: assigned.health,
                 desired: assigned.scale.replicas,
                 concurrency: assigned.scale.concurrency,
@@ -130,6 +131,8 @@ impl StandIn {
             models: held.iter().map(model).collect(),
             replicas: Vec::new(),
             events: Vec::new(),
+            cases: Vec::new(),
+            disk: None,
         }
     }
 }

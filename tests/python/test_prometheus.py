@@ -160,9 +160,10 @@ def test_rules_pass_the_check_and_are_evaluated(mortal, prometheus):
     [
         # Of 10,000 requests a minute; the objective allows 10.
         pytest.param("0+5x400", 400, [], id="as many as may be"),
-        pytest.param("0+70x400", 400, ["TradewindErrorBurnSlow"], id="too many for long"),
-        pytest.param("0+200x400", 400, ["TradewindErrorBurnFast", "TradewindErrorBurnSlow"], id="far too many"),
-        pytest.param("0+200x60 12000+0x40", 100, [], id="far too many until 40 minutes ago"),
+        pytest.param("0+20x400", 400, ["warning"], id="too many for days"),
+        pytest.param("0+70x400", 400, ["critical", "warning"], id="too many for hours"),
+        pytest.param("0+200x20", 20, ["critical", "warning"], id="far too many"),
+        pytest.param("0+200x60 12000+0x40", 100, ["warning"], id="far too many until 40 minutes ago"),
     ],
 )
 def test_errors_burn_the_budget(mortal, tmp_path, errors, minutes, expected):
@@ -170,14 +171,15 @@ def test_errors_burn_the_budget(mortal, tmp_path, errors, minutes, expected):
     rules.write_text(mortal.cli("monitors", "export", "--prometheus-rules"))
     requests = 'tradewind_gateway_requests_total{model="digits",region="us-east1",slot="blue",outcome="%s"}'
     series = {requests % "ok": "0+10000x400", requests % "server_error": errors, "tradewind_control_reconciling": "1x400"}
+    labels = 'alertname="ErrorBudgetBurn", model="digits", region="us-east1"'
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
             {
-                "expr": 'count by (alertname, model) (ALERTS{alertstate="firing"})',
+                "expr": 'count by (alertname, model, region, severity) (ALERTS{alertstate="firing"})',
                 "eval_time": f"{minutes}m",
-                "exp_samples": [{"labels": f'{{alertname="{name}", model="digits"}}', "value": 1} for name in expected],
+                "exp_samples": [{"labels": f'{{{labels}, severity="{each}"}}', "value": 1} for each in expected],
             }
         ],
     }
@@ -196,14 +198,14 @@ def test_every_query_of_the_dashboard_is_understood(mortal, prometheus):
 
 
 def test_a_killed_region_fires_and_resolves(mortal, prometheus):
-    assert prometheus.firing("TradewindRegionDown") == []
+    assert prometheus.firing("RegionDown") == []
     killed = [p for p in mortal.processes() if p["region"] == KILLED]
     for process in killed:
         os.kill(process["pid"], signal.SIGKILL)
 
     def fires():
         """the alert of the killed region fires"""
-        return prometheus.firing("TradewindRegionDown")
+        return prometheus.firing("RegionDown")
 
     assert [labels["region"] for labels in until(fires)] == [KILLED]
     revived = [mortal.start(p["role"], KILLED, p["address"]) for p in killed if p["role"] != "replica"]

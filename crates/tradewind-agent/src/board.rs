@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
-use tradewind_api::agent::{Endpoint, Endpoints, ModelStatus, RegionAssignments};
+use tradewind_api::agent::{CaseCounts, Endpoint, Endpoints, ModelStatus, RegionAssignments};
 use tradewind_core::{
     Digest, Generation, ModelName, RegionName, Slot,
     assignment::{ReplicaStatus, SlotStatus},
@@ -26,6 +26,8 @@ pub(crate) struct SlotView {
     pub(crate) health: HealthPolicy,
     pub(crate) scale: Scale,
     pub(crate) replicas: Vec<ReplicaView>,
+    /// What golden cases have shown of it.
+    pub(crate) cases: CaseCounts,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub(crate) struct ReplicaView {
     pub(crate) status: ReplicaStatus,
     /// Gateways are told of it.
     pub(crate) announced: bool,
+    /// It answered golden cases wrongly.
+    pub(crate) suspect: bool,
     pub(crate) runtime: Runtime,
     pub(crate) probe: Probe,
 }
@@ -101,6 +105,11 @@ impl Board {
         self.lock().slots.clone()
     }
 
+    /// What golden cases have shown, for the report.
+    pub(crate) fn cases(&self) -> Vec<CaseCounts> {
+        self.lock().slots.values().map(|view| view.cases.clone()).collect()
+    }
+
     /// Models and replicas for the report.
     pub(crate) fn statuses(&self) -> (Vec<ModelStatus>, Vec<ReplicaStatus>) {
         let inner = self.lock();
@@ -143,6 +152,7 @@ fn endpoint(replica: &ReplicaView, view: &SlotView) -> Endpoint {
         version: status.version,
         address: status.address.clone(),
         ready: status.ready,
+        suspect: replica.suspect,
         health: view.health,
         desired: view.scale.replicas,
         concurrency: view.scale.concurrency,

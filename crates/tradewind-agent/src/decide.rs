@@ -47,6 +47,8 @@ pub(crate) struct Held {
     /// The attempt of the newest verification, and whether it succeeded.
     pub(crate) verified: Option<(u32, bool)>,
     pub(crate) verifying: bool,
+    /// It is time to ask golden cases again.
+    pub(crate) golden_due: bool,
     /// How long a verification has been waiting for the replicas.
     pub(crate) verify_waits: Duration,
 }
@@ -145,6 +147,8 @@ pub(crate) enum Action {
     Verify {
         attempt: u32,
     },
+    /// Ask golden cases of the replicas that serve.
+    AskAgain,
     /// The attempt has failed: replicas ended too often.
     Fail,
     /// What is held is not wanted any more.
@@ -291,6 +295,11 @@ fn conclude(wanted: &Wanted, held: &Held, running: &[&Seen], actions: &mut Vec<A
             actions.push(Action::BecomeReady);
         }
         return;
+    }
+    let verified = matches!(held.verified, Some((_, true)));
+    let any_up = running.iter().any(|seen| seen.admitted && seen.answering);
+    if verified && held.golden_due && any_up && held.bundle == Bundle::Installed {
+        actions.push(Action::AskAgain);
     }
     let Some(attempt) = wanted.verify else { return };
     let is_open = held.verified.is_none_or(|(verified, _)| verified < attempt) && !held.verifying;

@@ -25,7 +25,7 @@ use rustix::{
     io::Errno,
 };
 use tradewind_api::auth::write_private;
-use tradewind_core::{Digest, ModelName, RevisionNumber, Slot, VersionNumber};
+use tradewind_core::{Digest, ModelName, RevisionNumber, Slot, VersionNumber, monitor::disk::DiskRoom};
 
 use crate::Error;
 
@@ -67,6 +67,11 @@ impl Home {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What is free on its file system; `None` if that does not say.
+    pub(crate) fn room(&self) -> Option<DiskRoom> {
+        tradewind_artifacts::room(&self.root).ok()
     }
 
     pub(crate) fn desired(&self) -> PathBuf {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tradewind_api::metrics::{Buckets, Counter, Gauge, Metric, Page, SECONDS, agent as of, process};
+use tradewind_api::{
+    agent::CaseCounts,
+    metrics::{Buckets, Counter, Gauge, Metric, Page, SECONDS, agent as of, process},
+};
 use tradewind_core::{RegionName, assignment::SlotPhase};
 
 use crate::{
@@ -87,19 +89,12 @@ pub(crate) fn write(page: &mut Page, context: &Context) {
     for (metric, counter) in counters {
         page.begin(metric).add([region], counter.load(Ordering::Relaxed));
     }
-    disk(page, region, context.home.root());
+    if let Some(room) = context.home.room() {
+        page.begin(&of::DISK_SIZE).add([region], room.total_bytes);
+        page.begin(&of::DISK_AVAILABLE).add([region], room.free_bytes);
+    }
     slots(page, region, &context.board.slots());
     counts(page, region, &metrics.lock());
-}
-
-fn disk(page: &mut Page, region: &RegionName, directory: &Path) {
-    match rustix::fs::statvfs(directory) {
-        Ok(disk) => {
-            page.begin(&of::DISK_SIZE).add([region], disk.f_blocks.saturating_mul(disk.f_frsize));
-            page.begin(&of::DISK_AVAILABLE).add([region], disk.f_bavail.saturating_mul(disk.f_frsize));
-        }
-        Err(error) => tracing::warn!(%error, directory = %directory.display(), "the disk does not tell its room"),
-    }
 }
 
 fn slots(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotView>) {
@@ -110,15 +105,23 @@ fn slots(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotVie
         replicas.add([region, model, slot, &"unready"], view.replicas.len() - ready);
     }
     type Of = fn(&SlotView) -> u64;
-    let gauges: [(&'static Metric<Gauge, 3>, Of); 3] = [
+    let gauges: [(&'static Metric<Gauge, 3>, Of); 4] = [
         (&of::REPLICAS_READY, |view| view.status.replicas.ready.into()),
         (&of::REPLICAS_DESIRED, |view| view.status.replicas.desired.into()),
+        (&of::REPLICAS_SUSPECT, |view| view.cases.suspects.into()),
         (&of::SLOT_REVISION, |view| view.status.revision.0),
     ];
     for (metric, value) in gauges {
         let mut series = page.begin(metric);
         for ((model, slot), view) in slots {
             series.add([region, model, slot], value(view));
+        }
+    }
+    let mut cases = page.begin(&of::GOLDEN_CASES);
+    for ((model, slot), SlotView { cases: CaseCounts { asked, wrong, unanswered, .. }, .. }) in slots {
+        let right = asked.saturating_sub(*wrong).saturating_sub(*unanswered);
+        for (result, count) in [("right", right), ("wrong", *wrong), ("unanswered", *unanswered)] {
+            cases.add([region, model, slot, &result], count);
         }
     }
     let mut states = page.begin(&of::SLOT_STATE);

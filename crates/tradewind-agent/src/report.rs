@@ -53,5 +53,7 @@ fn report(context: &Context) -> AgentReport {
         models,
         replicas,
         events: context.events.waiting(),
+        cases: context.board.cases(),
+        disk: context.home.room(),
     }
 }

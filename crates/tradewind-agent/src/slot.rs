@@ -4,6 +4,7 @@
 //! publishes. What takes long runs as a job beside it and comes back as a notice. When it is dropped its replicas stay.
 
 mod act;
+mod golden;
 mod replica;
 mod view;
 
@@ -26,6 +27,7 @@ use tradewind_core::{
 };
 use tradewind_process::Process;
 
+use self::golden::Golden;
 pub(crate) use self::replica::Replica;
 use crate::{
     agent::Context,
@@ -34,6 +36,7 @@ use crate::{
     decide::{self, DRAIN_TIME, VERIFY_WAIT},
     probe::{Answer, Sighting},
     record::{ReplicaRecord, SlotRecord},
+    verify::Round,
 };
 
 /// Installed bundles are checked this often.
@@ -62,6 +65,7 @@ struct Holding {
     verifying: bool,
     verify_asked: Option<Instant>,
     looking_for_drift: bool,
+    golden: Golden,
     /// Ends the jobs of this holding.
     over: CancellationToken,
 }
@@ -93,6 +97,7 @@ enum Notice {
     Installed(Result<Installed, Failure>),
     Verified(Verification),
     Checked { id: String, verification: Verification },
+    AskedAgain(Round),
     Looked(Vec<Drift>),
     Repaired(Installed),
 }
@@ -223,7 +228,8 @@ impl SlotTask {
         let drains = drains.map(|since| DRAIN_TIME.saturating_sub(since));
         let asked = self.holding.as_ref().and_then(|holding| holding.verify_asked);
         let verify = asked.map(|asked| VERIFY_WAIT.saturating_sub(asked.elapsed())).filter(|wait| !wait.is_zero());
-        let next = self.waits().into_values().chain(drains).chain(verify).min();
+        let golden = self.holding.as_ref().and_then(Holding::golden_due_after).filter(|wait| !wait.is_zero());
+        let next = self.waits().into_values().chain(drains).chain(verify).chain(golden).min();
         next.unwrap_or(DRIFT_INTERVAL).max(Duration::from_millis(1))
     }
 
@@ -302,6 +308,7 @@ impl SlotTask {
                 holding.verification = Some(verification);
             }
             Notice::Checked { id, verification } => self.checked(&id, &verification),
+            Notice::AskedAgain(round) => self.asked_again(round),
             Notice::Looked(drifts) => self.looked(drifts),
             Notice::Repaired(installed) => {
                 self.context.repaired(&self.key, &installed);
@@ -350,6 +357,7 @@ impl Holding {
             verifying: false,
             verify_asked: None,
             looking_for_drift: false,
+            golden: Golden::default(),
             over: CancellationToken::new(),
         }
     }

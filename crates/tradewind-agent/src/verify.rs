@@ -1,6 +1,7 @@
 //! Verification of a slot with real requests, before it gets traffic. What is right is decided by `core::verify`.
 
 mod exchange;
+mod round;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,11 +9,13 @@ use tradewind_core::{
     ModelName, Timestamp,
     assignment::{Check, CheckName, CheckResult, Verification},
     bundle::{CASE_BYTES_LIMIT, ModelVersion, Signature},
+    inference::InferRequest,
     probe::Probe,
     verify::{self, Case},
 };
 
-use self::exchange::Exchange;
+use self::exchange::{Exchange, Trouble};
+pub(crate) use self::round::Round;
 
 /// Gives the same smoke request in every region.
 const SMOKE_SEED: u64 = 0x7261_6465_7769_6e64;
@@ -164,18 +167,7 @@ impl Subject {
     ) -> Result<(), String> {
         let case = self.read_case(path).await?;
         for exchange in exchanges {
-            match &case {
-                Case::Inference(case) => {
-                    let (answer, took) = exchange.infer(&case.request).await?;
-                    times.push(took);
-                    verify::compare(case, &answer).map_err(|mismatch| mismatch.to_string())?;
-                }
-                Case::Http(case) => {
-                    let (status, body, took) = exchange.send(&case.http).await?;
-                    times.push(took);
-                    case.compare(status, &body)?;
-                }
-            }
+            times.push(ask(exchange, &case).await?);
         }
         Ok(())
     }
@@ -197,14 +189,22 @@ impl Subject {
     }
 
     async fn smoke(&self, exchanges: &[Exchange<'_>], times: &mut Vec<Duration>) -> Finding {
-        let request =
-            verify::smoke_request(&self.version.signature, SMOKE_SEED).map_err(|problem| problem.to_string())?;
+        let request = self.smoke_request()?;
         for exchange in exchanges {
-            let (answer, took) = exchange.infer(&request).await?;
-            times.push(took);
-            verify::check_smoke(&answer, &self.version.signature).map_err(|mismatch| mismatch.to_string())?;
+            times.push(self.ask_smoke(exchange, &request).await?);
         }
         Ok("smoke request ok".to_owned())
+    }
+
+    fn smoke_request(&self) -> Result<InferRequest, String> {
+        verify::smoke_request(&self.version.signature, SMOKE_SEED).map_err(|problem| problem.to_string())
+    }
+
+    /// How long the answer took.
+    async fn ask_smoke(&self, exchange: &Exchange<'_>, request: &InferRequest) -> Result<Duration, Trouble> {
+        let (answer, took) = exchange.infer(request).await?;
+        let checked = verify::check_smoke(&answer, &self.version.signature);
+        checked.map_err(|mismatch| Trouble::Wrong(mismatch.to_string())).map(|()| took)
     }
 
     fn latency(&self, mut times: Vec<Duration>) -> Finding {
@@ -219,6 +219,23 @@ impl Subject {
                 Err(format!("the slowest request took {}, the budget is {budget}", millis(slowest)))
             }
             _ => Ok(format!("p99 {}", millis(*p99))),
+        }
+    }
+}
+
+/// Asks one case of one replica; how long the right answer took.
+async fn ask(exchange: &Exchange<'_>, case: &Case) -> Result<Duration, Trouble> {
+    match case {
+        Case::Inference(case) => {
+            let (answer, took) = exchange.infer(&case.request).await?;
+            verify::compare(case, &answer).map_err(|mismatch| Trouble::Wrong(mismatch.to_string()))?;
+            Ok(took)
+        }
+        Case::Http(case) => {
+            let (status, body, took) = exchange.send(&case.http).await?;
+            let trouble = if status >= 500 { Trouble::Unanswered } else { Trouble::Wrong };
+            case.compare(status, &body).map_err(trouble)?;
+            Ok(took)
         }
     }
 }

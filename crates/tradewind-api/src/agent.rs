@@ -9,6 +9,7 @@ use tradewind_core::{
     bundle::Runtime,
     deployment::HealthPolicy,
     event::{EventKind, Severity},
+    monitor::disk::DiskRoom,
     probe::Probe,
 };
 use utoipa::ToSchema;
@@ -55,6 +56,32 @@ pub struct AgentReport {
     pub replicas: Vec<ReplicaStatus>,
     /// Not yet acknowledged, oldest first. At most [`EVENTS_LIMIT`] of them.
     pub events: Vec<AgentEvent>,
+    /// What golden cases have shown since this agent started. Agents of earlier versions say nothing.
+    #[serde(default)]
+    pub cases: Vec<CaseCounts>,
+    /// Of the file system that holds the agent's data.
+    #[serde(default)]
+    pub disk: Option<DiskRoom>,
+}
+
+/// Golden cases that were asked again of replicas that serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CaseCounts {
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    pub asked: u64,
+    /// Answered wrongly, twice in a row.
+    pub wrong: u64,
+    /// Not answered, or with a failure of the server's.
+    pub unanswered: u64,
+    /// When the last of them were asked.
+    #[schema(value_type = Option<String>)]
+    pub asked_at: Option<Timestamp>,
+    /// Replicas that answered wrongly and are not replaced yet.
+    pub suspects: u32,
+    /// The newest wrong answer: `cases/007.json: output `label`: expected 7, got 1`.
+    pub last_wrong: Option<String>,
 }
 
 /// The most events in one report.
@@ -110,6 +137,9 @@ pub struct Endpoint {
     pub address: String,
     /// Loaded, verified, and answering its probes.
     pub ready: bool,
+    /// It answered golden cases wrongly: asked only when nobody else can be.
+    #[serde(default)]
+    pub suspect: bool,
     pub health: HealthPolicy,
     /// How many replicas its slot should have; 0: not told.
     #[serde(default)]

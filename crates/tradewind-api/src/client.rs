@@ -7,7 +7,8 @@ use http::{Method, StatusCode, header};
 use reqwest::{Body, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use tradewind_core::{
-    Digest, ModelName, RegionName, VersionNumber,
+    Digest, ModelName, ReceiverName, RegionName, VersionNumber,
+    alert::silence::Silence,
     bundle::{BundleIndex, ModelVersion},
     event::Event,
     region::Region,
@@ -16,8 +17,14 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
+    drain::{DrainAnswer, DrainRequest, UndrainRequest},
+    drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
     gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
+    monitoring::{
+        AlertList, AlertQuery, MonitorList, MonitorQuery, ReceiverList, ReceiverRequest, ReceiverView, SilenceList,
+        SilenceRequest,
+    },
     ndjson,
     problem::Problem,
     status::{AddRegion, DeploymentStatus, EventList, EventQuery, RegionList, WorldStatus},
@@ -141,6 +148,10 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body).timeout(REQUEST_TIMEOUT)).await
     }
 
+    async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, path).timeout(REQUEST_TIMEOUT)).await.map(drop)
+    }
+
     /// Opens a stream; the answer's head must come as soon as any line of it would have to.
     async fn stream<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<ndjson::Reader<T>, Error> {
         match tokio::time::timeout(ndjson::DEAD_AFTER, self.send(request)).await {
@@ -164,8 +175,7 @@ impl Client {
     }
 
     pub async fn remove_version(&self, name: &ModelName, version: VersionNumber) -> Result<(), Error> {
-        let path = format!("/v1/models/{name}/versions/{version}");
-        self.send(self.request(Method::DELETE, &path).timeout(REQUEST_TIMEOUT)).await.map(drop)
+        self.delete(&format!("/v1/models/{name}/versions/{version}")).await
     }
 
     /// Those of the digests that control's store lacks.
@@ -204,8 +214,7 @@ impl Client {
     }
 
     pub async fn undeploy(&self, model: &ModelName) -> Result<(), Error> {
-        let request = self.request(Method::DELETE, &format!("/v1/deployments/{model}"));
-        self.send(request.timeout(REQUEST_TIMEOUT)).await.map(drop)
+        self.delete(&format!("/v1/deployments/{model}")).await
     }
 
     pub async fn deployment_status(&self, model: &ModelName) -> Result<DeploymentStatus, Error> {
@@ -259,6 +268,32 @@ impl Client {
         self.post("/v1/regions", request).await
     }
 
+    pub async fn drain(&self, region: &RegionName, request: &DrainRequest) -> Result<DrainAnswer, Error> {
+        self.post(&format!("/v1/regions/{region}/drain"), request).await
+    }
+
+    pub async fn undrain(&self, region: &RegionName, request: &UndrainRequest) -> Result<DrainAnswer, Error> {
+        self.post(&format!("/v1/regions/{region}/undrain"), request).await
+    }
+
+    pub async fn begin_drill(&self, request: &DrillRequest) -> Result<DrillAnswer, Error> {
+        self.post("/v1/drills", request).await
+    }
+
+    pub async fn drills(&self) -> Result<DrillList, Error> {
+        self.get("/v1/drills").await
+    }
+
+    /// `drill` is a number or `latest`.
+    pub async fn drill(&self, drill: &str) -> Result<DrillView, Error> {
+        self.get(&format!("/v1/drills/{drill}")).await
+    }
+
+    /// Lets the region back at once.
+    pub async fn stop_drill(&self, drill: &str) -> Result<DrillView, Error> {
+        self.post(&format!("/v1/drills/{drill}/stop"), &()).await
+    }
+
     pub async fn events(&self, query: &EventQuery) -> Result<EventList, Error> {
         self.json(self.request(Method::GET, "/v1/events").query(query).timeout(REQUEST_TIMEOUT)).await
     }
@@ -266,6 +301,47 @@ impl Client {
     pub async fn follow_events(&self, query: &EventQuery) -> Result<ndjson::Reader<Event>, Error> {
         let query = EventQuery { follow: true, ..query.clone() };
         self.stream(self.request(Method::GET, "/v1/events").query(&query)).await
+    }
+
+    // Monitoring.
+
+    pub async fn monitors(&self, query: &MonitorQuery) -> Result<MonitorList, Error> {
+        self.json(self.request(Method::GET, "/v1/monitors").query(query).timeout(REQUEST_TIMEOUT)).await
+    }
+
+    pub async fn alerts(&self, query: &AlertQuery) -> Result<AlertList, Error> {
+        self.json(self.request(Method::GET, "/v1/alerts").query(query).timeout(REQUEST_TIMEOUT)).await
+    }
+
+    pub async fn silences(&self) -> Result<SilenceList, Error> {
+        self.get("/v1/silences").await
+    }
+
+    pub async fn silence(&self, request: &SilenceRequest) -> Result<Silence, Error> {
+        self.post("/v1/silences", request).await
+    }
+
+    pub async fn unsilence(&self, id: &str) -> Result<(), Error> {
+        self.delete(&format!("/v1/silences/{id}")).await
+    }
+
+    pub async fn receivers(&self) -> Result<ReceiverList, Error> {
+        self.get("/v1/receivers").await
+    }
+
+    pub async fn put_receiver(&self, name: &ReceiverName, request: &ReceiverRequest) -> Result<ReceiverView, Error> {
+        let put = self.request(Method::PUT, &format!("/v1/receivers/{name}")).json(request);
+        self.json(put.timeout(REQUEST_TIMEOUT)).await
+    }
+
+    pub async fn remove_receiver(&self, name: &ReceiverName) -> Result<(), Error> {
+        self.delete(&format!("/v1/receivers/{name}")).await
+    }
+
+    /// Sends it a message that is no alert.
+    pub async fn test_receiver(&self, name: &ReceiverName) -> Result<(), Error> {
+        let request = self.request(Method::POST, &format!("/v1/receivers/{name}/test"));
+        self.send(request.timeout(REQUEST_TIMEOUT)).await.map(drop)
     }
 
     // Agents and gateways. Their scope names their region.

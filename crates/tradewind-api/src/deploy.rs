@@ -12,7 +12,7 @@ use tradewind_core::{
 };
 use utoipa::ToSchema;
 
-pub use self::changes::{HealthChange, ScaleChange};
+pub use self::changes::{HealthChange, MonitorsChange, ScaleChange};
 
 mod changes;
 
@@ -28,6 +28,9 @@ pub struct DeployRequest {
     /// Regions that are probed in a way of their own; those that are not named stay as they are. One that is named with
     /// nothing in it is probed like the others again.
     pub region_health: Option<BTreeMap<RegionName, HealthChange>>,
+    pub monitors: Option<MonitorsChange>,
+    /// Regions that are watched in a way of their own; as with `region_health`.
+    pub region_monitors: Option<BTreeMap<RegionName, MonitorsChange>>,
     /// Requests of these regions' users are answered in these regions and nowhere else. With nothing in it: anywhere.
     pub stay_in: Option<Vec<RegionName>>,
     pub max_parallel: Option<MaxParallel>,

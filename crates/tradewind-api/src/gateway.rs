@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, deployment::HealthPolicy, region::Location,
-    route::Route,
+    DrillNumber, Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, capacity::Capacity,
+    deployment::HealthPolicy, duration::Span, histogram::Histogram, region::Location, route::Route,
 };
 use utoipa::ToSchema;
 
@@ -78,6 +78,17 @@ pub struct RegionMembers {
     pub gateways: Vec<String>,
     /// host:port each
     pub agents: Vec<String>,
+    /// The region is taken for lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<RegionDrill>,
+}
+
+/// A drill as the gateways of its region are told of it. Each counts the time itself, from when it first hears of the
+/// number, so that it ends whatever becomes of control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RegionDrill {
+    pub number: DrillNumber,
+    pub lasts: Span,
 }
 
 /// What a gateway sees. The whole of it, every time.
@@ -104,6 +115,19 @@ pub struct GatewayReport {
     #[serde(default)]
     #[schema(value_type = BTreeMap<ModelName, String>)]
     pub users_go_to: BTreeMap<ModelName, Option<RegionName>>,
+    /// What the replicas of its region do. Gateways of earlier versions say nothing.
+    #[serde(default)]
+    pub load: Vec<SlotLoad>,
+}
+
+/// What one gateway has with the replicas of its region in one slot. The limit is of all of them, whoever asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlotLoad {
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    #[serde(flatten)]
+    pub capacity: Capacity,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -132,6 +156,14 @@ pub struct Traffic {
     pub requests: u64,
     /// Answers with a status of 500 or more.
     pub errors: u64,
+    /// How long each took, but those that were cancelled: each cell that is not empty, with its count. Gateways of earlier
+    /// versions say nothing.
+    #[serde(default)]
+    #[schema(value_type = Vec<Vec<u64>>)]
+    pub durations: Histogram,
+    /// The sum of their durations.
+    #[serde(default)]
+    pub duration_us: u64,
     /// Over the last minute or so; 0 when there was no answer in that time.
     pub p50_us: u64,
     pub p99_us: u64,

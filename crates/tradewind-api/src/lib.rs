@@ -6,6 +6,8 @@ pub mod agent;
 pub mod auth;
 pub mod client;
 pub mod deploy;
+pub mod drain;
+pub mod drill;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;
@@ -13,6 +15,7 @@ pub mod grpc;
 pub mod http;
 pub mod metrics;
 pub mod models;
+pub mod monitoring;
 pub mod ndjson;
 pub mod problem;
 pub mod replica;

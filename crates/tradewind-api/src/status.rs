@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
+    DrillNumber, Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{ReplicaCount, ReplicaStatus},
+    capacity::{Capacity, Failover, ModelFailover},
+    drill::Drill,
     event::Event,
     region::Location,
     rollout::{RolloutState, Soak},
@@ -18,6 +20,9 @@ pub struct WorldStatus {
     pub schema_version: u32,
     pub models: Vec<DeploymentStatus>,
     pub regions: Vec<RegionStatus>,
+    /// The drill that is under way.
+    #[serde(default)]
+    pub drill: Option<Drill>,
 }
 
 /// `GET /v1/deployments/{model}/status`
@@ -108,6 +113,12 @@ pub struct RegionHealth {
     /// Over the last minute or so; absent (null) when nothing was answered in that time.
     pub p50_us: Option<u64>,
     pub p99_us: Option<u64>,
+    /// What the region's replicas do; absent (null) where its gateways say nothing of them.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
+    /// Where those would go who are answered in this region, if it were lost now; absent (null) where it serves nobody.
+    #[serde(default)]
+    pub failover: Option<ModelFailover>,
 }
 
 /// `GET /v1/regions`
@@ -130,6 +141,12 @@ pub struct RegionStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// Round trips to other regions as this region's gateways measure them.
     pub round_trips_us: BTreeMap<RegionName, u64>,
+    /// Where its users would go, if it were lost now; absent (null) where it serves nobody.
+    #[serde(default)]
+    pub failover: Option<Failover>,
+    /// The drill that takes it for lost.
+    #[serde(default)]
+    pub drill: Option<DrillNumber>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use tradewind_core::monitor::disk::DiskRoom;
+
 /// Left free on the disk, for logs and state of those who share it, in bytes.
 const RESERVE_BYTES: u64 = 32 << 20;
 
@@ -57,10 +59,16 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// The room on the file system that a directory is on.
+pub fn room(directory: &Path) -> io::Result<DiskRoom> {
+    let disk = rustix::fs::statvfs(directory)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok(DiskRoom { free_bytes: bytes(disk.f_bavail), total_bytes: bytes(disk.f_blocks) })
+}
+
 /// `Some(free bytes)` when the disk under `directory` has no room for `needed` more.
 pub(crate) fn lacks_room(directory: &Path, needed: u64) -> io::Result<Option<u64>> {
-    let disk = rustix::fs::statvfs(directory)?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = room(directory)?.free_bytes;
     Ok((!fits(needed, free)).then_some(free))
 }
 

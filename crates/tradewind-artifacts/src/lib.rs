@@ -12,5 +12,5 @@ mod writer;
 
 pub use blobs::BlobStore;
 pub use bundle::{Bundle, LocalBundle, bundle_digest};
-pub use disk::is_full;
+pub use disk::{is_full, room};
 pub use install::{ByteStream, Check, Drift, Fetch, FetchError, Installer, Progress};

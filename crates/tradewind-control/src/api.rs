@@ -4,6 +4,8 @@ mod agents;
 mod auth;
 pub(crate) mod blobs;
 mod deployments;
+mod drains;
+mod drills;
 mod events;
 mod extract;
 mod gateways;
@@ -16,6 +18,7 @@ pub(crate) mod regions;
 mod rollouts;
 mod routes;
 mod status;
+mod targets;
 
 use std::sync::Arc;
 
@@ -80,11 +83,23 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(rollouts::abort))
         .routes(handlers!(regions::list, regions::add))
         .routes(handlers!(regions::logs))
+        .routes(handlers!(drains::drain))
+        .routes(handlers!(drains::undrain))
+        .routes(handlers!(drills::list, drills::begin))
+        .routes(handlers!(drills::show))
+        .routes(handlers!(drills::stop))
         .routes(handlers!(routes::explain))
-        .routes(handlers!(events::list));
+        .routes(handlers!(events::list))
+        .routes(handlers!(monitoring::monitors))
+        .routes(handlers!(monitoring::alerts))
+        .routes(handlers!(monitoring::silences, monitoring::silence))
+        .routes(handlers!(monitoring::unsilence))
+        .routes(handlers!(monitoring::receivers))
+        .routes(handlers!(monitoring::put_receiver, monitoring::remove_receiver))
+        .routes(handlers!(monitoring::test_receiver));
     let people_and_agents =
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));
-    let monitoring = OpenApiRouter::new().routes(handlers!(monitoring::targets));
+    let monitoring = OpenApiRouter::new().routes(handlers!(targets::list));
     let agents = OpenApiRouter::new().routes(handlers!(agents::assignments)).routes(handlers!(agents::report));
     let gateways = OpenApiRouter::new().routes(handlers!(gateways::snapshot)).routes(handlers!(gateways::report));
     let everyone = OpenApiRouter::new()

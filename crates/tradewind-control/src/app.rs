@@ -26,6 +26,7 @@ use crate::{
     hub::Hub,
     keys,
     members::Members,
+    monitoring::{Couriers, Ledger},
     publish::Publisher,
     repository::{self, Repository},
     view::sight::{Regions, Sight},
@@ -47,6 +48,8 @@ pub(crate) struct App {
     pub publisher: Publisher,
     pub events: Arc<EventLog>,
     pub members: Arc<Members>,
+    pub ledger: Arc<Ledger>,
+    pub couriers: Arc<Couriers>,
     pub published: watch::Receiver<Arc<Published>>,
     /// To fetch logs from agents.
     pub http: reqwest::Client,
@@ -71,6 +74,12 @@ impl App {
     pub(crate) fn look<T>(&self, regions: &Regions, look: impl FnOnce(&Sight<'_>) -> T) -> T {
         let seen = self.hub.seen();
         look(&Sight::new(regions, &seen, Timestamp::now()))
+    }
+
+    /// As [`look`](Self::look), for what takes longer: at a copy, so that no report waits for it.
+    pub(crate) fn study<T>(&self, regions: &Regions, study: impl FnOnce(&Sight<'_>) -> T) -> T {
+        let seen = self.hub.seen().clone();
+        study(&Sight::new(regions, &seen, Timestamp::now()))
     }
 
     /// Answers with a stream that ends when the control plane stops.

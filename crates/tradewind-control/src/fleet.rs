@@ -10,8 +10,9 @@ use tradewind_api::{
     ndjson::CHECK_INTERVAL,
 };
 use tradewind_core::{
-    Digest,
+    Digest, Timestamp,
     deployment::Deployment,
+    drill::Drill,
     region::{Member, Region},
     route::Route,
 };
@@ -120,7 +121,7 @@ impl Fleet {
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let prefixes = [keys::ROUTES, keys::REGIONS, keys::MEMBERS].map(str::to_owned);
+        let prefixes = [keys::ROUTES, keys::REGIONS, keys::MEMBERS, keys::DRILL].map(str::to_owned);
         let mut changes = Changes::of(self.repository.store(), prefixes);
         let mut wait = CHECK_INTERVAL;
         loop {
@@ -154,6 +155,8 @@ async fn read(repository: &Repository, incarnation: &Incarnation, mesh_token: &s
     let regions = repository.list_at::<Region>(keys::REGIONS, revision).await?;
     let members = repository.list_at::<Member>(keys::MEMBERS, revision).await?;
     let deployments = repository.list_at::<Deployment>(keys::DEPLOYMENTS, revision).await?;
+    let now = Timestamp::now();
+    let drills = repository.list_at::<Drill>(keys::DRILL, revision).await?.values();
     let deployed = deployments.values().iter().filter(|deployment| deployment.live.is_some()).count();
     let parts = SnapshotParts {
         revision,
@@ -161,6 +164,7 @@ async fn read(repository: &Repository, incarnation: &Incarnation, mesh_token: &s
         routes: routes.values(),
         regions: regions.values(),
         members: members.values(),
+        drill: drills.into_iter().find(|drill| drill.runs(now)),
     };
     Ok(Edition::new(snapshot::view(parts, incarnation, mesh_token)))
 }
@@ -242,6 +246,7 @@ mod tests {
                 routes: Vec::new(),
                 regions: Vec::new(),
                 members: Vec::new(),
+                drill: None,
             };
             Edition::new(snapshot::view(parts, &Incarnation::from_stored("one".to_owned()), mesh_token))
         };

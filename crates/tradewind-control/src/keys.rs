@@ -1,7 +1,8 @@
 //! Where each resource lies in the key-value space.
 
 use tradewind_core::{
-    Digest, ModelName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber, region::MemberRole,
+    Digest, DrillNumber, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Timestamp, VersionNumber,
+    alert::AlertKey, region::MemberRole,
 };
 
 pub const LEADER: &str = "leader";
@@ -13,6 +14,17 @@ pub const DEPLOYMENTS: &str = "deployments/";
 pub const ROUTES: &str = "routes/";
 pub const EVENTS: &str = "events/";
 pub const ROLLOUTS: &str = "rollouts/";
+pub const REVISIONS: &str = "revisions/";
+pub const ALERTS: &str = "alerts/";
+pub const FIRING: &str = "alerts/firing/";
+pub const RESOLVED: &str = "alerts/resolved/";
+pub const SILENCES: &str = "silences/";
+pub const RECEIVERS: &str = "receivers/";
+/// Of the one [`tradewind_core::drill::Drill`] that is under way.
+pub const DRILL: &str = "drill/";
+pub const DRILL_UNDER_WAY: &str = "drill/now";
+/// Of those that are done.
+pub const DRILLS: &str = "drills/";
 
 /// [`tradewind_core::bundle::ModelHead`]
 pub fn model(name: &ModelName) -> String {
@@ -52,11 +64,11 @@ pub fn undeployed(model: &ModelName) -> String {
 }
 
 pub fn revisions(model: &ModelName) -> String {
-    format!("revisions/{model}/")
+    format!("{REVISIONS}{model}/")
 }
 
 pub fn revision(model: &ModelName, revision: RevisionNumber) -> String {
-    format!("revisions/{model}/{:010}", revision.0)
+    format!("{REVISIONS}{model}/{:010}", revision.0)
 }
 
 pub fn rollouts(model: &ModelName) -> String {
@@ -93,7 +105,31 @@ pub fn event(at: Timestamp, unique: &str) -> String {
     format!("{EVENTS}{:015}/{unique}", at.as_millisecond())
 }
 
+/// At most one alert fires for each key.
+pub fn firing(key: &AlertKey) -> String {
+    let model = key.model.as_ref().map_or("-", ModelName::as_str);
+    let region = key.region.as_ref().map_or("-", RegionName::as_str);
+    format!("{FIRING}{}/{model}/{region}", key.kind)
+}
+
+/// Sorted by the time at which they fired.
+pub fn resolved(id: &str) -> String {
+    format!("{RESOLVED}{id}")
+}
+
+pub fn silence(id: &str) -> String {
+    format!("{SILENCES}{id}")
+}
+
+pub fn receiver(name: &ReceiverName) -> String {
+    format!("{RECEIVERS}{name}")
+}
+
 /// The records of all rollouts of a model.
 pub fn all_records(model: &ModelName) -> String {
     format!("records/{model}/")
+}
+
+pub fn drill(number: DrillNumber) -> String {
+    format!("{DRILLS}{:010}", number.0)
 }

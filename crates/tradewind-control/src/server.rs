@@ -30,12 +30,14 @@ use crate::{
     api,
     app::{App, STREAMS_LIMIT},
     assignments::AssignmentChanges,
+    drills::DrillWatcher,
     events::{self, EventLog},
     fleet::Fleet,
     health::HealthWatcher,
     hub::Hub,
     keys,
     members::Members,
+    monitoring::{self, Couriers, Monitoring},
     publish::Publisher,
     reconcile::Reconcilers,
     repository::{self, Repository},
@@ -182,6 +184,13 @@ async fn assemble(
     parts.spawn(members.clone().run(stop.clone()));
     parts.spawn(fleet.run(stop.clone()));
     parts.spawn(HealthWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
+    let ledger = Arc::new(monitoring::open_ledger(directory));
+    let watcher = Monitoring::new(repository.clone(), hub.clone(), ledger.clone(), directory.clone());
+    parts.spawn(watcher.run(stop.clone()));
+    let http = http_client().build().expect("the client's settings are constant");
+    let couriers = Arc::new(Couriers::new(repository.clone(), http.clone()));
+    parts.spawn(couriers.clone().run(stop.clone()));
+    parts.spawn(DrillWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     Ok(Arc::new(App {
         data_dir: directory.clone(),
         publisher: Publisher::new(repository.clone(), blobs.clone(), workbench, options.program.clone()),
@@ -194,8 +203,10 @@ async fn assemble(
         blobs,
         events,
         members,
+        ledger,
+        couriers,
         published,
-        http: http_client().build().expect("the client's settings are constant"),
+        http,
         requests: Default::default(),
         reconciling: AtomicBool::new(false),
         streams: Arc::new(Semaphore::new(STREAMS_LIMIT)),

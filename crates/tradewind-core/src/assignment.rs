@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     deployment::{HealthPolicy, Scale},
+    monitor::Monitors,
 };
 
 /// What one region should run of one model. The generation grows with every change; agents refuse older ones.
@@ -29,6 +30,8 @@ pub struct SlotAssignment {
     pub digest: Digest,
     pub scale: Scale,
     pub health: HealthPolicy,
+    #[serde(default, skip_serializing_if = "Monitors::is_default")]
+    pub monitors: Monitors,
     /// The rollout's attempt at this slot, from 1. A higher one makes the agent try again what failed.
     pub attempt: u32,
     /// Monitors sample from here on.

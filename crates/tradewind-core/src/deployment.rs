@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber, duration::Span,
+    Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    duration::Span, monitor::Monitors,
 };
 
 /// The most regions of one deployment.
@@ -31,6 +32,11 @@ pub struct DeploymentSpec {
     /// Regions that are probed in a way of their own.
     #[serde(default)]
     pub region_health: BTreeMap<RegionName, HealthPolicy>,
+    #[serde(default, skip_serializing_if = "Monitors::is_default")]
+    pub monitors: Monitors,
+    /// Regions that are watched in a way of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub region_monitors: BTreeMap<RegionName, Monitors>,
     /// Requests of these regions' users are answered in these regions and nowhere else. Empty: anywhere.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stay_in: BTreeSet<RegionName>,
@@ -194,7 +200,12 @@ impl DeploymentSpec {
         self.region_health.get(region).copied().unwrap_or(self.health)
     }
 
-    /// The same artifact, regions, scale and health: bringing one up where the other runs would change nothing.
+    /// How one region is watched.
+    pub fn monitors_of(&self, region: &RegionName) -> Monitors {
+        self.region_monitors.get(region).copied().unwrap_or(self.monitors)
+    }
+
+    /// The same artifact, regions, scale, health and monitors: bringing one up where the other runs would change nothing.
     pub fn runs_the_same(&self, other: &Self) -> bool {
         let sorted = |spec: &Self| {
             let mut regions = spec.regions.clone();
@@ -206,6 +217,8 @@ impl DeploymentSpec {
             && self.scale == other.scale
             && self.health == other.health
             && self.region_health == other.region_health
+            && self.monitors == other.monitors
+            && self.region_monitors == other.region_monitors
             && self.stay_in == other.stay_in
             && sorted(self) == sorted(other)
     }
@@ -231,11 +244,21 @@ impl DeploymentSpec {
         differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
         differs("unhealthy after", before.health.unhealthy_after.to_string(), self.health.unhealthy_after.to_string());
         differs("healthy after", before.health.healthy_after.to_string(), self.health.healthy_after.to_string());
-        let differently = |region: &&RegionName| self.health_of(region) != before.health_of(region);
-        let own = self.region_health.keys().chain(before.region_health.keys()).collect::<BTreeSet<_>>();
-        let own = own.into_iter().filter(|region| self.regions.contains(region));
-        let probed: Vec<&str> = own.filter(differently).map(AsRef::as_ref).collect();
-        changes.extend((!probed.is_empty()).then(|| format!("health of {}", probed.join(", "))));
+        differs("monitors", before.monitors.summary(), self.monitors.summary());
+        differs(
+            "golden interval",
+            before.monitors.golden_interval.to_string(),
+            self.monitors.golden_interval.to_string(),
+        );
+        differs("saturation", before.monitors.saturation.to_string(), self.monitors.saturation.to_string());
+        let probed = self.own_way(&self.region_health, &before.region_health, |region| {
+            self.health_of(region) != before.health_of(region)
+        });
+        changes.extend(probed.map(|regions| format!("health of {regions}")));
+        let watched = self.own_way(&self.region_monitors, &before.region_monitors, |region| {
+            self.monitors_of(region) != before.monitors_of(region)
+        });
+        changes.extend(watched.map(|regions| format!("monitors of {regions}")));
         let bounds = |spec: &Self| {
             let names: Vec<&str> = spec.stay_in.iter().map(RegionName::as_str).collect();
             if names.is_empty() { "anywhere".to_owned() } else { names.join(", ") }
@@ -252,6 +275,21 @@ impl DeploymentSpec {
         changes.extend((!added.is_empty()).then(|| format!("regions + {added}")));
         changes.extend((!removed.is_empty()).then(|| format!("regions - {removed}")));
         changes
+    }
+}
+
+impl DeploymentSpec {
+    /// The regions of this spec that have, or had, something of their own that is now different.
+    fn own_way<T>(
+        &self,
+        now: &BTreeMap<RegionName, T>,
+        before: &BTreeMap<RegionName, T>,
+        differs: impl Fn(&RegionName) -> bool,
+    ) -> Option<String> {
+        let own: BTreeSet<&RegionName> = now.keys().chain(before.keys()).collect();
+        let own = own.into_iter().filter(|region| self.regions.contains(region) && differs(region));
+        let names: Vec<&str> = own.map(AsRef::as_ref).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 }
 

@@ -3,18 +3,23 @@
 //! A decision is a function from what was observed, and the time it is told, to what should be done. Roles
 //! observe and act; this crate decides.
 
+pub mod alert;
 pub mod assignment;
 pub mod backoff;
 pub mod balance;
 pub mod bundle;
+pub mod capacity;
 pub mod catalogue;
 pub mod causes;
 pub mod deployment;
+pub mod drill;
 pub mod duration;
 pub mod event;
 pub mod health;
+pub mod histogram;
 pub mod inference;
 pub mod locality;
+pub mod monitor;
 pub mod names;
 pub mod outlier;
 pub mod overload;
@@ -30,4 +35,7 @@ pub mod traffic;
 pub mod verify;
 
 pub use jiff::Timestamp;
-pub use names::{Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber};
+pub use names::{
+    Digest, DrillNumber, Epoch, Generation, ModelName, ReceiverName, RegionName, RevisionNumber, RolloutNumber, Slot,
+    VersionNumber,
+};

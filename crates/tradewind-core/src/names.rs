@@ -82,6 +82,12 @@ name!(
     "region"
 );
 
+name!(
+    /// The name of a receiver of alerts, such as `pager`.
+    ReceiverName,
+    "receiver"
+);
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -122,6 +128,10 @@ number!(
 number!(
     /// The number of a rollout of a deployment, from 1.
     RolloutNumber
+);
+number!(
+    /// The number of a drill, from 1.
+    DrillNumber
 );
 number!(
     /// Counts the changes of a model's route, fleet-wide. Nobody goes back to an older one.

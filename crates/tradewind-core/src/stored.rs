@@ -60,11 +60,15 @@ macro_rules! stored {
 }
 
 stored! {
+    crate::alert::Alert = "alert",
+    crate::alert::receiver::Receiver = "receiver",
+    crate::alert::silence::Silence = "silence",
     crate::assignment::Assignment = "assignment",
     crate::bundle::ModelVersion = "model_version",
     crate::bundle::ModelHead = "model_head",
     crate::deployment::Deployment = "deployment",
     crate::deployment::Revision = "revision",
+    crate::drill::Drill = "drill",
     crate::event::EventRecord = "event",
     crate::region::Region = "region",
     crate::region::Member = "member",

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -26,6 +29,7 @@ use crate::{
     agents,
     clock::Millis,
     disk::{Disk, KnownEndpoints},
+    drill::Drill,
     gate::Gate,
     gateway::Gateway,
     lane::Lane,
@@ -98,6 +102,7 @@ pub(crate) struct Director {
     replicas: HashMap<String, Watched<Replica, HealthPolicy>>,
     peers: HashMap<(RegionName, String), Watched<Peer, (HealthPolicy, String)>>,
     lanes: HashMap<ModelName, Arc<Lane>>,
+    drill: Drill,
     ticks: u64,
 }
 
@@ -127,6 +132,7 @@ impl Director {
             replicas: HashMap::new(),
             peers: HashMap::new(),
             lanes: HashMap::new(),
+            drill: Drill::default(),
             ticks: 0,
         };
         (director, tell)
@@ -168,6 +174,7 @@ impl Director {
                     None => break,
                 },
                 () = news.notified() => self.review(),
+                () = self.drill.over() => self.restage(),
                 _ = tick.tick() => {
                     self.connections.sweep();
                     self.gateway.doomed.sweep();
@@ -201,6 +208,8 @@ impl Director {
         if let Err(refusal) = acceptance::check(self.snapshot().map(|known| &**known), &offered.snapshot) {
             return self.refuse(&refusal);
         }
+        let own = offered.snapshot.regions.iter().find(|members| members.name == self.gateway.region);
+        let staged = self.drill.hear(own.and_then(|members| members.drill), Instant::now());
         if self.snapshot() != Some(&offered.snapshot) {
             let snapshot = Arc::clone(&offered.snapshot);
             self.adopt(offered);
@@ -209,8 +218,18 @@ impl Director {
             self.save(move || disk.save_snapshot(&snapshot)).await;
         } else {
             self.held = Some(offered);
+            if staged {
+                self.compose();
+            }
         }
         self.acknowledge(None);
+    }
+
+    /// A drill has ended: the own region serves again.
+    fn restage(&mut self) {
+        tracing::warn!("the drill is over: this region serves again");
+        self.compose();
+        self.review();
     }
 
     /// The last good one stays.
@@ -404,6 +423,7 @@ impl Director {
             peers: &peers,
             replicas,
             replicas_known: self.knows_all_replicas(),
+            drilled: self.drill.runs(Instant::now()),
             previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
             lanes: &self.lanes,
         });

@@ -22,6 +22,7 @@ use crate::{
     disk::Disk,
     doomed::Doomed,
     link::Links,
+    load::{self, Load},
     metrics::Metrics,
     options::{GatewayOptions, Listen},
     report::{self, Acknowledged},
@@ -67,6 +68,8 @@ pub(crate) struct Gateway {
     pub(crate) access: Option<AccessLog>,
     pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
+    /// What the replicas of the own region do.
+    pub(crate) load: Load,
     /// Targets that probes found dead.
     pub(crate) lost: broadcast::Sender<u64>,
     /// Of connections.
@@ -91,6 +94,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         access,
         doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
+        load: Load::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
         room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),
     });
@@ -161,7 +165,8 @@ async fn keep_world(
     tokio::join!(
         director.run(),
         control::follow(client.clone(), changes, over.clone()),
-        report::run(gateway, client, over.clone()),
+        load::run(&gateway, &over),
+        report::run(Arc::clone(&gateway), client, over.clone()),
     );
 }
 

@@ -14,10 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tradewind_core::{ModelName, RegionName, RevisionNumber, Slot};
 
-use crate::{
-    histogram::{Buckets, Window},
-    world::World,
-};
+use crate::{histogram::Durations, world::World};
 
 pub(crate) use render::write;
 
@@ -89,8 +86,7 @@ pub(crate) struct Series {
     pub(crate) spilled: AtomicU64,
     /// Replicas of the own region that were left out for their answers.
     pub(crate) ejections: AtomicU64,
-    durations: Buckets,
-    window: Window,
+    pub(crate) durations: Durations,
 }
 
 impl Series {
@@ -98,7 +94,6 @@ impl Series {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         if outcome != Outcome::Cancelled {
             self.durations.record(duration);
-            self.window.record(duration);
         }
     }
 
@@ -108,11 +103,6 @@ impl Series {
 
     pub(crate) fn errors(&self) -> u64 {
         [Outcome::ServerError, Outcome::Unavailable].map(|outcome| self.of(outcome)).iter().sum()
-    }
-
-    /// In microseconds, over the last minute or so.
-    pub(crate) fn quantiles(&self) -> [u64; 2] {
-        self.window.quantiles([0.5, 0.99])
     }
 
     fn of(&self, outcome: Outcome) -> u64 {
@@ -147,10 +137,6 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn all(&self) -> Arc<HashMap<Key, Arc<Series>>> {
         self.series.load_full()
-    }
-
-    pub(crate) fn rotate(&self) {
-        self.series.load().values().for_each(|series| series.window.rotate());
     }
 
     /// Keeps the number of series within its limit.

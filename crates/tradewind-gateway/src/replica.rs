@@ -15,6 +15,8 @@ pub(crate) struct Replica {
     pub(crate) endpoint: Endpoint,
     /// As the agent says; changes while the replica stays the same.
     ready: AtomicBool,
+    /// As the agent says.
+    suspect: AtomicBool,
     pub(crate) target: Arc<Target>,
 }
 
@@ -28,12 +30,17 @@ impl Replica {
     pub(crate) fn new(endpoint: Endpoint, gate: Option<Arc<Gate>>) -> Self {
         let declared = endpoint.concurrency.unwrap_or(0);
         let target = Arc::new(Target::limited(endpoint.address.clone(), declared, gate));
-        Self { ready: AtomicBool::new(endpoint.ready), endpoint, target }
+        let (ready, suspect) = (AtomicBool::new(endpoint.ready), AtomicBool::new(endpoint.suspect));
+        Self { ready, suspect, endpoint, target }
     }
 
     /// Takes up what the agent says now; `false` when that is another replica.
     pub(crate) fn adopt(&self, endpoint: &Endpoint) -> bool {
-        let same = Endpoint { ready: self.endpoint.ready, ..endpoint.clone() } == self.endpoint;
+        let Endpoint { ready, suspect, .. } = self.endpoint;
+        let same = Endpoint { ready, suspect, ..endpoint.clone() } == self.endpoint;
+        if same {
+            self.suspect.store(endpoint.suspect, Ordering::Release);
+        }
         if same && self.ready.swap(endpoint.ready, Ordering::AcqRel) != endpoint.ready {
             self.target.want_probe();
         }
@@ -45,7 +52,13 @@ impl Replica {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// It may be asked. One that answered golden cases wrongly may not, as long as there is anybody else.
     pub(crate) fn ready(&self) -> bool {
+        self.is_up() && !self.suspect.load(Ordering::Acquire)
+    }
+
+    /// It answers, rightly or wrongly.
+    pub(crate) fn is_up(&self) -> bool {
         self.told_ready() && self.target.healthy()
     }
 

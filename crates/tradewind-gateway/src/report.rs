@@ -11,7 +11,7 @@ use tradewind_api::{
     Client,
     gateway::{Committed, GatewayReport, HEARTBEAT, PeerHealth, Traffic, config::ConfigVersion},
 };
-use tradewind_core::{Epoch, ModelName, RegionName, Timestamp};
+use tradewind_core::{Epoch, ModelName, RegionName, Timestamp, histogram::Histogram};
 
 use crate::{
     gateway::Gateway,
@@ -21,8 +21,8 @@ use crate::{
 
 /// Rates are over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
-/// Quantiles span one to two of these.
-const QUANTILE_ROTATION: Duration = Duration::from_secs(30);
+/// Quantiles are over at least this time, and at most twice of it.
+const QUANTILE_WINDOW: Duration = Duration::from_secs(30);
 
 /// What this gateway stands for.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -76,8 +76,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, client: Client, shutdown: Cancell
     let mut changes = gateway.acknowledged.subscribe();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut rates = Rates::default();
-    let mut rotated = Instant::now();
+    let mut recent = Recent::default();
     let mut reachable = true;
     loop {
         tokio::select! {
@@ -86,11 +85,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, client: Client, shutdown: Cancell
             changed = changes.changed() => if changed.is_err() { return },
         }
         changes.mark_unchanged();
-        if rotated.elapsed() >= QUANTILE_ROTATION {
-            gateway.metrics.rotate();
-            rotated = Instant::now();
-        }
-        let report = compose(&gateway, &mut rates);
+        let report = compose(&gateway, &mut recent);
         let Some(told) = shutdown.run_until_cancelled(client.report_gateway(&report)).await else { return };
         if told.is_ok() != reachable {
             reachable = told.is_ok();
@@ -102,7 +97,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, client: Client, shutdown: Cancell
     }
 }
 
-fn compose(gateway: &Gateway, rates: &mut Rates) -> GatewayReport {
+fn compose(gateway: &Gateway, recent: &mut Recent) -> GatewayReport {
     let acknowledged = gateway.acknowledged.borrow().clone();
     GatewayReport {
         region: gateway.region.clone(),
@@ -114,8 +109,9 @@ fn compose(gateway: &Gateway, rates: &mut Rates) -> GatewayReport {
         refused: acknowledged.snapshot_refused.or(acknowledged.route_refused),
         config: acknowledged.config,
         peers: gateway.world.load().as_ref().map(|world| peers(world)).unwrap_or_default(),
-        traffic: traffic(gateway, rates),
+        traffic: traffic(gateway, recent),
         users_go_to: acknowledged.users_go_to,
+        load: gateway.load.read(),
     }
 }
 
@@ -131,23 +127,27 @@ fn peers(world: &World) -> Vec<PeerHealth> {
 }
 
 /// Slots are told together: a revision is in one slot at a time.
-fn traffic(gateway: &Gateway, rates: &mut Rates) -> Vec<Traffic> {
+fn traffic(gateway: &Gateway, recent: &mut Recent) -> Vec<Traffic> {
     let series = gateway.metrics.all();
-    rates.known.retain(|key, _| series.contains_key(key));
+    recent.0.retain(|key, _| series.contains_key(key));
     let now = Instant::now();
     let mut traffic: Vec<Traffic> = series
         .iter()
         .filter(|(_, series)| series.requests() > 0)
         .map(|(key, series)| {
             let counts = Counts::of(series);
-            let [p50_us, p99_us] = series.quantiles();
-            let [per_second, errors_per_second] = rates.observe(key, counts, now);
+            let durations = series.durations.read();
+            let past = recent.0.entry(key.clone()).or_insert_with(|| Past::new(now));
+            let [p50_us, p99_us] = past.quantiles(&durations, now);
+            let [per_second, errors_per_second] = past.rates(counts, now);
             Traffic {
                 model: key.model.clone(),
                 revision: key.revision,
                 region: key.region.clone(),
                 requests: counts.requests,
                 errors: counts.errors,
+                durations,
+                duration_us: series.durations.sum_us(),
                 p50_us,
                 p99_us,
                 per_second,
@@ -173,26 +173,58 @@ impl Counts {
     }
 }
 
-/// Requests and errors per second, both over the last [`RATE_WINDOW`].
+/// What was counted some time ago.
 #[derive(Debug, Default)]
-struct Rates {
-    known: HashMap<Key, VecDeque<(Instant, Counts)>>,
+struct Recent(HashMap<Key, Past>);
+
+/// Of one series, oldest first.
+#[derive(Debug)]
+struct Past {
+    counts: VecDeque<(Instant, Counts)>,
+    durations: VecDeque<(Instant, Histogram)>,
 }
 
-impl Rates {
-    fn observe(&mut self, key: &Key, counts: Counts, now: Instant) -> [f64; 2] {
-        let samples = self.known.entry(key.clone()).or_insert_with(|| VecDeque::from([(now, Counts::default())]));
-        while samples.len() > 1 && samples.get(1).is_some_and(|(at, _)| now - *at >= RATE_WINDOW) {
-            samples.pop_front();
+impl Past {
+    fn new(now: Instant) -> Self {
+        Self {
+            counts: VecDeque::from([(now, Counts::default())]),
+            durations: VecDeque::from([(now, Histogram::default())]),
         }
-        let (since, before) = samples.front().copied().unwrap_or((now, counts));
+    }
+
+    /// Requests and errors per second, both over the last [`RATE_WINDOW`].
+    fn rates(&mut self, counts: Counts, now: Instant) -> [f64; 2] {
         // Reports may follow each other closely; one sample in a while is enough.
-        if samples.back().is_none_or(|(at, _)| now - *at >= HEARTBEAT / 2) {
-            samples.push_back((now, counts));
-        }
+        let (since, before) = at_least(&mut self.counts, RATE_WINDOW, HEARTBEAT / 2, counts, now);
         let seconds = (now - since).max(HEARTBEAT).as_secs_f64();
         [counts.requests - before.requests, counts.errors - before.errors].map(|count| count as f64 / seconds)
     }
+
+    /// In microseconds; 0 where nothing was answered.
+    fn quantiles(&mut self, durations: &Histogram, now: Instant) -> [u64; 2] {
+        let (_, before) = at_least(&mut self.durations, QUANTILE_WINDOW, QUANTILE_WINDOW, durations.clone(), now);
+        let recent = durations.since(&before);
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        [0.5, 0.99].map(|quantile| recent.quantile(quantile).map_or(0, micros))
+    }
+}
+
+/// What was there at least `window` ago, or at the beginning; `present` is kept for later, one in each `step`.
+fn at_least<T: Clone>(
+    past: &mut VecDeque<(Instant, T)>,
+    window: Duration,
+    step: Duration,
+    present: T,
+    now: Instant,
+) -> (Instant, T) {
+    while past.len() > 1 && past.get(1).is_some_and(|(at, _)| now - *at >= window) {
+        past.pop_front();
+    }
+    let oldest = past.front().cloned().unwrap_or_else(|| (now, present.clone()));
+    if past.back().is_none_or(|(at, _)| now - *at >= step) {
+        past.push_back((now, present));
+    }
+    oldest
 }
 
 #[cfg(test)]
@@ -201,18 +233,12 @@ mod tests {
 
     #[test]
     fn rates_follow_the_last_seconds() {
-        let key = Key {
-            model: "digits".parse().unwrap(),
-            revision: tradewind_core::RevisionNumber(1),
-            slot: tradewind_core::Slot::Blue,
-            region: "us-east1".parse().unwrap(),
-        };
         let start = Instant::now();
-        let mut rates = Rates::default();
+        let mut past = Past::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
         // Something was wrong before, and is not any more.
         let mut check = |seconds, requests, expected: [f64; 2]| {
-            let rates = rates.observe(&key, Counts { requests, errors: requests.min(200) / 2 }, at(seconds));
+            let rates = past.rates(Counts { requests, errors: requests.min(200) / 2 }, at(seconds));
             let close = rates.iter().zip(expected).all(|(rate, expected)| (rate - expected).abs() < 1.0);
             assert!(close, "after {seconds} s: {rates:?}, not {expected:?}");
         };
@@ -221,8 +247,23 @@ mod tests {
             check(second, second * 100, [100.0, errors]);
         }
         for second in 11..20 {
-            rates.observe(&key, Counts { requests: 1000, errors: 100 }, at(second));
+            past.rates(Counts { requests: 1000, errors: 100 }, at(second));
         }
-        assert_eq!(rates.observe(&key, Counts { requests: 1000, errors: 100 }, at(20)), [0.0, 0.0]);
+        assert_eq!(past.rates(Counts { requests: 1000, errors: 100 }, at(20)), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn quantiles_forget_after_two_windows() {
+        let start = Instant::now();
+        let mut past = Past::new(start);
+        let mut durations = Histogram::default();
+        let mut at = |seconds, durations: &Histogram| past.quantiles(durations, start + Duration::from_secs(seconds));
+        assert_eq!(at(0, &durations), [0, 0]);
+        (1..=100).for_each(|millis| durations.record(Duration::from_millis(millis)));
+        for second in 1..30 {
+            assert_eq!(at(second, &durations), [50_000, 100_000], "after {second} s");
+        }
+        let forgotten = (30..100).find(|second| at(*second, &durations) == [0, 0]);
+        assert!(forgotten.is_some_and(|second| (30..=61).contains(&second)), "{forgotten:?}");
     }
 }

@@ -172,12 +172,12 @@ impl Walk<'_> {
         Some(Choice::Peer { peer: Arc::clone(peer), in_flight: peer.target.begin(), spilled: None })
     }
 
-    /// The last resort: a replica that is left out because its answers were bad may still give a good one.
+    /// The last resort: a replica that is left out because its answers were bad or wrong may still give a good one.
     fn suspected(&self, tried: &[Arc<Target>]) -> Option<Choice> {
         if !self.order().any(|name| *name == self.world.own) || !self.serving.routed(&self.world.own) {
             return None;
         }
-        let able = |replica: &&Arc<Replica>| replica.ready() && !was_tried(tried, &replica.target);
+        let able = |replica: &&Arc<Replica>| replica.is_up() && !was_tried(tried, &replica.target);
         let replica = self.serving.replicas.iter().find(able)?;
         Some(Choice::Replica { replica: Arc::clone(replica), in_flight: replica.target.begin_within_limit()? })
     }
@@ -211,7 +211,7 @@ mod tests {
 
     fn members(region: &str) -> RegionMembers {
         let (gateways, location) = (vec![format!("{region}:1")], catalogue::location(region));
-        RegionMembers { name: name(region), location, drained: false, gateways, agents: Vec::new() }
+        RegionMembers { name: name(region), location, drained: false, gateways, agents: Vec::new(), drill: None }
     }
 
     /// The own region does not serve the model; of the others nothing is known but whether they answer.
@@ -247,6 +247,7 @@ mod tests {
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
             replicas_known: true,
+            drilled: false,
             previous_order: &[],
             lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })

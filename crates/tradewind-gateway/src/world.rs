@@ -13,7 +13,9 @@ use std::{
 use http::HeaderValue;
 use tradewind_api::gateway::{GatewaySnapshot, PeerCapacity};
 use tradewind_core::{
-    ModelName, RegionName, catalogue,
+    ModelName, RegionName,
+    capacity::SPARE,
+    catalogue,
     locality::{self, Condition, RegionView},
     region::Location,
     route::{Route, RouteState},
@@ -30,8 +32,6 @@ use crate::{
 
 /// So many requests of a model may always wait.
 const WAITING_ROOM: u32 = 256;
-/// This part of what a region can do is kept for its own users.
-const SPARE: f64 = 0.1;
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) regions: BTreeMap<RegionName, Region>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     replicas_known: bool,
+    /// A drill takes the own region for lost: its replicas count as gone.
+    pub(crate) drilled: bool,
     /// As this region sees them, nearest first.
     pub(crate) order: Vec<RegionName>,
     /// As the users of another region see them, by estimate; made when first asked for.
@@ -97,13 +99,16 @@ pub(crate) struct Parts<'a> {
     pub(crate) previous_order: &'a [RegionName],
     /// Whether the replicas are those that all agents of the own region have told of.
     pub(crate) replicas_known: bool,
+    /// Whether a drill takes the own region for lost.
+    pub(crate) drilled: bool,
     /// Of each model that is routed.
     pub(crate) lanes: &'a HashMap<ModelName, Arc<Lane>>,
 }
 
 impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
-        let Parts { own, snapshot, peers, replicas, replicas_known, previous_order, lanes } = parts;
+        let Parts { own, snapshot, peers, replicas, replicas_known, drilled, previous_order, lanes } = parts;
+        let replicas = if drilled { Vec::new() } else { replicas };
         let regions: BTreeMap<RegionName, Region> = snapshot
             .regions
             .iter()
@@ -123,7 +128,7 @@ impl World {
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
         let foreign_orders = regions.keys().map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { own: own.clone(), snapshot, models, regions, replicas, replicas_known, order, foreign_orders }
+        Self { own: own.clone(), snapshot, models, regions, replicas, replicas_known, drilled, order, foreign_orders }
     }
 
     /// Looks at each model that the own region should serve: whether it was lost since `before`, so that its users come

@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completion, deploy, events, history, infer, logs, models, monitors, reference, regions, rollout, route, status,
-        token, undeploy,
+        alerts, completion, deploy, drill, events, history, infer, logs, models, monitors, reference, regions, rollout,
+        route, status, token, undeploy,
     },
     roles,
     settings::Connection,
@@ -52,10 +52,12 @@ pub(crate) enum Command {
     Route(route::Args),
     History(history::Args),
     Events(events::Args),
+    Monitors(monitors::Args),
+    Alerts(alerts::Args),
     Logs(logs::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
-    Monitors(monitors::Args),
+    Drill(drill::Args),
     Token(token::Args),
     Completion(completion::Args),
     #[command(hide = true)]
@@ -66,9 +68,9 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "rollout", "route", "history", "events", "logs"]),
+    ("Look", &["status", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
-    ("Operate", &["regions", "monitors", "token", "completion"]),
+    ("Operate", &["regions", "drill", "token", "completion"]),
 ];
 
 impl Command {
@@ -84,14 +86,14 @@ impl Command {
             Self::Route(args) => args.format(),
             Self::History(args) => args.output.format,
             Self::Events(args) => args.output.format,
+            Self::Monitors(args) => args.format(),
+            Self::Alerts(args) => args.format(),
             Self::Regions(args) => args.format(),
+            Self::Drill(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
-            Self::Undeploy(_)
-            | Self::Logs(_)
-            | Self::Monitors(_)
-            | Self::Token(_)
-            | Self::Completion(_)
-            | Self::Reference(_) => Format::Table,
+            Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
+                Format::Table
+            }
         }
     }
 }

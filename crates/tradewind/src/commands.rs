@@ -13,8 +13,11 @@ use crate::{
     up,
 };
 
+pub(crate) mod alerts;
+mod capacity;
 pub(crate) mod completion;
 pub(crate) mod deploy;
+pub(crate) mod drill;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod infer;
@@ -34,7 +37,6 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let verbose = cli.verbose;
     match cli.command {
         Command::Models(args) => converse(to, verbose, async |session| models::run(args, &session).await),
-        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
         Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
         Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
         Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
@@ -42,9 +44,12 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
         Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
+        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
+        Command::Alerts(args) => converse(to, verbose, async |session| alerts::run(args, &session).await),
         Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
         Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
+        Command::Drill(args) => converse(to, verbose, async |session| drill::run(args, &session).await),
         Command::Up(args) => up::run(args),
         Command::Control(args) => roles::control(args),
         Command::Agent(args) => roles::agent(args),

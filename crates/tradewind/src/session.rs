@@ -47,6 +47,15 @@ pub(crate) fn unknown_region<'a>(name: &RegionName, known: impl Iterator<Item = 
     if known.is_empty() { failure.hint("make one with `tradewind regions add NAME`") } else { failure }
 }
 
+/// `user@host`, for those who read who asked.
+pub(crate) fn requested_by() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
+    format!("{user}@{}", host.as_deref().map_or("unknown", str::trim))
+}
+
 /// `digits` or `digits:2`
 pub(crate) fn parse_model(text: &str) -> Result<(tradewind_core::ModelName, Option<VersionNumber>), String> {
     let (name, version) = match text.split_once(':') {

@@ -19,6 +19,7 @@ fn held(revision: u64) -> Held {
         early_exits: 0,
         verified: None,
         verifying: false,
+        golden_due: false,
         verify_waits: Duration::ZERO,
     }
 }
@@ -101,6 +102,18 @@ fn too_many_early_exits_fail_the_attempt_until_a_higher_one() {
     let live = Held { failed: false, reached_ready: true, ..held };
     wanted.attempt = 1;
     check(Some(&wanted), Some(&live), &[], &["start 0"]);
+}
+
+#[test]
+fn golden_cases_are_asked_again_of_what_was_verified_and_serves() {
+    let wanted = wanted(1, 1);
+    let verified = Held { reached_ready: true, verified: Some((1, true)), golden_due: true, ..held(1) };
+    check(Some(&wanted), Some(&verified), &[serving("a", 0)], &["askagain"]);
+    check(Some(&wanted), Some(&verified), &[], &["start 0"]);
+    let altered = Held { bundle: Bundle::Fetching, ..verified.clone() };
+    check(Some(&wanted), Some(&altered), &[serving("a", 0)], &[]);
+    let failed = Held { verified: Some((1, false)), ..verified };
+    check(Some(&wanted), Some(&failed), &[serving("a", 0)], &[]);
 }
 
 #[test]
@@ -249,6 +262,7 @@ fn any_held() -> impl Strategy<Value = Held> {
             early_exits,
             verified,
             verifying,
+            golden_due: false,
             verify_waits: LONG,
         },
     )

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{BundleState, Holding, Notice, Place, Replica, SlotTask};
+use super::{BundleState, Holding, Notice, Place, Replica, SlotTask, replica::WRONG_COPY};
 use crate::{
     bundles::Installed,
     connections,
@@ -29,8 +29,6 @@ use tradewind_core::{
 const TERMINATE_GRACE: Duration = INFERENCE_LIMIT.saturating_add(Duration::from_secs(5));
 /// A server is told to end when nobody waits for it any more.
 const SERVER_GRACE: Duration = Duration::from_secs(10);
-/// A copy that no bundle ever has: whoever loaded it has to be replaced.
-const WRONG_COPY: u64 = u64::MAX;
 /// Progress of an installation is told at steps of this many bytes.
 const PROGRESS_STEP: u64 = 1 << 20;
 
@@ -49,6 +47,7 @@ impl SlotTask {
             Action::Kill { id } => self.with(&id, Replica::kill_hung),
             Action::BecomeReady => self.with_holding(|holding| holding.reached_ready = true),
             Action::Verify { attempt } => self.verify(attempt),
+            Action::AskAgain => self.ask_again(),
             Action::Fail => self.fail(),
             Action::Release => self.with_holding(|holding| {
                 holding.releasing = true;
@@ -295,6 +294,14 @@ impl SlotTask {
         let Some(subject) = self.subject(None) else { return };
         self.with_holding(|holding| holding.verifying = true);
         self.run_job(async move { Notice::Verified(subject.verify(attempt).await) });
+    }
+
+    fn ask_again(&mut self) {
+        let Some(subject) = self.subject(None) else { return };
+        let Some(holding) = &mut self.holding else { return };
+        holding.golden.asking = true;
+        let first = holding.golden.next;
+        self.run_job(async move { Notice::AskedAgain(subject.ask_again(first).await) });
     }
 
     fn check(&mut self, id: &str) {

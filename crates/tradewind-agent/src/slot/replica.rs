@@ -12,6 +12,9 @@ use crate::{
     record::ReplicaRecord,
 };
 
+/// A copy that no bundle ever has: whoever loaded it has to be replaced.
+pub(super) const WRONG_COPY: u64 = u64::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) record: ReplicaRecord,
@@ -24,6 +27,8 @@ pub(crate) struct Replica {
     /// Why it has to end, where its exit status alone would not tell.
     pub(super) note: Option<String>,
     pub(super) check: CheckState,
+    /// It answered golden cases wrongly, and is being replaced.
+    suspect: bool,
     health: HealthPolicy,
     verdict: Hysteresis,
     started: Instant,
@@ -65,6 +70,7 @@ impl Replica {
             admitted,
             note: None,
             check: if admitted { CheckState::Passed } else { CheckState::Unchecked },
+            suspect: false,
             health,
             verdict: Hysteresis::new(health, admitted),
             started: now,
@@ -104,6 +110,16 @@ impl Replica {
 
     pub(super) fn pass(&mut self) {
         self.check = CheckState::Passed;
+    }
+
+    /// It answers wrongly: another one takes its place, and until then it is asked last.
+    pub(super) fn suspect(&mut self) {
+        self.suspect = true;
+        self.copy = WRONG_COPY;
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
     }
 
     /// It must not serve. Its exit is then counted as one that should not have been.

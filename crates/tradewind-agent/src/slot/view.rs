@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use tradewind_api::agent::CaseCounts;
 use tradewind_core::assignment::{ReplicaCount, ReplicaStatus, SlotAssignment, SlotPhase, SlotStatus};
 
-use super::{BundleState, Holding, Replica, SlotTask};
+use super::{BundleState, Golden, Holding, Replica, SlotTask};
 use crate::{
     board::{ReplicaView, SlotView},
     decide::{self, Bundle, Held, Seen},
@@ -65,7 +66,24 @@ impl SlotTask {
             verification: holding.verification.clone(),
         };
         let replicas = self.replicas.iter().map(replica_view).collect();
-        SlotView { status, digest: assignment.digest, health: assignment.health, scale: assignment.scale, replicas }
+        let (digest, health, scale) = (assignment.digest, assignment.health, assignment.scale);
+        SlotView { status, digest, health, scale, replicas, cases: self.case_counts(holding) }
+    }
+
+    fn case_counts(&self, holding: &Holding) -> CaseCounts {
+        let suspects = self.replicas.iter().filter(|replica| replica.is_running() && replica.is_suspect()).count();
+        let Golden { asked, wrong, unanswered, asked_at, last_wrong, .. } = &holding.golden;
+        CaseCounts {
+            model: self.key.0.clone(),
+            slot: self.key.1,
+            revision: holding.assignment.revision,
+            asked: *asked,
+            wrong: *wrong,
+            unanswered: *unanswered,
+            asked_at: *asked_at,
+            suspects: u32::try_from(suspects).unwrap_or(u32::MAX),
+            last_wrong: last_wrong.clone(),
+        }
     }
 
     pub(super) fn record(&self) -> Option<SlotRecord> {
@@ -95,7 +113,7 @@ fn replica_view(replica: &Replica) -> ReplicaView {
         restarts: record.restarts,
     };
     let (runtime, probe) = (record.runtime(), record.probe());
-    ReplicaView { status, announced: replica.is_announced(), runtime, probe }
+    ReplicaView { status, announced: replica.is_announced(), suspect: replica.is_suspect(), runtime, probe }
 }
 
 impl Holding {
@@ -114,6 +132,7 @@ impl Holding {
             early_exits: self.early_exits,
             verified: self.verification.as_ref().map(|each| (each.attempt, each.succeeded())),
             verifying: self.verifying,
+            golden_due: self.golden_due_after().is_some_and(|wait| wait.is_zero()),
             verify_waits: self.verify_asked.map_or(Duration::ZERO, |asked| asked.elapsed()),
         }
     }

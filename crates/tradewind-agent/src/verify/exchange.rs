@@ -1,6 +1,9 @@
 //! The requests of a verification to one replica.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use http::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -22,7 +25,30 @@ const ANSWER_LIMIT: usize = 64 << 20;
 /// Of an error's body, so much is shown, in characters.
 const ERROR_SHOWN: usize = 300;
 
-/// One replica, asked. Errors are phrases for people.
+/// Why a request came to nothing, in a phrase for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// There was no answer, or one of a server that failed: it may be overloaded, or about to end.
+    Unanswered(String),
+    /// There was an answer, and not the one that was expected.
+    Wrong(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unanswered(phrase) | Self::Wrong(phrase)) = self;
+        formatter.write_str(phrase)
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        let (Trouble::Unanswered(phrase) | Trouble::Wrong(phrase)) = trouble;
+        phrase
+    }
+}
+
+/// One replica, asked.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     http: &'a reqwest::Client,
@@ -36,7 +62,7 @@ impl<'a> Exchange<'a> {
         Self { http, model, id, address }
     }
 
-    pub(super) async fn loaded(&self) -> Result<LoadedModel, String> {
+    pub(super) async fn loaded(&self) -> Result<LoadedModel, Trouble> {
         self.answer(self.http.get(self.url(&loaded_path(self.model)))).await
     }
 
@@ -45,12 +71,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// The model's metadata; what is not the signature is ignored.
-    pub(super) async fn metadata<T: DeserializeOwned>(&self) -> Result<T, String> {
+    pub(super) async fn metadata<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
         self.answer(self.http.get(self.url(&format!("/v2/models/{}", self.model)))).await
     }
 
     /// The answer and how long it took, without the time to build the request and to read the answer as JSON.
-    pub(super) async fn infer(&self, request: &InferRequest) -> Result<(InferResponse, Duration), String> {
+    pub(super) async fn infer(&self, request: &InferRequest) -> Result<(InferResponse, Duration), Trouble> {
         let request = self.http.post(self.url(&format!("/v2/models/{}/infer", self.model))).json(request);
         let begun = Instant::now();
         let body = self.body(request).await?;
@@ -59,8 +85,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// The status and the body of an answer, whatever they are, and how long it took to its end.
-    pub(super) async fn send(&self, request: &HttpRequest) -> Result<(u16, Vec<u8>, Duration), String> {
-        let method = Method::from_bytes(request.method().as_bytes()).map_err(|error| error.to_string())?;
+    pub(super) async fn send(&self, request: &HttpRequest) -> Result<(u16, Vec<u8>, Duration), Trouble> {
+        let method = Method::from_bytes(request.method().as_bytes());
+        let method = method.map_err(|error| Trouble::Unanswered(error.to_string()))?;
         let mut sent = self.http.request(method, self.url(&request.path));
         if let Some((body, kind)) = request.body() {
             if !request.headers.keys().any(|name| name.eq_ignore_ascii_case(header::CONTENT_TYPE.as_str())) {
@@ -80,22 +107,25 @@ impl<'a> Exchange<'a> {
         format!("http://{}{path}", self.address)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, String> {
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Trouble> {
         parse(&self.body(request).await?)
     }
 
-    async fn body(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, String> {
+    async fn body(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, Trouble> {
         let (status, body) = self.read(request).await?;
         if status.is_success() {
             return Ok(body);
         }
-        Err(format!("answered with {status}: {}", error_text(&body)))
+        let phrase = format!("answered with {status}: {}", error_text(&body));
+        Err(if status.is_server_error() { Trouble::Unanswered(phrase) } else { Trouble::Wrong(phrase) })
     }
 
-    async fn read(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>), String> {
-        let silent = |error: reqwest::Error| match error.is_timeout() {
-            true => format!("{} did not answer within {} s", self.id, INFERENCE_LIMIT.as_secs()),
-            false => format!("{} did not answer: {}", self.id, root_cause(&error)),
+    async fn read(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>), Trouble> {
+        let silent = |error: reqwest::Error| {
+            Trouble::Unanswered(match error.is_timeout() {
+                true => format!("{} did not answer within {} s", self.id, INFERENCE_LIMIT.as_secs()),
+                false => format!("{} did not answer: {}", self.id, root_cause(&error)),
+            })
         };
         let request = request.header(PROBE_HEADER, "1").timeout(INFERENCE_LIMIT);
         let mut response = request.send().await.map_err(silent)?;
@@ -103,7 +133,7 @@ impl<'a> Exchange<'a> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(silent)? {
             if body.len() + chunk.len() > ANSWER_LIMIT {
-                return Err(format!("the answer is longer than {ANSWER_LIMIT} bytes"));
+                return Err(Trouble::Wrong(format!("the answer is longer than {ANSWER_LIMIT} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
@@ -124,8 +154,8 @@ fn error_text(body: &[u8]) -> String {
     text.chars().take(ERROR_SHOWN).collect()
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("the answer does not parse: {error}"))
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
+    serde_json::from_slice(body).map_err(|error| Trouble::Wrong(format!("the answer does not parse: {error}")))
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

@@ -26,6 +26,9 @@ use tradewind_core::{
 };
 
 const VARIABLE: &str = "FAKE_REPLICA_COMMAND_LINE";
+const HOME_VARIABLE: &str = "FAKE_REPLICA_HOME";
+/// Beside the program: the ids of replicas that answer wrongly, or `all`.
+pub(crate) const SPOILED_FILE: &str = "spoiled";
 
 /// The "model" of a fake bundle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,7 +47,8 @@ pub(crate) fn program(directory: &Path) -> PathBuf {
     // `$3` is the id: it stays on the command line, where a successor looks for it.
     writeln!(
         file,
-        "#!/bin/sh\n{VARIABLE}=\"$*\" exec '{}' --exact fake_replica::plays_its_part --nocapture \"$3\"",
+        "#!/bin/sh\n{HOME_VARIABLE}='{}' {VARIABLE}=\"$*\" exec '{}' --exact fake_replica::plays_its_part --nocapture \"$3\"",
+        directory.display(),
         this.display()
     )
     .unwrap();
@@ -128,7 +132,8 @@ async fn infer(State(fake): State<Arc<Fake>>, headers: http::HeaderMap, body: ax
     };
     assert_eq!(headers.get("x-tradewind-probe").unwrap(), "1");
     let rows = request.inputs[0].shape[0];
-    let data = (0..rows).map(|_| fake.model.label.into()).collect();
+    let answer = if is_spoiled(&fake) { fake.model.label + 1 } else { fake.model.label };
+    let data = (0..rows).map(|_| answer.into()).collect();
     let label = Tensor {
         name: "label".to_owned(),
         datatype: tradewind_core::inference::Datatype::Int64,
@@ -137,4 +142,10 @@ async fn infer(State(fake): State<Arc<Fake>>, headers: http::HeaderMap, body: ax
     };
     let model_name = fake.loaded.model.to_string();
     Json(InferResponse { model_name, model_version: None, id: None, outputs: vec![label] }).into_response()
+}
+
+fn is_spoiled(fake: &Fake) -> bool {
+    let home = PathBuf::from(std::env::var_os(HOME_VARIABLE).unwrap());
+    let spoiled = std::fs::read_to_string(home.join(SPOILED_FILE)).unwrap_or_default();
+    spoiled.split(' ').any(|id| id == "all" || id == fake.loaded.replica)
 }

@@ -8,6 +8,7 @@ mod drift;
 mod fake_control;
 #[expect(clippy::print_stdout, reason = "what a replica prints is its log")]
 mod fake_replica;
+mod golden;
 mod refusal;
 mod server;
 mod supervision;

@@ -20,12 +20,13 @@ use tradewind_core::{
     duration::Span,
     event::EventKind,
     inference::Datatype,
+    monitor::Monitors,
 };
 use tradewind_process::Family;
 
 use crate::{
     fake_control::{FakeControl, Running, TOKEN},
-    fake_replica::{FakeModel, program},
+    fake_replica::{FakeModel, SPOILED_FILE, program},
 };
 
 /// Ten times what anything here takes on an idle machine.
@@ -198,6 +199,7 @@ impl World {
                 timeout: Span::from_secs(2),
                 ..Default::default()
             },
+            monitors: Monitors::default(),
             attempt: 1,
             monitored: false,
             verify: None,
@@ -302,6 +304,11 @@ impl World {
     /// Where the agent listens, as it remembers it.
     pub(crate) fn remembered_address(&self) -> String {
         format!("127.0.0.1:{}", std::fs::read_to_string(self.data_dir().join("port")).unwrap())
+    }
+
+    /// From now on these replicas answer wrongly, or with `all` any.
+    pub(crate) fn spoil(&self, ids: &str) {
+        std::fs::write(self.directory.path().join(SPOILED_FILE), ids).unwrap();
     }
 
     pub(crate) fn installed(&self, digest: &Digest) -> std::path::PathBuf {

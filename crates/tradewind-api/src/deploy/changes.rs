@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     deployment::{HealthPolicy, Scale},
     duration::Span,
+    monitor::{LatencyObjective, Monitors},
 };
 use utoipa::ToSchema;
 
@@ -44,6 +45,31 @@ impl HealthChange {
             timeout: self.timeout.unwrap_or(health.timeout),
             unhealthy_after: self.unhealthy_after.unwrap_or(health.unhealthy_after),
             healthy_after: self.healthy_after.unwrap_or(health.healthy_after),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// What is to be different about [`Monitors`].
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorsChange {
+    pub availability: Option<f64>,
+    pub latency: Option<LatencyObjective>,
+    pub golden_interval: Option<Span>,
+    pub saturation: Option<f64>,
+}
+
+impl MonitorsChange {
+    pub fn applied_to(self, monitors: Monitors) -> Monitors {
+        Monitors {
+            availability: self.availability.unwrap_or(monitors.availability),
+            latency: self.latency.or(monitors.latency),
+            golden_interval: self.golden_interval.unwrap_or(monitors.golden_interval),
+            saturation: self.saturation.unwrap_or(monitors.saturation),
         }
     }
 

@@ -196,6 +196,7 @@ mod tests {
                 drained,
                 gateways: Vec::new(),
                 agents: vec![format!("{name}:1")],
+                drill: None,
             });
             let mesh_token = mesh_token.to_owned();
             GatewaySnapshot { regions: regions.collect(), routes, mesh_token, ..snapshot("first", 1) }

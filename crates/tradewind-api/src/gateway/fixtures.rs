@@ -27,6 +27,7 @@ pub(crate) fn region(name: &str) -> RegionMembers {
         drained: false,
         gateways: Vec::new(),
         agents: Vec::new(),
+        drill: None,
     }
 }
 

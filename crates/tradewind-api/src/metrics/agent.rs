@@ -20,6 +20,10 @@ metrics! {
     Gauge REPLICAS_READY = "tradewind_agent_replicas_ready"(region, model, slot): "Replicas that are announced as ready.";
     Gauge REPLICAS_DESIRED = "tradewind_agent_replicas_desired"(region, model, slot):
         "Replicas that the slot should have.";
+    Gauge REPLICAS_SUSPECT = "tradewind_agent_replicas_suspect"(region, model, slot):
+        "Replicas that answered golden cases wrongly and are not replaced yet.";
+    Counter GOLDEN_CASES = "tradewind_agent_golden_cases_total"(region, model, slot, result):
+        "Golden cases that were asked of replicas that serve.";
     Gauge SLOT_REVISION = "tradewind_agent_slot_revision"(region, model, slot): "The revision that the slot holds.";
     Gauge SLOT_STATE = "tradewind_agent_slot_state"(region, model, slot, state):
         "1 for the state that the slot is in: fetching, starting, ready, failed or draining.";

@@ -20,6 +20,12 @@ metrics! {
         "1 while a routed region has replicas of the model that are ready; absent while nothing is known of the region.";
     Gauge MODEL_SERVED = "tradewind_control_model_served"(model, region):
         "1 while users of a routed region are served, there or elsewhere; 0 where no region can.";
+    Gauge MODEL_DRIFTED = "tradewind_control_model_drifted"(model, region):
+        "1 while a routed region holds another revision than users should get; absent while its agent is not heard.";
+    Gauge MODEL_UTILISATION = "tradewind_control_model_utilisation_ratio"(model, region):
+        "What a region's replicas have in flight, of what they may have; absent where no concurrency is declared.";
+    Gauge FAILOVER_FITS = "tradewind_control_failover_fits"(region):
+        "1 if the users of the region would find room elsewhere, 0 if not; absent where nobody knows, or where the region serves nothing that others serve too.";
     Gauge MODELS = "tradewind_control_models"(): "Models in the registry.";
     Gauge MODEL_REVISION = "tradewind_control_model_revision"(model): "The revision that users get.";
     Gauge MODEL_EPOCH = "tradewind_control_model_epoch"(model): "The epoch of the route that is committed.";

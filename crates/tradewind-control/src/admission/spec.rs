@@ -6,7 +6,7 @@ use tradewind_api::{Code, Problem, deploy::DeployRequest};
 use tradewind_core::{
     ModelName, RegionName, VersionNumber,
     bundle::{ModelHead, ModelVersion},
-    deployment::{DeploymentSpec, HealthPolicy, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
+    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
     region::Region,
 };
 
@@ -88,7 +88,22 @@ pub(super) async fn specify(
     };
     let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
     let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
-    let region_health = region_health(request, health, before, &regions);
+    let region_health = own_way(
+        before.map(|spec| &spec.region_health),
+        request.region_health.as_ref(),
+        &regions,
+        |change| !change.is_empty(),
+        |change, own| change.applied_to(own.unwrap_or(health)),
+    );
+    let monitors =
+        request.monitors.unwrap_or_default().applied_to(before.map(|spec| spec.monitors).unwrap_or_default());
+    let region_monitors = own_way(
+        before.map(|spec| &spec.region_monitors),
+        request.region_monitors.as_ref(),
+        &regions,
+        |change| !change.is_empty(),
+        |change, own| change.applied_to(own.unwrap_or(monitors)),
+    );
     let stay_in = match &request.stay_in {
         Some(asked) => asked.iter().cloned().collect(),
         None => before.map(|spec| spec.stay_in.clone()).unwrap_or_default(),
@@ -102,30 +117,34 @@ pub(super) async fn specify(
         strategy,
         health,
         region_health,
+        monitors,
+        region_monitors,
         stay_in,
     };
     check_limits(&spec)?;
     Ok(spec)
 }
 
-/// Each region's own policy: what is asked for on top of the one it has, or else of all regions' policy.
-fn region_health(
-    request: &DeployRequest,
-    health: HealthPolicy,
-    before: Option<&DeploymentSpec>,
+/// What regions have of their own: what is asked for on top of what each has, or else of what all have. One that is named
+/// with nothing in it has nothing of its own any more.
+fn own_way<T: Clone, C: Copy>(
+    before: Option<&BTreeMap<RegionName, T>>,
+    asked: Option<&BTreeMap<RegionName, C>>,
     regions: &[RegionName],
-) -> BTreeMap<RegionName, HealthPolicy> {
-    let mut policies = before.map(|spec| spec.region_health.clone()).unwrap_or_default();
-    policies.retain(|region, _| regions.contains(region));
-    for (region, change) in request.region_health.iter().flatten() {
-        if change.is_empty() {
-            policies.remove(region);
+    says_something: impl Fn(C) -> bool,
+    apply: impl Fn(C, Option<T>) -> T,
+) -> BTreeMap<RegionName, T> {
+    let mut own = before.cloned().unwrap_or_default();
+    own.retain(|region, _| regions.contains(region));
+    for (region, change) in asked.into_iter().flatten() {
+        if says_something(*change) {
+            let changed = apply(*change, own.get(region).cloned());
+            own.insert(region.clone(), changed);
         } else {
-            let own = policies.get(region).copied().unwrap_or(health);
-            policies.insert(region.clone(), change.applied_to(own));
+            own.remove(region);
         }
     }
-    policies
+    own
 }
 
 async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Result<(), Problem> {
@@ -161,11 +180,18 @@ fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
         return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
     }
-    if let Some(stranger) = spec.region_health.keys().find(|region| !spec.regions.contains(region)) {
-        return invalid(format!("region_health names {stranger}, which is not a region of this deployment"));
+    let health = spec.region_health.keys().map(|region| ("region_health", region));
+    let monitors = spec.region_monitors.keys().map(|region| ("region_monitors", region));
+    let bounds = spec.stay_in.iter().map(|region| ("stay_in", region));
+    let mut named = health.chain(monitors).chain(bounds);
+    if let Some((setting, stranger)) = named.find(|(_, region)| !spec.regions.contains(region)) {
+        return invalid(format!("{setting} names {stranger}, which is not a region of this deployment"));
     }
-    if let Some(stranger) = spec.stay_in.iter().find(|region| !spec.regions.contains(region)) {
-        return invalid(format!("stay_in names {stranger}, which is not a region of this deployment"));
+    for monitors in std::iter::once(&spec.monitors).chain(spec.region_monitors.values()) {
+        if let Err(problem) = monitors.check() {
+            let hint = "monitors are written as in docs/monitoring.md: availability = 0.999";
+            return Err(Problem::new(Code::Invalid, problem).hint(hint));
+        }
     }
     for health in std::iter::once(&spec.health).chain(spec.region_health.values()) {
         if health.interval.as_millis() < 50 || health.timeout.as_millis() < 10 {

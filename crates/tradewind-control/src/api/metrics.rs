@@ -122,10 +122,10 @@ fn events(page: &mut Page, app: &App) {
 }
 
 fn disk(page: &mut Page, app: &App) {
-    match rustix::fs::statvfs(&app.data_dir) {
-        Ok(disk) => {
-            page.one(&of::DISK_SIZE, disk.f_blocks.saturating_mul(disk.f_frsize));
-            page.one(&of::DISK_AVAILABLE, disk.f_bavail.saturating_mul(disk.f_frsize));
+    match tradewind_artifacts::room(&app.data_dir) {
+        Ok(room) => {
+            page.one(&of::DISK_SIZE, room.total_bytes);
+            page.one(&of::DISK_AVAILABLE, room.free_bytes);
         }
         Err(error) => tracing::warn!(%error, directory = %app.data_dir.display(), "the disk does not tell its room"),
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     app::App,
-    events, keys,
+    drills, events, keys,
     repository::{Repository, put},
     suggest, view,
 };
@@ -42,7 +42,8 @@ const REGIONS_LIMIT: usize = 5000;
 pub(super) async fn list(State(app): Shared) -> Result<Json<RegionList>> {
     let routes = app.repository.list::<Route>(keys::ROUTES).await?.values();
     let (regions, members) = (app.regions().await?, app.members.all());
-    let regions = app.look(&regions, |sight| view::regions::view(&members, &routes, sight));
+    let drill = drills::under_way(&app.repository).await?;
+    let regions = app.study(&regions, |sight| view::regions::view(&members, &routes, drill.as_ref(), sight));
     Ok(Json(RegionList { schema_version: SCHEMA_VERSION, regions }))
 }
 
@@ -105,9 +106,14 @@ pub(super) async fn check_exists(app: &App, name: &RegionName) -> Result<()> {
     if app.repository.get::<Region>(keys::region(name)).await?.is_some() {
         return Ok(());
     }
+    Err(unknown(app, name).await?)
+}
+
+/// The answer to the name of no region.
+pub(super) async fn unknown(app: &App, name: &RegionName) -> Result<Problem> {
     let regions = app.regions().await?;
     let known: Vec<&str> = regions.keys().map(RegionName::as_str).collect();
-    Err(suggest::unknown("region", name.as_str(), &known))
+    Ok(suggest::unknown("region", name.as_str(), &known))
 }
 
 /// The text of a model's replicas' logs, as the region's agent has it.

@@ -8,7 +8,7 @@ use tradewind_api::{
 use tradewind_core::{ModelName, deployment::Deployment, route::Route};
 
 use super::{Result, Shared, load};
-use crate::{api::extract::Path, keys, view};
+use crate::{api::extract::Path, drills, keys, view};
 
 /// Every deployment and every region.
 #[utoipa::path(get, path = "/v1/status", tag = "deployments", responses((status = 200, body = WorldStatus)))]
@@ -20,10 +20,12 @@ pub(super) async fn world(State(app): Shared) -> Result<Json<WorldStatus>> {
     }
     let routes = app.repository.list::<Route>(keys::ROUTES).await?.values();
     let (regions, members) = (app.regions().await?, app.members.all());
-    let status = app.look(&regions, |sight| WorldStatus {
+    let drill = drills::under_way(&app.repository).await?;
+    let status = app.study(&regions, |sight| WorldStatus {
         schema_version: SCHEMA_VERSION,
         models: deployed.iter().map(|deployed| view::status::view(&deployed.status_parts(), sight)).collect(),
-        regions: view::regions::view(&members, &routes, sight),
+        regions: view::regions::view(&members, &routes, drill.as_ref(), sight),
+        drill: drill.clone(),
     });
     Ok(Json(status))
 }
@@ -38,5 +40,5 @@ pub(super) async fn deployment(State(app): Shared, Path(model): Path<ModelName>)
         return Err(load::not_deployed(&app.repository, &model).await?);
     };
     let regions = app.regions().await?;
-    Ok(Json(app.look(&regions, |sight| view::status::view(&deployed.status_parts(), sight))))
+    Ok(Json(app.study(&regions, |sight| view::status::view(&deployed.status_parts(), sight))))
 }

@@ -146,6 +146,7 @@ impl Working {
             digest: spec.digest,
             scale: spec.scale,
             health: spec.health_of(region),
+            monitors: spec.monitors_of(region),
             attempt,
             monitored: false,
             verify: None,

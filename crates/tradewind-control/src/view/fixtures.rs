@@ -32,6 +32,8 @@ pub(crate) fn agent(region: &str, model: &ModelName) -> AgentReport {
         models: vec![ModelStatus { model: model.clone(), observed_generation: Generation(1), slots }],
         replicas: Vec::new(),
         events: Vec::new(),
+        cases: Vec::new(),
+        disk: None,
     }
 }
 
@@ -49,5 +51,6 @@ pub(crate) fn gateway(region: &str) -> GatewayReport {
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),
+        load: Vec::new(),
     }
 }

@@ -5,21 +5,39 @@ use std::collections::BTreeMap;
 use tradewind_api::status::{MemberStatus, RegionStatus};
 use tradewind_core::{
     RegionName,
+    drill::Drill,
     region::{Member, MemberRole, Region},
     route::Route,
 };
 
-use super::sight::{Sight, Verdict};
+use super::{
+    capacity::Failovers,
+    sight::{Sight, Verdict},
+};
 use crate::hub::GatewaySeen;
 
 /// All regions, sorted by name.
-pub(crate) fn view(members: &[Member], routes: &[Route], sight: &Sight<'_>) -> Vec<RegionStatus> {
+pub(crate) fn view(
+    members: &[Member],
+    routes: &[Route],
+    drill: Option<&Drill>,
+    sight: &Sight<'_>,
+) -> Vec<RegionStatus> {
     let mut by_region: BTreeMap<&RegionName, Vec<&Member>> = BTreeMap::new();
     for member in members {
         by_region.entry(&member.region).or_default().push(member);
     }
-    let members = |name| by_region.get(name).map(Vec::as_slice).unwrap_or_default();
-    sight.regions.values().map(|region| region_status(region, members(&region.name), routes, sight)).collect()
+    let members = |name: &RegionName| by_region.get(name).map(Vec::as_slice).unwrap_or_default();
+    let failovers = Failovers::new(routes, sight);
+    let drilled = |name: &RegionName| {
+        drill.filter(|drill| drill.region == *name && drill.runs(sight.now)).map(|drill| drill.number)
+    };
+    let status = |region: &Region| RegionStatus {
+        drill: drilled(&region.name),
+        failover: failovers.of_region(&region.name),
+        ..region_status(region, members(&region.name), routes, sight)
+    };
+    sight.regions.values().map(status).collect()
 }
 
 fn region_status(region: &Region, members: &[&Member], routes: &[Route], sight: &Sight<'_>) -> RegionStatus {
@@ -37,6 +55,8 @@ fn region_status(region: &Region, members: &[&Member], routes: &[Route], sight: 
         gateways: of(MemberRole::Gateway).map(|member| gateway(member, routes, sight)).collect(),
         replicas: sight.seen.agents.get(name).map(|agent| agent.report.replicas.clone()).unwrap_or_default(),
         round_trips_us: round_trips.map(|(peer, time)| (peer, time.as_micros() as u64)).collect(),
+        failover: None,
+        drill: None,
     }
 }
 

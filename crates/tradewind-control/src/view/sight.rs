@@ -110,7 +110,7 @@ impl<'a> Sight<'a> {
 
     /// Where the region's gateways send its users now, by their own word: the first that knows of a region.
     /// `None` when none of them says anything of this model.
-    fn told_by_gateways(&self, region: &RegionName, model: &ModelName) -> Option<Option<&'a RegionName>> {
+    pub(crate) fn told_by_gateways(&self, region: &RegionName, model: &ModelName) -> Option<Option<&'a RegionName>> {
         let told = self.live_reports(region).filter_map(|report| report.users_go_to.get(model));
         told.map(Option::as_ref).reduce(Option::or)
     }
@@ -120,7 +120,13 @@ impl<'a> Sight<'a> {
         self.told_by_gateways(region, model) == Some(Some(region))
     }
 
-    fn condition(&self, from: &RegionName, region: &RegionName, model: &ModelName, live: &RouteState) -> Condition {
+    pub(crate) fn condition(
+        &self,
+        from: &RegionName,
+        region: &RegionName,
+        model: &ModelName,
+        live: &RouteState,
+    ) -> Condition {
         let ready = match self.reach(region) {
             Reach::Reachable => self.live_replicas(region, model, live).ready,
             Reach::Unknown => 1,
@@ -142,18 +148,24 @@ impl<'a> Sight<'a> {
         if self.condition(from, from, model, live).eligible() {
             return Some(from.clone());
         }
-        let measured = self.round_trips(from);
-        let views: Vec<RegionView<'_>> = live
-            .regions
-            .iter()
-            .map(|name| RegionView {
-                name,
-                location: self.regions.get(name).and_then(|region| region.location),
-                measured_round_trip: measured.get(name).copied(),
-            })
-            .collect();
-        let nearest_first = locality::order(from, &views);
+        let nearest_first = self.nearest_first(from, &live.regions);
         locality::users_go_to(&nearest_first, |region| self.condition(from, region, model, live)).cloned()
+    }
+
+    /// Regions as users of `from` see them.
+    pub(crate) fn nearest_first<'r>(
+        &self,
+        from: &RegionName,
+        regions: impl IntoIterator<Item = &'r RegionName>,
+    ) -> Vec<RegionName> {
+        let measured = self.round_trips(from);
+        let view = |name: &'r RegionName| RegionView {
+            name,
+            location: self.regions.get(name).and_then(|region| region.location),
+            measured_round_trip: measured.get(name).copied(),
+        };
+        let views: Vec<RegionView<'_>> = regions.into_iter().map(view).collect();
+        locality::order(from, &views)
     }
 
     /// The smallest round trips that the region's gateways have measured lately.
@@ -220,7 +232,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use tradewind_api::gateway::Traffic;
-    use tradewind_core::{Epoch, VersionNumber, catalogue, deployment::HealthPolicy};
+    use tradewind_core::{Epoch, VersionNumber, catalogue, deployment::HealthPolicy, histogram::Histogram};
 
     use super::*;
     use crate::{hub::Hub, view::fixtures};
@@ -259,6 +271,8 @@ mod tests {
             region: name(region),
             requests: 100,
             errors: 0,
+            durations: Histogram::default(),
+            duration_us: 0,
             p50_us: 1,
             p99_us: 1,
             per_second: 20.0,

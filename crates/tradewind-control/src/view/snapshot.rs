@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tradewind_api::gateway::{GatewaySnapshot, RegionMembers};
+use tradewind_api::gateway::{GatewaySnapshot, RegionDrill, RegionMembers};
 use tradewind_core::{
     RegionName,
     deployment::HealthPolicy,
+    drill::Drill,
     region::{Member, MemberRole, Region},
     route::Route,
 };
@@ -20,6 +21,8 @@ pub(crate) struct SnapshotParts {
     pub routes: Vec<Route>,
     pub regions: Vec<Region>,
     pub members: Vec<Member>,
+    /// The drill that runs.
+    pub drill: Option<Drill>,
 }
 
 pub(crate) fn view(parts: SnapshotParts, incarnation: &Incarnation, mesh_token: &str) -> GatewaySnapshot {
@@ -30,6 +33,11 @@ pub(crate) fn view(parts: SnapshotParts, incarnation: &Incarnation, mesh_token: 
             MemberRole::Agent => region.agents.push(member.address),
             MemberRole::Gateway => region.gateways.push(member.address),
         }
+    }
+    if let Some(drill) = parts.drill
+        && let Some(region) = regions.get_mut(&drill.region)
+    {
+        region.drill = Some(RegionDrill { number: drill.number, lasts: drill.lasts });
     }
     GatewaySnapshot {
         incarnation: incarnation.to_string(),
@@ -44,5 +52,5 @@ pub(crate) fn view(parts: SnapshotParts, incarnation: &Incarnation, mesh_token: 
 
 fn without_members(region: Region) -> (RegionName, RegionMembers) {
     let Region { name, location, drained } = region;
-    (name.clone(), RegionMembers { name, location, drained, gateways: Vec::new(), agents: Vec::new() })
+    (name.clone(), RegionMembers { name, location, drained, gateways: Vec::new(), agents: Vec::new(), drill: None })
 }

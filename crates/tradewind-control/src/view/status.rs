@@ -1,6 +1,6 @@
 //! What runs of a model, and how it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use tradewind_api::{
     SCHEMA_VERSION,
@@ -17,6 +17,7 @@ use tradewind_core::{
 };
 
 use super::{
+    capacity::{Failovers, capacity},
     sight::{Sight, Verdict},
     traffic,
 };
@@ -127,7 +128,13 @@ fn health(
 ) -> BTreeMap<RegionName, RegionHealth> {
     let routed = committed.map(|state| state.regions.as_slice()).unwrap_or_default();
     let regions = routed.iter().chain(parts.rollout.regions.iter().filter(|region| !routed.contains(region)));
-    regions.map(|region| (region.clone(), region_health(parts, committed, region, sight))).collect()
+    let failovers = Failovers::new(parts.route.map(slice::from_ref).unwrap_or_default(), sight);
+    let health = |region| RegionHealth {
+        capacity: committed.and_then(|live| capacity(sight, region, &parts.rollout.model, live)),
+        failover: parts.route.and_then(|route| failovers.of_model(region, route)),
+        ..region_health(parts, committed, region, sight)
+    };
+    regions.map(|region| (region.clone(), health(region))).collect()
 }
 
 fn region_health(
@@ -162,5 +169,7 @@ fn region_health(
         errors: felt.errors,
         p50_us: felt.p50_us,
         p99_us: felt.p99_us,
+        capacity: None,
+        failover: None,
     }
 }

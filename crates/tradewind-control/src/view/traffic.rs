@@ -48,7 +48,7 @@ fn add_live(felt: &mut Felt, entry: &Traffic) {
 #[cfg(test)]
 mod tests {
     use tradewind_api::gateway::GatewayReport;
-    use tradewind_core::{RevisionNumber, Timestamp};
+    use tradewind_core::{RevisionNumber, Timestamp, histogram::Histogram};
 
     use super::*;
     use crate::{
@@ -63,6 +63,8 @@ mod tests {
             region: "us-east1".parse().unwrap(),
             requests: 1000,
             errors: 100,
+            durations: Histogram::default(),
+            duration_us: 0,
             p50_us: p99_us / 2,
             p99_us,
             per_second,

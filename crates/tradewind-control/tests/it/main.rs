@@ -5,6 +5,7 @@
 mod auth;
 mod control;
 mod deployments;
+mod drills;
 mod events;
 mod fleet;
 mod members;

@@ -35,6 +35,8 @@ pub(crate) fn agent_report(name: &str, events: Vec<AgentEvent>) -> AgentReport {
         address: "127.0.0.1:9".to_owned(),
         models: Vec::new(),
         replicas: Vec::new(),
+        cases: Vec::new(),
+        disk: None,
         events,
     }
 }
@@ -52,6 +54,7 @@ pub(crate) fn gateway_report(name: &str) -> GatewayReport {
         peers: Vec::new(),
         traffic: Vec::new(),
         users_go_to: BTreeMap::new(),
+        load: Vec::new(),
     }
 }
 

@@ -75,6 +75,7 @@ fn stored_values() {
         assignment::Assignment,
         bundle::{ModelHead, ModelVersion},
         deployment::{Deployment, Revision},
+        drill::Drill,
         event::EventRecord,
         region::{Member, Region},
         rollout::{RegionRecord, Rollout},
@@ -92,6 +93,7 @@ fn stored_values() {
     fuzz(&seeds, |input| {
         check::<Assignment>(input);
         check::<Deployment>(input);
+        check::<Drill>(input);
         check::<EventRecord>(input);
         check::<Member>(input);
         check::<ModelHead>(input);

@@ -8,15 +8,24 @@ use std::{
 };
 
 use tradewind_core::{
-    Digest, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
+    Digest, DrillNumber, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
+    VersionNumber,
+    alert::{
+        Alert, AlertKey, AlertKind, Delivery,
+        receiver::{Format, Receiver},
+        silence::{Matcher, Silence},
+    },
     assignment::{Assignment, Check, CheckName, CheckResult, Failure, SlotAssignment, Verification},
     bundle::{
         BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
     },
+    capacity::{Failover, Fit, ModelFailover, Target},
     deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions, Strategy},
+    drill::{Counted, Drill, DrillEnd, DrillEstimate, DrillState, EndReason, Measured, TargetUse},
     duration::Span,
     event::{EventKind, EventRecord, Severity},
     inference::Datatype,
+    monitor::{LatencyObjective, Monitors},
     probe::Probe,
     region::{Location, Member, MemberRole, Region},
     rollout::{
@@ -163,9 +172,18 @@ fn deployments() {
         strategy: Strategy { min_regions: Some(1), ..Strategy::default() },
         health: HealthPolicy::default(),
         region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
+        monitors: Monitors::default(),
+        region_monitors: BTreeMap::new(),
         stay_in: BTreeSet::new(),
     };
-    check(&Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() });
+    let revision =
+        |spec| Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() };
+    check(&revision(spec.clone()));
+    let latency = Some(LatencyObjective { within: Span::from_millis(100), share: 0.99 });
+    let monitors = Monitors { latency, ..Monitors::default() };
+    let own = Monitors { availability: 0.99, golden_interval: Span::from_secs(300), saturation: 0.8, ..monitors };
+    let region_monitors = BTreeMap::from([(region(), own)]);
+    check_as("revision-monitors", &revision(DeploymentSpec { monitors, region_monitors, ..spec }));
 }
 
 #[test]
@@ -230,6 +248,7 @@ fn desired_state() {
         digest: digest(2),
         scale: Scale::default(),
         health: HealthPolicy::default(),
+        monitors: Monitors::default(),
         attempt: 1,
         monitored: true,
         verify: Some(1),
@@ -263,6 +282,76 @@ fn events() {
         region: Some(region()),
         model: Some(model()),
         message: "no agent for 12 s".to_owned(),
+    });
+}
+
+#[test]
+fn alerts() {
+    let key = AlertKey { kind: AlertKind::ErrorBudgetBurn, model: Some(model()), region: Some(region()) };
+    let delivery = Delivery { firing_at: Some(at(3)), resolved_at: None };
+    check(&Alert {
+        id: "001700000002000-1".to_owned(),
+        key,
+        severity: tradewind_core::alert::Severity::Critical,
+        detail: "50 of 1000 requests failed".to_owned(),
+        since: at(1),
+        fired_at: at(2),
+        resolved_at: Some(at(9)),
+        hushed: false,
+        deliveries: BTreeMap::from([("pager".parse().unwrap(), delivery)]),
+    });
+    check(&Silence {
+        id: "17".to_owned(),
+        matcher: Matcher { kind: Some(AlertKind::RegionDown), model: None, region: Some(region()) },
+        until: at(3600),
+        comment: "the data centre moves".to_owned(),
+        created_at: at(0),
+        created_by: "ada@engine".to_owned(),
+    });
+    check(&Receiver {
+        name: "pager".parse().unwrap(),
+        url: "https://example.com/hook".to_owned(),
+        format: Format::Json,
+        secret: Some("whsec_c2VjcmV0".to_owned()),
+        created_at: at(0),
+    });
+}
+
+#[test]
+fn drills() {
+    let target = Target { region: region(), in_flight: 6.5, utilisation: Some(0.25), utilisation_then: Some(0.5) };
+    let model =
+        ModelFailover { model: model(), fit: Fit::Fits, in_flight: 6.5, share: Some(1.0), targets: vec![target] };
+    let estimate = DrillEstimate {
+        failover: Failover { fit: Fit::Fits, models: vec![model] },
+        moved_ms: 1000,
+        failed: Some(0),
+        p99_us: Some(92_000),
+        returned_ms: 12_000,
+    };
+    let counted = Counted { requests: 3012, failed: 1, requests_of_others: 812, failed_of_others: 2 };
+    let used = TargetUse { model: self::model(), region: region(), in_flight: 7.5, utilisation: None };
+    check(&Drill {
+        number: DrillNumber(3),
+        region: region(),
+        lasts: Span::from_secs(30),
+        started_at: at(0),
+        started_by: "ada@engine".to_owned(),
+        forced: true,
+        state: DrillState::Done,
+        ended: Some(DrillEnd { at: at(30), reason: EndReason::Time }),
+        estimate,
+        before: Some(counted),
+        measured: Measured {
+            moved_ms: Some(180),
+            counted: Some(counted),
+            p99_before_us: Some(1_800),
+            p99_during_us: Some(91_000),
+            p99_after_us: None,
+            targets: vec![used],
+            returned_ms: Some(10_400),
+        },
+        interrupted: false,
     });
 }
 

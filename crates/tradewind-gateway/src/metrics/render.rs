@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use tradewind_api::metrics::{Counter, Distribution, Gauge, Metric, Page, SECONDS, gateway as of, process};
-use tradewind_core::{ModelName, RegionName, Slot};
+use tradewind_core::{ModelName, RegionName, Slot, histogram::Histogram};
 
 use super::{Metrics, Outcome, Series};
 use crate::{clock::Millis, gateway::Gateway, world::World};
@@ -62,13 +63,15 @@ fn requests(page: &mut Page, metrics: &Metrics) {
 }
 
 fn distribution(series: &[&Series]) -> Distribution {
-    let read: Vec<_> = series.iter().map(|series| series.durations.read()).collect();
-    let below = |index: usize| read.iter().map(|(cumulative, ..)| cumulative[index]).sum();
+    let mut durations = Histogram::default();
+    series.iter().for_each(|series| durations.add(&series.durations.read()));
+    let sum_us: u64 = series.iter().map(|series| series.durations.sum_us()).sum();
     Distribution {
         bounds: &SECONDS,
-        cumulative: (0..SECONDS.len()).map(below).collect(),
-        count: read.iter().map(|(_, count, _)| count).sum(),
-        sum_seconds: read.iter().map(|(.., sum)| sum).sum(),
+        // Each is a bound of a cell too.
+        cumulative: SECONDS.map(|bound| durations.within(Duration::from_secs_f64(bound))).into(),
+        count: durations.count(),
+        sum_seconds: sum_us as f64 / 1e6,
     }
 }
 

@@ -130,6 +130,9 @@ fn for_holders_of_the_token(
 }
 
 fn peer_state(gateway: &Gateway, world: &crate::world::World, _: &Request<Incoming>) -> Reply {
+    if world.drilled {
+        return Reply::unavailable("a drill takes this region for lost");
+    }
     Reply::json(StatusCode::OK, &PeerState { region: gateway.region.clone(), ready: world.capacity() })
 }
 

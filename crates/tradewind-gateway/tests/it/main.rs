@@ -6,6 +6,7 @@ mod balance;
 mod capacity;
 mod config;
 mod deadlines;
+mod drill;
 mod ejection;
 mod failover;
 mod framing;

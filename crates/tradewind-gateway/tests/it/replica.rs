@@ -154,6 +154,7 @@ impl Replica {
             version: VersionNumber(self.revision),
             address: self.address.to_string(),
             ready: true,
+            suspect: false,
             health: policy(),
             desired: 0,
             concurrency: self.concurrency,

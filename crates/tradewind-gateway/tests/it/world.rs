@@ -286,6 +286,7 @@ impl World {
             drained: false,
             gateways: Vec::new(),
             agents: vec![agents[name].process.address.to_string()],
+            drill: None,
         });
         let mut members: Vec<RegionMembers> = members.collect();
         members.sort_by(|one, other| one.name.cmp(&other.name));

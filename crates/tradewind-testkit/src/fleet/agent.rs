@@ -161,6 +161,8 @@ impl Agent {
             models: self.held.values().map(status).collect(),
             replicas: Vec::new(),
             events: Vec::new(),
+            cases: Vec::new(),
+            disk: None,
         }
     }
 }

@@ -80,6 +80,7 @@ impl Gateway {
             peers: Vec::new(),
             traffic: Vec::new(),
             users_go_to: BTreeMap::new(),
+            load: Vec::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tradewind regions list/show/add`
+//! `tradewind regions list/show/add/drain/undrain`
 
 use serde::Serialize;
 use tradewind_api::{
@@ -7,11 +7,15 @@ use tradewind_api::{
 };
 use tradewind_core::{RegionName, Timestamp, region::Location};
 
+use self::drain::{DrainArgs, UndrainArgs};
+use super::capacity;
 use crate::{
     failure::Failure,
     session::{Session, unknown_region},
     terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell, units},
 };
+
+mod drain;
 
 /// The regions of the world, and who serves in them
 #[derive(Debug, clap::Args)]
@@ -58,6 +62,18 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Take the users of a region away, as far as they fit elsewhere
+    #[command(after_help = "\
+Examples:
+  tradewind regions drain us-east1 --dry-run
+  tradewind regions drain us-east1")]
+    Drain(DrainArgs),
+    /// Let users back into a region that was drained
+    #[command(after_help = "\
+Examples:
+  tradewind regions undrain us-east1
+  tradewind regions undrain us-east1 -o json")]
+    Undrain(UndrainArgs),
 }
 
 impl Args {
@@ -66,6 +82,8 @@ impl Args {
             RegionsCommand::List { output }
             | RegionsCommand::Show { output, .. }
             | RegionsCommand::Add { output, .. } => output.format,
+            RegionsCommand::Drain(args) => args.output.format,
+            RegionsCommand::Undrain(args) => args.output.format,
         }
     }
 }
@@ -83,6 +101,8 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         RegionsCommand::List { output } => list(session, output.format).await,
         RegionsCommand::Show { region, output } => show(session, &region, output.format).await,
         RegionsCommand::Add { region, location, output } => add(session, region, location, output.format).await,
+        RegionsCommand::Drain(args) => drain::drain(args, session).await,
+        RegionsCommand::Undrain(args) => drain::undrain(args, session).await,
     }
 }
 
@@ -112,14 +132,27 @@ pub(super) fn table(regions: &[RegionStatus], paint: Paint) -> String {
             alive(&region.gateways),
             format!("{ready}/{}", region.replicas.len()).into(),
             entry.into(),
-            region.reason.as_deref().unwrap_or_default().into(),
+            remark(region),
         ]);
     }
     table.render(paint)
 }
 
+/// What is wrong with it; else where its users would go, and whether they fit there.
+fn remark(region: &RegionStatus) -> Cell {
+    match (&region.reason, &region.failover) {
+        (Some(reason), _) => reason.as_str().into(),
+        (None, Some(failover)) => {
+            let phrase = format!("if lost, users go to {}", capacity::phrase(failover));
+            Cell::new(phrase, capacity::tone(failover.fit))
+        }
+        (None, None) => "".into(),
+    }
+}
+
 fn state(region: &RegionStatus) -> Cell {
     match region {
+        RegionStatus { drill: Some(number), .. } => Cell::new(format!("drill {number}"), Tone::Warn),
         RegionStatus { drained: true, .. } => Cell::new("drained", Tone::Warn),
         RegionStatus { healthy: true, .. } => Cell::new("healthy", Tone::Good),
         _ => Cell::new("unhealthy", Tone::Bad),
@@ -165,6 +198,9 @@ fn details(region: &RegionStatus, paint: Paint) -> String {
     text += &format!("\n{}", members.render(paint));
     if !region.replicas.is_empty() {
         text += &format!("\n{}", replicas(region, now).render(paint));
+    }
+    if let Some(failover) = region.failover.as_ref().filter(|failover| !failover.models.is_empty()) {
+        text += &format!("\n  if it is lost:\n{}", capacity::table(failover).render(paint));
     }
     if !region.round_trips_us.is_empty() {
         let mut trips = Table::new(&["ROUND TRIP TO", ""]);

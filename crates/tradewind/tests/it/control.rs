@@ -21,12 +21,13 @@ use tokio::runtime::Runtime;
 use tradewind_api::{
     Code, Problem, SCHEMA_VERSION,
     deploy::{DeployRequest, RolloutView},
+    drain::DrainRequest,
     gateway,
     models::{MissingBlobs, PublishRequest, Published},
     ndjson,
     status::{DeploymentStatus, EventQuery, RegionList},
 };
-use tradewind_core::{Digest, ModelName, VersionNumber, bundle::Manifest};
+use tradewind_core::{Digest, ModelName, RegionName, VersionNumber, bundle::Manifest};
 
 use crate::fixtures;
 
@@ -120,6 +121,9 @@ fn router(shared: Shared) -> Router {
         .route("/v1/status", get(world))
         .route("/v1/regions", get(regions).post(add_region))
         .route("/v1/regions/{region}/logs", get(logs))
+        .route("/v1/regions/{region}/drain", post(drain))
+        .route("/v1/drills", get(async || Json(fixtures::drills())))
+        .route("/v1/drills/{drill}", get(drill))
         .route("/v1/routes/{model}/explain", get(explain))
         .route("/v1/events", get(events))
         .layer(middleware::from_fn(authorize));
@@ -244,6 +248,24 @@ async fn regions(State(shared): State<Shared>) -> Json<RegionList> {
 
 async fn add_region(Json(region): Json<Value>) -> Json<Value> {
     Json(json!({ "name": region["name"], "location": { "latitude": 52.5, "longitude": 13.4 }, "drained": false }))
+}
+
+async fn drain(Path(region): Path<RegionName>, Json(request): Json<DrainRequest>) -> Response {
+    if region.as_str() == "us-east1" {
+        return Json(fixtures::drained(request.dry_run)).into_response();
+    }
+    Problem::new(Code::Refused, format!("the users of {region} do not fit elsewhere"))
+        .cause("there is room for 53 % of those of digits")
+        .hint("add --force to drain it all the same")
+        .into_response()
+}
+
+async fn drill(Path(drill): Path<String>) -> Json<Value> {
+    let drills = fixtures::drills().drills;
+    let found = drills.into_iter().find(|known| drill == "latest" || known.number.to_string() == drill);
+    let mut document = json!(found.expect("the tests ask for drills that there are"));
+    document["schema_version"] = json!(SCHEMA_VERSION);
+    Json(document)
 }
 
 async fn logs(Query(query): Query<Value>) -> String {

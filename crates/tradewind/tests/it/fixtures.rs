@@ -8,6 +8,8 @@ use std::{
 use serde_json::{Value, json};
 use tradewind_api::{
     deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
+    drain::DrainAnswer,
+    drill::DrillList,
     gateway::RouteExplanation,
     models::{ModelDetail, ModelList},
     status::{DeploymentStatus, RegionStatus, WorldStatus},
@@ -286,6 +288,7 @@ fn health(healthy: bool, rate: f64) -> Value {
         "requests_per_second": rate, "errors_per_second": if healthy { 0.0 } else { 0.06 },
         "requests": 10_000, "errors": 2,
         "p50_us": 600, "p99_us": 1_830,
+        "capacity": healthy.then_some(json!({ "in_flight": 9.6, "in_flight_now": 9, "limit": 32, "replicas": 2 })),
     })
 }
 
@@ -332,6 +335,7 @@ pub(crate) fn regions(gateway: &str) -> Vec<RegionStatus> {
             "name": "us-east1", "location": { "latitude": 33.2, "longitude": -80.0 }, "drained": false, "healthy": true,
             "reason": null, "agents": [member("127.0.0.1:9000", true)], "gateways": [member(gateway, true)],
             "replicas": [replica], "round_trips_us": { "europe-west1": 88_400 },
+            "failover": failover("does_not_fit", 0.6),
         },
         {
             "name": "europe-west1", "location": null, "drained": false, "healthy": false, "reason": "no agent for 12 s",
@@ -361,9 +365,48 @@ pub(crate) fn explanation(user: Option<&str>) -> RouteExplanation {
     }))
 }
 
+/// Users of us-east1 go to europe-west1, or part of them.
+pub(crate) fn failover(fit: &str, share: f64) -> Value {
+    let target = json!({ "region": "europe-west1", "in_flight": 9.6 * share, "utilisation": 0.1, "utilisation_then": 0.1 + 0.3 * share });
+    let model = json!({ "model": "digits", "fit": fit, "in_flight": 9.6, "share": share, "targets": [target] });
+    json!({ "fit": fit, "models": [model] })
+}
+
+pub(crate) fn drained(dry_run: bool) -> DrainAnswer {
+    typed(json!({
+        "schema_version": 1, "region": "us-east1", "drained": !dry_run, "changed": !dry_run,
+        "failover": failover("fits", 1.0),
+        "estimate": { "moved_ms": 1000, "answered_ms": 12, "limit_ms": 60_000 },
+    }))
+}
+
+/// The first went as expected; control was away for a part of the second, which somebody stopped.
+pub(crate) fn drills() -> DrillList {
+    let counted = |requests: u64, failed: u64| json!({ "requests": requests, "failed": failed, "requests_of_others": 812, "failed_of_others": 0 });
+    let estimate = json!({
+        "failover": failover("fits", 1.0), "moved_ms": 1000, "failed": 0, "p99_us": 90_230, "returned_ms": 12_000,
+    });
+    let used = json!([{ "model": "digits", "region": "europe-west1", "in_flight": 13.8, "utilisation": 0.43 }]);
+    let drill = |number: u64, ago: i64, ended: Value, measured: Value, interrupted: bool| {
+        json!({
+            "number": number, "region": "us-east1", "lasts": "30s", "started_at": before_now(ago),
+            "started_by": "ada@engine", "forced": false, "state": "done", "ended": ended, "estimate": estimate,
+            "before": counted(0, 0), "measured": measured, "interrupted": interrupted,
+        })
+    };
+    let whole = json!({
+        "moved_ms": 180, "counted": counted(3012, 0), "p99_before_us": 1830, "p99_during_us": 91_200,
+        "p99_after_us": 2100, "targets": used, "returned_ms": 10_400,
+    });
+    typed(json!({ "schema_version": 1, "drills": [
+        drill(2, 3600, json!({ "at": before_now(3588), "reason": "stopped" }), json!({ "moved_ms": 210 }), true),
+        drill(1, 7200, json!({ "at": before_now(7170), "reason": "time" }), whole, false),
+    ] }))
+}
+
 pub(crate) fn world(gateway: &str, models: Vec<DeploymentStatus>) -> WorldStatus {
     let regions: BTreeMap<_, _> = regions(gateway).into_iter().map(|region| (region.name.clone(), region)).collect();
-    WorldStatus { schema_version: 1, models, regions: regions.into_values().collect() }
+    WorldStatus { schema_version: 1, models, regions: regions.into_values().collect(), drill: None }
 }
 
 pub(crate) fn events() -> Vec<Event> {

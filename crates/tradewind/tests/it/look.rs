@@ -37,6 +37,20 @@ fn a_model_that_is_not_deployed() {
 }
 
 #[test]
+fn where_the_users_of_a_region_would_go() {
+    snapshot!(context().run("regions list"));
+    snapshot!(context().run("regions drain us-east1 --dry-run"));
+    snapshot!(context().run("regions drain europe-west1"));
+}
+
+#[test]
+fn what_was_expected_of_a_drill_and_what_was_measured() {
+    snapshot!(context().run("drill list"));
+    snapshot!(context().run("drill show 1"));
+    snapshot!(context().run("drill show latest"));
+}
+
+#[test]
 fn the_status_document_has_what_the_contract_promises() {
     let status = context().json("status digits -o json");
     for key in [

@@ -10,8 +10,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tradewind_testkit::{Caller, Options, Output, Reply, World, eventually_ok};
 
+mod alerts;
 mod closed;
 mod deploys;
+mod drills;
 mod endurance;
 mod failover;
 mod lifecycle;

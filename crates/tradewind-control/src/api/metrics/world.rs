@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use tradewind_api::metrics::{Page, control as of};
 use tradewind_core::{
+    ModelName, RegionName,
     bundle::ModelHead,
+    capacity::{Failover, Fit},
     deployment::Deployment,
     rollout::{Rollout, RolloutState},
-    route::Route,
+    route::{Route, RouteState},
 };
 
 use super::word;
@@ -16,6 +18,7 @@ use crate::{
     keys,
     repository::Result,
     view::{
+        capacity::{Failovers, capacity},
         regions::is_stale,
         sight::{Sight, Verdict},
     },
@@ -54,6 +57,7 @@ pub(super) async fn write(page: &mut Page, app: &App) -> Result<()> {
         members(page, &routes, sight);
         health(page, sight);
         service(page, &routes, sight);
+        room(page, &routes, sight);
     });
     Ok(())
 }
@@ -95,12 +99,15 @@ fn health(page: &mut Page, sight: &Sight<'_>) {
     }
 }
 
+/// Every model in every region that it is routed to.
+fn each_routed(routes: &[Route]) -> impl Iterator<Item = (&ModelName, &RouteState, &RegionName)> {
+    let live = routes.iter().filter_map(|route| Some((&route.model, route.committed.as_ref()?)));
+    live.flat_map(|(model, live)| live.regions.iter().map(move |region| (model, live, region)))
+}
+
 /// How routed regions serve their users.
 fn service(page: &mut Page, routes: &[Route], sight: &Sight<'_>) {
-    let routed = || {
-        let live = routes.iter().filter_map(|route| Some((&route.model, route.committed.as_ref()?)));
-        live.flat_map(|(model, live)| live.regions.iter().map(move |region| (model, live, region)))
-    };
+    let routed = || each_routed(routes);
     let mut series = page.begin(&of::MODEL_HEALTHY);
     for (model, live, region) in routed().filter(|(_, _, region)| sight.members_verdict(region) == Verdict::Healthy) {
         series.add([model, region], sight.serving(region, model, live).verdict == Verdict::Healthy);
@@ -108,5 +115,31 @@ fn service(page: &mut Page, routes: &[Route], sight: &Sight<'_>) {
     let mut series = page.begin(&of::MODEL_SERVED);
     for (model, live, region) in routed().filter(|(_, _, region)| sight.members_verdict(region) != Verdict::Unknown) {
         series.add([model, region], sight.users_go_to(region, model, live).is_some());
+    }
+}
+
+/// What regions hold, how full they are, and whether their users would find room elsewhere.
+fn room(page: &mut Page, routes: &[Route], sight: &Sight<'_>) {
+    let mut series = page.begin(&of::MODEL_DRIFTED);
+    for (model, live, region) in each_routed(routes).filter(|(_, _, region)| sight.is_reachable(region)) {
+        let held = sight.seen.agents.get(region).and_then(|agent| agent.slot(model, live.live));
+        series.add([model, region], held.is_some_and(|slot| slot.revision != live.revision));
+    }
+    let mut series = page.begin(&of::MODEL_UTILISATION);
+    for (model, live, region) in each_routed(routes) {
+        if let Some(used) = capacity(sight, region, model, live).and_then(|capacity| capacity.utilisation()) {
+            series.add([model, region], used);
+        }
+    }
+    let failovers = Failovers::new(routes, sight);
+    let shared = |route: &&Route| route.committed.as_ref().is_some_and(|live| live.regions.len() > 1);
+    let mut series = page.begin(&of::FAILOVER_FITS);
+    for region in sight.regions.keys() {
+        let models = routes.iter().filter(shared).filter_map(|route| failovers.of_model(region, route));
+        let failover = Failover::of(models.collect());
+        match failover.worst().map(|model| model.fit) {
+            Some(fit @ (Fit::Fits | Fit::DoesNotFit)) => series.add([region], fit == Fit::Fits),
+            Some(Fit::Unknown) | None => {}
+        }
     }
 }

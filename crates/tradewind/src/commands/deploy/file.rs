@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 use tradewind_api::{
     Code,
-    deploy::{HealthChange, ScaleChange},
+    deploy::{HealthChange, MonitorsChange, ScaleChange},
 };
 use tradewind_core::{
     RegionName, VersionNumber,
@@ -30,6 +30,9 @@ pub(super) struct DeploymentFile {
     pub(super) health: Option<HealthChange>,
     /// `[region_health.us-east1]`: regions that are probed in a way of their own.
     pub(super) region_health: Option<BTreeMap<RegionName, HealthChange>>,
+    pub(super) monitors: Option<MonitorsChange>,
+    /// `[region_monitors.us-east1]`: regions that are watched in a way of their own.
+    pub(super) region_monitors: Option<BTreeMap<RegionName, MonitorsChange>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,7 +9,10 @@ use tradewind_core::{
 };
 
 use super::{Args, ScaleArgs, file::DeploymentFile};
-use crate::{failure::Failure, session::parse_model};
+use crate::{
+    failure::Failure,
+    session::{parse_model, requested_by},
+};
 
 /// MODEL, as it was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +48,8 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         scale: scale(&args.scale, file.scale),
         health: file.health,
         region_health: file.region_health,
+        monitors: file.monitors,
+        region_monitors: file.region_monitors,
         stay_in: if args.stay_in.is_empty() { file.stay_in } else { Some(args.stay_in.clone()) },
         max_parallel: flags.max_parallel.or(table.max_parallel),
         retries: flags.retries.or(table.retries),
@@ -104,15 +109,6 @@ fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
         concurrency: flags.concurrency.or(table.concurrency),
     };
     (scale != ScaleChange::default()).then_some(scale)
-}
-
-/// `user@host`, for the history.
-fn requested_by() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME"));
-    let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
-    format!("{user}@{}", host.as_deref().map_or("unknown", str::trim))
 }
 
 pub(super) fn parse_max_parallel(text: &str) -> Result<MaxParallel, String> {

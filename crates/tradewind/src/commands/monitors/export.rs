@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// How long any condition lasts before its alert fires [default: each has its own time]
     #[arg(long = "for", value_name = "DURATION", requires = "prometheus_rules")]
     hold: Option<Span>,
+    /// Where the pages that say what to do are published; they are the files of docs/alerts
+    #[arg(long, value_name = "URL", requires = "prometheus_rules", default_value = "docs/alerts")]
+    runbooks: String,
     /// Where Prometheus finds its token for this control plane
     #[arg(long, value_name = "FILE", requires = "prometheus_scrape", default_value = "tradewind.token")]
     token_file: PathBuf,
@@ -48,7 +51,8 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     match args.what {
         What { prometheus_rules: true, .. } => {
             let objectives = objectives::of(session).await?;
-            terminal::print(&rules::file(&objectives, args.hold))
+            let style = rules::Style { hold: args.hold, runbooks: &args.runbooks };
+            terminal::print(&rules::file(&objectives, &style))
         }
         What { prometheus_scrape: true, .. } => {
             terminal::print(&scrape::config(session.client.base(), &args.token_file))

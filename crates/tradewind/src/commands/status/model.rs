@@ -10,7 +10,7 @@ use tradewind_core::{
 
 use super::world::{error_share, users_go_to};
 use crate::{
-    commands::rollout,
+    commands::{capacity, rollout},
     terminal::{Paint, Table, Tone, table::Cell, units},
 };
 
@@ -21,8 +21,18 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
         true => "DEPLOYED".to_owned(),
         false => format!("REVISION {}", status.rollout.revision),
     };
-    let headings =
-        ["REGION", "REPLICAS", &deployed, "VERIFIED", "HEALTH", "SHARE OF USERS", "REQUESTS", "P50 / P99", "ERRORS"];
+    let headings = [
+        "REGION",
+        "REPLICAS",
+        &deployed,
+        "VERIFIED",
+        "HEALTH",
+        "SHARE OF USERS",
+        "REQUESTS",
+        "P50 / P99",
+        "ERRORS",
+        "IN FLIGHT",
+    ];
     let mut table = Table::new(&headings);
     let all: f64 = status.health.values().map(|health| health.requests_per_second).sum();
     regions(status).into_iter().for_each(|region| table.row(row(status, region, all)));
@@ -34,7 +44,8 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     }
     for (region, health) in unwell {
         let reason = health.reason.as_deref().unwrap_or("unhealthy");
-        text += &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health));
+        text +=
+            &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health, &status.health));
     }
     text
 }
@@ -67,7 +78,7 @@ fn slot_word(state: SlotState) -> &'static str {
     }
 }
 
-fn row(status: &DeploymentStatus, region: &RegionName, all: f64) -> [Cell; 9] {
+fn row(status: &DeploymentStatus, region: &RegionName, all: f64) -> [Cell; 10] {
     let dash = || Cell::from("-");
     let health = status.health.get(region);
     let share = |health: &RegionHealth| match all > 0.0 {
@@ -92,6 +103,7 @@ fn row(status: &DeploymentStatus, region: &RegionName, all: f64) -> [Cell; 9] {
             if p99.ends_with(unit) { format!("{p50} / {p99}").into() } else { format!("{p50} {unit} / {p99}").into() }
         }),
         health.map_or_else(dash, |health| error_share(std::iter::once(health)).into()),
+        health.and_then(|health| health.capacity.as_ref()).map_or_else(dash, |known| capacity::in_flight(known).into()),
     ]
 }
 

@@ -1,17 +1,24 @@
 //! All models, a line each, and whatever is not well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tradewind_api::status::{DeploymentStatus, RegionHealth, WorldStatus};
-use tradewind_core::{RegionName, rollout::RolloutState};
+use tradewind_api::status::{DeploymentStatus, RegionHealth, RegionStatus, WorldStatus};
+use tradewind_core::{
+    RegionName, Timestamp,
+    capacity::Fit,
+    drill::{Drill, DrillState},
+    rollout::RolloutState,
+};
 
 use crate::{
-    commands::{regions, rollout},
+    commands::{capacity, regions, rollout},
     terminal::{Paint, Table, Tone, table::Cell, units},
 };
 
 /// With more regions than this their number is shown instead of their names.
 const NAMED_REGIONS: usize = 4;
+/// And of more than this not even those are listed whose users do not fit elsewhere: `regions list` does.
+const LISTED_REGIONS: usize = 10;
 
 pub(super) fn render(world: &WorldStatus, paint: Paint) -> String {
     if world.models.is_empty() {
@@ -32,7 +39,40 @@ pub(super) fn render(world: &WorldStatus, paint: Paint) -> String {
     for (region, trouble) in troubles {
         text += &format!("  {}  {trouble}\n", paint.on(&region, Tone::Bad));
     }
-    text
+    if let Some(drill) = &world.drill {
+        text +=
+            &format!("\n  {}  {}\n", paint.on(drill.region.as_str(), Tone::Warn), under_way(drill, Timestamp::now()));
+    }
+    text + &if_lost(&world.regions, paint)
+}
+
+/// `drill 3: taken for lost for 20 s more, end it with tradewind drill stop`
+fn under_way(drill: &Drill, now: Timestamp) -> String {
+    let number = drill.number;
+    match drill.state {
+        DrillState::Running => {
+            let left = units::roughly(units::between(now, drill.due()));
+            format!("drill {number}: taken for lost for {left} more; end it with tradewind drill stop")
+        }
+        DrillState::Returning | DrillState::Done => format!("drill {number} is over: users return"),
+    }
+}
+
+/// Where the users of each region would go. Of many regions only those are told whose users may not fit.
+fn if_lost(regions: &[RegionStatus], paint: Paint) -> String {
+    let known: Vec<_> = regions.iter().filter_map(|region| Some((region, region.failover.as_ref()?))).collect();
+    let told = |fit: Fit| known.len() <= NAMED_REGIONS || fit != Fit::Fits;
+    let mut table = Table::new(&["IF LOST", "USERS GO TO"]);
+    for (region, failover) in known.iter().filter(|(_, failover)| told(failover.fit)).take(LISTED_REGIONS) {
+        table.row([region.name.as_str().into(), Cell::new(capacity::phrase(failover), capacity::tone(failover.fit))]);
+    }
+    match known.as_slice() {
+        [] => String::new(),
+        many if !many.iter().any(|(_, failover)| told(failover.fit)) => {
+            format!("\n  any of {} regions may be lost: its users fit elsewhere\n", many.len())
+        }
+        _ => format!("\n{}", table.render(paint)),
+    }
 }
 
 fn row(status: &DeploymentStatus) -> [Cell; 9] {
@@ -106,8 +146,13 @@ fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
     let mut troubles = Vec::new();
     for region in world.regions.iter().filter(|region| !region.healthy) {
         let reason = region.reason.as_deref().unwrap_or("no reason known");
-        let served = world.models.iter().filter_map(|status| status.health.get(&region.name));
-        let users: BTreeSet<String> = served.filter(|health| !health.healthy).map(users_go_to).collect();
+        let users: BTreeSet<String> = world
+            .models
+            .iter()
+            .filter_map(|status| Some((status.health.get(&region.name)?, &status.health)))
+            .filter(|(health, _)| !health.healthy)
+            .map(|(health, all)| users_go_to(health, all))
+            .collect();
         let users = users.iter().map(|users| format!("; {users}")).collect::<String>();
         troubles.push((region.name.to_string(), format!("unhealthy: {reason}{users}")));
     }
@@ -118,15 +163,22 @@ fn troubles(world: &WorldStatus) -> Vec<(String, String)> {
         let unwell = status.health.iter().filter(|(region, health)| !health.healthy && served.contains(region));
         for (region, health) in unwell.filter(|(region, _)| well(region)) {
             let reason = health.reason.as_deref().unwrap_or("unhealthy");
-            troubles.push((region.to_string(), format!("{}: {reason}; {}", status.model, users_go_to(health))));
+            troubles.push((
+                region.to_string(),
+                format!("{}: {reason}; {}", status.model, users_go_to(health, &status.health)),
+            ));
         }
     }
     troubles
 }
 
-pub(super) fn users_go_to(health: &RegionHealth) -> String {
+/// `users go to us-east1 (fits: 40 % of its limit)`
+pub(super) fn users_go_to(health: &RegionHealth, all: &BTreeMap<RegionName, RegionHealth>) -> String {
     match &health.users_go_to {
-        Some(region) => format!("users go to {region}"),
+        Some(region) => {
+            let there = all.get(region).and_then(|health| capacity::room(&health.capacity?));
+            format!("users go to {region}{}", there.map(|room| format!(" ({room})")).unwrap_or_default())
+        }
         None => "users get errors".to_owned(),
     }
 }

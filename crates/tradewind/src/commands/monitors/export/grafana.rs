@@ -80,9 +80,9 @@ const OVERVIEW: &[Panel] = &[
         "stat",
         "short",
         4,
-        &[(r#"count(ALERTS{alertname=~"Tradewind.*",alertstate="firing"}) or vector(0)"#, "")],
+        &[(r#"count(ALERTS{service="tradewind",alertstate="firing"}) or vector(0)"#, "")],
     ),
-    panel("Alerts", "table", "short", 24, &[(r#"ALERTS{alertname=~"Tradewind.*"}"#, "")]),
+    panel("Alerts", "table", "short", 24, &[(r#"ALERTS{service="tradewind"}"#, "")]),
 ];
 
 const TRAFFIC: &[Panel] = &[

@@ -1,63 +1,61 @@
-//! What the deployed models promise.
+//! What the deployed models promise, region by region.
 
-use tradewind_core::ModelName;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tradewind_api::monitoring::MonitorQuery;
+use tradewind_core::{ModelName, RegionName, monitor::Monitors};
 
 use crate::{failure::Failure, session::Session};
 
-/// The objective of one model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Objective {
-    /// The share of requests that are to be answered without an error.
-    pub(super) availability: f64,
-    pub(super) latency: Option<Latency>,
-}
-
-impl Default for Objective {
-    fn default() -> Self {
-        Self { availability: 0.999, latency: None }
-    }
-}
-
-/// The share of answers that are to come within a time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Latency {
-    /// One of the bounds of the gateways' histogram.
-    pub(super) bound_seconds: f64,
-    pub(super) share: f64,
-}
-
-/// Models and their objectives.
+/// How models are watched in the regions that serve them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Objectives {
-    pub(super) models: Vec<(ModelName, Objective)>,
+    models: BTreeMap<ModelName, BTreeMap<RegionName, Monitors>>,
 }
 
 pub(super) async fn of(session: &Session) -> Result<Objectives, Failure> {
-    let models = session.client.world().await?.models;
-    Ok(Objectives { models: models.into_iter().map(|model| (model.model, Objective::default())).collect() })
+    let monitors = session.client.monitors(&MonitorQuery::default()).await?.monitors;
+    // Of two revisions in a region, that which has users.
+    let (armed, others): (Vec<_>, Vec<_>) = monitors.into_iter().partition(|each| each.armed);
+    let each = others.into_iter().chain(armed);
+    Ok(Objectives::new(each.map(|each| ((each.model, each.region), each.monitors))))
 }
 
 impl Objectives {
-    /// Models with the same objective together, as matchers of Prometheus; the last are those that are not deployed yet,
-    /// with the objective of a model that says nothing.
-    pub(super) fn groups(&self) -> Vec<(String, Objective)> {
-        let mut groups: Vec<(Vec<&ModelName>, Objective)> = Vec::new();
-        for (model, objective) in self.models.iter().filter(|(_, objective)| *objective != Objective::default()) {
-            match groups.iter_mut().find(|(_, known)| known == objective) {
-                Some((models, _)) => models.push(model),
-                None => groups.push((vec![model], *objective)),
-            }
+    /// The last of a model in a region counts.
+    pub(super) fn new(each: impl IntoIterator<Item = ((ModelName, RegionName), Monitors)>) -> Self {
+        let mut models: BTreeMap<ModelName, BTreeMap<RegionName, Monitors>> = BTreeMap::new();
+        for ((model, region), monitors) in each {
+            models.entry(model).or_default().insert(region, monitors);
         }
-        let named: Vec<&ModelName> = groups.iter().flat_map(|(models, _)| models.iter().copied()).collect();
-        let rest = if named.is_empty() { String::new() } else { matcher("!~", &named) };
-        let mut groups: Vec<_> = groups.iter().map(|(models, objective)| (matcher("=~", models), *objective)).collect();
-        groups.push((rest, Objective::default()));
+        Self { models }
+    }
+
+    /// One number of the monitors, with the matchers of Prometheus for the models and regions where it is that. The last
+    /// is the default, for models that say nothing and for those that are not deployed yet.
+    pub(super) fn groups<T: PartialEq + Copy>(&self, of: impl Fn(&Monitors) -> T) -> Vec<(String, T)> {
+        let default = of(&Monitors::default());
+        let named = self.models.iter().filter(|(_, regions)| regions.values().any(|each| of(each) != default));
+        let named: BTreeMap<_, _> = named.collect();
+        let mut groups = Vec::new();
+        for (model, regions) in &named {
+            let mut of_model: Vec<(BTreeSet<&RegionName>, T)> = Vec::new();
+            for (region, value) in regions.iter().map(|(region, monitors)| (region, of(monitors))) {
+                match of_model.iter_mut().find(|(_, known)| *known == value) {
+                    Some((regions, _)) => drop(regions.insert(region)),
+                    None => of_model.push((BTreeSet::from([region]), value)),
+                }
+            }
+            let matchers = |regions| format!("model=\"{model}\",region=~\"{}\"", any_of(regions));
+            groups.extend(of_model.into_iter().map(|(regions, value)| (matchers(regions), value)));
+        }
+        let others = if named.is_empty() { String::new() } else { format!("model!~\"{}\"", any_of(named.into_keys())) };
+        groups.push((others, default));
         groups
     }
 }
 
-fn matcher(operator: &str, models: &[&ModelName]) -> String {
-    // Of what a name may have, the point alone means something in a regular expression; `[.]` needs no escaping.
-    let names: Vec<String> = models.iter().map(|model| model.as_str().replace('.', "[.]")).collect();
-    format!("model{operator}\"{}\"", names.join("|"))
+/// As a regular expression. Of what a name may have, the point alone means something there; `[.]` needs no escaping.
+fn any_of(names: impl IntoIterator<Item = impl ToString>) -> String {
+    names.into_iter().map(|name| name.to_string().replace('.', "[.]")).collect::<Vec<_>>().join("|")
 }

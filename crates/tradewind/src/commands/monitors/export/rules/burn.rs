@@ -1,103 +1,110 @@
-//! Objectives as burn rates: how fast errors or slow answers use up what an objective allows. An alert wants a long
-//! window, so that it matters, and a short one, so that it ends when the trouble does (the SRE Workbook, chapter 5).
+//! Objectives as burn rates, by the windows and factors that control alerts by itself.
 
-use tradewind_core::duration::Span;
+use std::{collections::BTreeSet, time::Duration};
+
+use tradewind_api::metrics::SECONDS;
+use tradewind_core::{
+    alert::{AlertKind, Severity},
+    duration::Span,
+    monitor::{
+        LatencyObjective,
+        burn::{RULES, Rule},
+    },
+};
 
 use super::{Alert, Recording};
-use crate::commands::monitors::export::objectives::{Latency, Objective, Objectives};
+use crate::commands::monitors::export::objectives::Objectives;
 
-/// An alert fires when errors in both windows burn the budget at least so fast.
-#[derive(Debug, Clone, Copy)]
-struct Burn {
-    severity: &'static str,
-    short: &'static str,
-    long: &'static str,
-    /// Times the rate that uses up the budget in 30 days.
-    factor: f64,
-    hold_secs: u64,
-}
+/// With fewer of them in the long window a ratio proves nothing.
+const LEAST_MISSED: u32 = 10;
+const REQUESTS: &str = "tradewind_gateway_requests_total";
+const DURATION: &str = "tradewind_gateway_request_duration_seconds";
+const FAILED: &str = r#"outcome=~"server_error|unavailable""#;
 
-/// 2 % of the budget within an hour.
-const FAST: Burn = Burn { severity: "critical", short: "5m", long: "1h", factor: 14.4, hold_secs: 60 };
-/// 5 % of the budget within six hours.
-const SLOW: Burn = Burn { severity: "warning", short: "30m", long: "6h", factor: 6.0, hold_secs: 300 };
-const WINDOWS: [&str; 4] = [FAST.short, SLOW.short, FAST.long, SLOW.long];
-
-/// The parts of the requests that were errors, by model and window. What users cancelled is left out.
+/// The parts of the requests that failed, by model, region and window. What users cancelled is left out.
 pub(super) fn recordings() -> Vec<Recording> {
-    let ratio = |window: &str| Recording {
+    let windows: BTreeSet<Duration> = RULES.iter().flat_map(|rule| [rule.short, rule.long]).collect();
+    let ratio = |window: Duration| Recording {
         name: error_ratio(window),
         expr: format!(
-            "sum by (model) (rate(tradewind_gateway_requests_total{{outcome=~\"server_error|unavailable\"}}[{window}]))\n\
-             / sum by (model) (rate(tradewind_gateway_requests_total{{outcome!=\"cancelled\"}}[{window}]))"
+            "{}\n/ {}",
+            counted("rate", &format!("{REQUESTS}{{{FAILED}}}"), window),
+            counted("rate", &format!("{REQUESTS}{{outcome!=\"cancelled\"}}"), window)
         ),
     };
-    WINDOWS.map(ratio).into()
+    windows.into_iter().map(ratio).collect()
 }
 
-fn error_ratio(window: &str) -> String {
-    format!("tradewind:request_errors:ratio_rate{window}")
+fn error_ratio(window: Duration) -> String {
+    format!("tradewind:request_errors:ratio_rate{}", span(window))
+}
+
+fn counted(function: &str, selector: &str, window: Duration) -> String {
+    format!("sum by (model, region) ({function}({selector}[{}]))", span(window))
+}
+
+fn span(window: Duration) -> Span {
+    Span::from_secs(window.as_secs())
 }
 
 pub(super) fn alerts(objectives: &Objectives) -> Vec<Alert> {
     let mut alerts = Vec::new();
-    for (name, burn) in [("TradewindErrorBurnFast", FAST), ("TradewindErrorBurnSlow", SLOW)] {
-        let branches = objectives.groups().into_iter().map(|(models, objective)| errors(&models, objective, burn));
-        alerts.push(burn.alert(name, branches.collect(), "errors"));
-    }
-    for (name, burn) in [("TradewindLatencyBurnFast", FAST), ("TradewindLatencyBurnSlow", SLOW)] {
-        let groups = objectives.groups().into_iter();
-        let branches = groups.filter_map(|(models, objective)| Some(slow(&models, objective.latency?, burn)));
-        let branches: Vec<String> = branches.collect();
-        if !branches.is_empty() {
-            alerts.push(burn.alert(name, branches, "slow answers"));
-        }
+    for severity in [Severity::Critical, Severity::Warning] {
+        let branches = |one: &dyn Fn(&Rule) -> Vec<String>| -> Vec<String> {
+            RULES.iter().filter(|rule| rule.severity == severity).flat_map(one).collect()
+        };
+        let failed = branches(&|rule| {
+            let groups = objectives.groups(|monitors| monitors.availability).into_iter();
+            groups.map(|(matchers, availability)| errors(&matchers, availability, rule)).collect()
+        });
+        alerts.extend(alert(AlertKind::ErrorBudgetBurn, severity, &failed, "failed"));
+        let late = branches(&|rule| {
+            let groups = objectives.groups(|monitors| monitors.latency).into_iter();
+            groups.filter_map(|(matchers, latency)| slow(&matchers, latency?, rule)).collect()
+        });
+        alerts.extend(alert(AlertKind::LatencyBudgetBurn, severity, &late, "were too slow"));
     }
     alerts
 }
 
-impl Burn {
-    fn alert(self, name: &'static str, branches: Vec<String>, what: &str) -> Alert {
-        let Self { severity, short, long, factor, hold_secs } = self;
-        Alert {
-            name,
-            severity,
-            hold: Span::from_secs(hold_secs),
-            expr: branches.join("\nor\n"),
-            summary: format!(
-                "{{{{ $labels.model }}}} uses up what its objective allows of {what} {factor} times too fast"
-            ),
-            description: format!(
-                "Of the requests to {{{{ $labels.model }}}} in the last {short}, {{{{ $value | humanizePercentage }}}} were {what}; \
-                 of those in the last {long} there were too many too."
-            ),
-        }
-    }
+/// `None` without any objective of that kind.
+fn alert(kind: AlertKind, severity: Severity, branches: &[String], what: &str) -> Option<Alert> {
+    let summary = format!("too many requests to {{{{ $labels.model }}}} in {{{{ $labels.region }}}} {what}");
+    let description = format!(
+        "{{{{ $value | humanizePercentage }}}} of its requests {what} of late: its objective will not be kept."
+    );
+    let expr = branches.join("\nor ");
+    (!branches.is_empty()).then(|| Alert::of(kind, severity, expr, &summary, &description))
 }
 
-fn errors(models: &str, objective: Objective, burn: Burn) -> String {
-    let limit = format!("{} * {}", burn.factor, share(1.0 - objective.availability));
-    let matchers = if models.is_empty() { String::new() } else { format!("{{{models}}}") };
-    let over = |window| format!("{}{matchers} > {limit}", error_ratio(window));
-    format!("{}\nand {}", over(burn.short), over(burn.long))
+fn errors(matchers: &str, availability: f64, rule: &Rule) -> String {
+    let limit = format!("{} * {}", rule.factor, rest(availability));
+    let braces = if matchers.is_empty() { String::new() } else { format!("{{{matchers}}}") };
+    let over = |window| format!("{}{braces} > {limit}", error_ratio(window));
+    let missed = counted("increase", &format!("{REQUESTS}{{{}}}", joined(matchers, FAILED)), rule.long);
+    format!("{}\n  and {}\n  and {missed} >= {LEAST_MISSED}", over(rule.short), over(rule.long))
 }
 
-fn slow(models: &str, latency: Latency, burn: Burn) -> String {
-    let Latency { bound_seconds, share: wanted } = latency;
-    let limit = format!("{} * {}", burn.factor, share(1.0 - wanted));
-    let over = |window| {
-        let rate = |end: &str, matchers: &str| {
-            format!("sum by (model) (rate(tradewind_gateway_request_duration_seconds_{end}{{{matchers}}}[{window}]))")
-        };
-        let comma = if models.is_empty() { "" } else { "," };
-        // In both formats a bound is written with a point.
-        let within = rate("bucket", &format!("{models}{comma}le=\"{bound_seconds:?}\""));
-        format!("1 - {within} / {} > {limit}", rate("count", models))
+/// `None` for an objective above all bounds that gateways show.
+fn slow(matchers: &str, latency: LatencyObjective, rule: &Rule) -> Option<String> {
+    // Rounded up to the next bound: what keeps the objective never counts as slow.
+    let bound = *SECONDS.iter().find(|bound| latency.within.duration() <= Duration::from_secs_f64(**bound))?;
+    let limit = format!("{} * {}", rule.factor, rest(latency.share));
+    let within = |function, window| {
+        let matchers = joined(matchers, &format!("le=\"{bound:?}\""));
+        counted(function, &format!("{DURATION}_bucket{{{matchers}}}"), window)
     };
-    format!("{}\nand {}", over(burn.short), over(burn.long))
+    let all = |function, window| counted(function, &format!("{DURATION}_count{{{matchers}}}"), window);
+    let over = |window| format!("1 - {}\n    / {} > {limit}", within("rate", window), all("rate", window));
+    let missed = format!("{}\n    - {}", all("increase", rule.long), within("increase", rule.long));
+    Some(format!("{}\n  and {}\n  and {missed} >= {LEAST_MISSED}", over(rule.short), over(rule.long)))
 }
 
-/// `0.001` for what is left of `0.999`.
-fn share(value: f64) -> f64 {
-    (value * 1e9).round() / 1e9
+fn joined(matchers: &str, more: &str) -> String {
+    if matchers.is_empty() { more.to_owned() } else { format!("{matchers},{more}") }
+}
+
+/// `0.001` for `0.999`.
+fn rest(share: f64) -> f64 {
+    ((1.0 - share) * 1e9).round() / 1e9
 }
