@@ -155,10 +155,7 @@ impl Monitoring {
             sight: &sight,
             routes: &self.known.routes,
             ledger: &self.ledger,
-            monitors: &|live, model, region| {
-                let (model, region) = (model.clone(), region.clone());
-                self.known.monitors(&Subject { model, region, revision: live.revision })
-            },
+            spec: &|model, live| self.known.revision(model, live.revision).map(|revision| &revision.spec),
             disk: tradewind_artifacts::room(&self.directory).ok(),
         };
         look.findings()
@@ -236,8 +233,12 @@ impl Known {
         })
     }
 
+    fn revision(&self, model: &ModelName, number: RevisionNumber) -> Option<&Revision> {
+        self.revisions.get(&(model.clone(), number))
+    }
+
     fn monitors(&self, subject: &Subject) -> Option<Monitors> {
-        let revision = self.revisions.get(&(subject.model.clone(), subject.revision))?;
+        let revision = self.revision(&subject.model, subject.revision)?;
         Some(revision.spec.monitors_of(&subject.region))
     }
 

@@ -22,7 +22,7 @@ use crate::{
     disk::Disk,
     doomed::Doomed,
     link::Links,
-    load::{self, Load},
+    load::{self, RegionLoad},
     metrics::Metrics,
     options::{GatewayOptions, Listen},
     report::{self, Acknowledged},
@@ -69,7 +69,7 @@ pub(crate) struct Gateway {
     pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
     /// What the replicas of the own region do.
-    pub(crate) load: Load,
+    pub(crate) load: RegionLoad,
     /// Targets that probes found dead.
     pub(crate) lost: broadcast::Sender<u64>,
     /// Of connections.
@@ -94,7 +94,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         access,
         doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
-        load: Load::default(),
+        load: RegionLoad::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
         room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),
     });

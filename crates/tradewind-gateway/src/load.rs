@@ -23,9 +23,9 @@ type Key = (ModelName, Slot, RevisionNumber);
 
 /// Written by the one task that looks, read for each report.
 #[derive(Debug, Default)]
-pub(crate) struct Load(Mutex<BTreeMap<Key, Capacity>>);
+pub(crate) struct RegionLoad(Mutex<BTreeMap<Key, Capacity>>);
 
-impl Load {
+impl RegionLoad {
     pub(crate) fn read(&self) -> Vec<SlotLoad> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = |((model, slot, revision), capacity): (&Key, &Capacity)| SlotLoad {
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten_and_what_stays_is_smoothed() {
-        let load = Load::default();
+        let load = RegionLoad::default();
         for _ in 0..100 {
             load.look(of(4), Duration::from_secs(1));
         }

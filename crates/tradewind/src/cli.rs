@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::{
     commands::{
         alerts, completion, deploy, drill, events, history, infer, logs, models, monitors, reference, regions, rollout,
-        route, status, token, undeploy,
+        route, status, token, top, undeploy,
     },
     roles,
     settings::Connection,
@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Deploy(Box<deploy::Args>),
     Infer(infer::Args),
     Status(status::Args),
+    Top(top::Args),
     Rollout(rollout::Args),
     Route(route::Args),
     History(history::Args),
@@ -68,7 +69,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
+    ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
     ("Undo", &["undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
 ];
@@ -91,9 +92,12 @@ impl Command {
             Self::Regions(args) => args.format(),
             Self::Drill(args) => args.format(),
             Self::Control(_) | Self::Agent(_) | Self::Gateway(_) | Self::Replica(_) | Self::Inspect(_) => Format::Table,
-            Self::Undeploy(_) | Self::Logs(_) | Self::Token(_) | Self::Completion(_) | Self::Reference(_) => {
-                Format::Table
-            }
+            Self::Top(_)
+            | Self::Undeploy(_)
+            | Self::Logs(_)
+            | Self::Token(_)
+            | Self::Completion(_)
+            | Self::Reference(_) => Format::Table,
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod undeploy;
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
         Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
         Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
+        Command::Top(args) => converse(to, verbose, async |session| top::run(args, &session).await),
         Command::Rollout(args) => converse(to, verbose, async |session| rollout::run(args, &session).await),
         Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),

@@ -7,6 +7,7 @@ use tradewind_core::{
     ModelName, RegionName,
     alert::{AlertKey, AlertKind, Finding, Severity},
     capacity::{Failover, Fit},
+    deployment::DeploymentSpec,
     monitor::{Monitors, burn, disk::DiskRoom, evidence::ObjectiveKind},
     route::{Route, RouteState},
 };
@@ -25,8 +26,8 @@ pub(super) struct Look<'a> {
     pub(super) sight: &'a Sight<'a>,
     pub(super) routes: &'a [Route],
     pub(super) ledger: &'a Ledger,
-    /// How a routed model is watched in a region.
-    pub(super) monitors: &'a dyn Fn(&RouteState, &ModelName, &RegionName) -> Option<Monitors>,
+    /// What the live revision of a model asks for.
+    pub(super) spec: &'a dyn Fn(&ModelName, &RouteState) -> Option<&'a DeploymentSpec>,
     /// Where control keeps its own data.
     pub(super) disk: Option<DiskRoom>,
 }
@@ -46,12 +47,23 @@ impl Look<'_> {
         let mut findings = Findings::new();
         let committed = self.routes.iter().filter_map(|route| Some((&route.model, route.committed.as_ref()?)));
         for (model, live) in committed {
+            let spec = (self.spec)(model, live);
+            let behind = spec.iter().flat_map(|spec| &spec.regions).filter(|region| !live.regions.contains(region));
+            for region in behind {
+                let key = AlertKey {
+                    kind: AlertKind::VersionDrift,
+                    model: Some(model.clone()),
+                    region: Some(region.clone()),
+                };
+                let detail = format!("it has not caught up with revision {} and serves nobody", live.revision);
+                findings.insert(key, bad(Severity::Warning, detail));
+            }
             for region in &live.regions {
                 let key = |kind| AlertKey { kind, model: Some(model.clone()), region: Some(region.clone()) };
                 let mut find = |kind, finding| drop(findings.insert(key(kind), finding));
                 self.find_replicas(model, live, region, &mut find);
                 self.find_cases(model, live, region, &mut find);
-                if let Some(monitors) = (self.monitors)(live, model, region) {
+                if let Some(monitors) = spec.map(|spec| spec.monitors_of(region)) {
                     self.find_burns(model, region, &monitors, &mut find);
                     find(AlertKind::Saturation, self.saturation(model, live, region, &monitors));
                 }
@@ -220,3 +232,6 @@ fn of_region(kind: AlertKind, region: &RegionName) -> AlertKey {
 fn disk_finding(room: DiskRoom, whose: &str) -> Finding {
     room.severity().map_or(Finding::Well, |severity| bad(severity, format!("{whose}: {}", room.summary())))
 }
+
+#[cfg(test)]
+mod tests;

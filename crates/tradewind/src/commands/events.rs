@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     match args.output.format {
         Format::Json => terminal::print_json(&list),
         Format::Table => {
-            let mut table = Table::new(&["TIME", "REGION", "MODEL", "EVENT", ""]);
+            let mut table = Table::new(&HEADINGS);
             list.events.iter().for_each(|event| table.row(row(event)));
             terminal::print(&table.render(Paint::for_stdout()))
         }
@@ -103,7 +103,10 @@ fn print_one(event: &Event, format: Format) -> Result<(), Failure> {
     }
 }
 
-fn row(event: &Event) -> [Cell; 5] {
+pub(super) const HEADINGS: [&str; 5] = ["TIME", "REGION", "MODEL", "EVENT", ""];
+
+/// What stands under [`HEADINGS`].
+pub(super) fn row(event: &Event) -> [Cell; 5] {
     let tone = match event.record.severity {
         Severity::Info => Tone::Plain,
         Severity::Warning => Tone::Warn,

@@ -150,7 +150,7 @@ fn remark(region: &RegionStatus) -> Cell {
     }
 }
 
-fn state(region: &RegionStatus) -> Cell {
+pub(super) fn state(region: &RegionStatus) -> Cell {
     match region {
         RegionStatus { drill: Some(number), .. } => Cell::new(format!("drill {number}"), Tone::Warn),
         RegionStatus { drained: true, .. } => Cell::new("drained", Tone::Warn),
@@ -179,6 +179,20 @@ async fn show(session: &Session, name: &RegionName, format: Format) -> Result<()
 fn details(region: &RegionStatus, paint: Paint) -> String {
     let now = Timestamp::now();
     let mut text = table(std::slice::from_ref(region), paint);
+    text += &format!("\n{}", members(region, now).render(paint));
+    if !region.replicas.is_empty() {
+        text += &format!("\n{}", replicas(region, now).render(paint));
+    }
+    if let Some(failover) = region.failover.as_ref().filter(|failover| !failover.models.is_empty()) {
+        text += &format!("\n  if it is lost:\n{}", capacity::table(failover).render(paint));
+    }
+    if !region.round_trips_us.is_empty() {
+        text += &format!("\n{}", round_trips(region).render(paint));
+    }
+    text
+}
+
+pub(super) fn members(region: &RegionStatus, now: Timestamp) -> Table {
     let mut members = Table::new(&["MEMBER", "ADDRESS", "PID", "STATE", "LAST REPORT"]);
     let kinds = [("agent", &region.agents), ("gateway", &region.gateways)];
     for (kind, member) in kinds.iter().flat_map(|(kind, members)| members.iter().map(move |member| (kind, member))) {
@@ -195,22 +209,16 @@ fn details(region: &RegionStatus, paint: Paint) -> String {
             member.last_report.map_or("-".to_owned(), |at| units::ago(at, now)).into(),
         ]);
     }
-    text += &format!("\n{}", members.render(paint));
-    if !region.replicas.is_empty() {
-        text += &format!("\n{}", replicas(region, now).render(paint));
-    }
-    if let Some(failover) = region.failover.as_ref().filter(|failover| !failover.models.is_empty()) {
-        text += &format!("\n  if it is lost:\n{}", capacity::table(failover).render(paint));
-    }
-    if !region.round_trips_us.is_empty() {
-        let mut trips = Table::new(&["ROUND TRIP TO", ""]);
-        region.round_trips_us.iter().for_each(|(to, us)| trips.row([to.as_str().into(), units::latency(*us).into()]));
-        text += &format!("\n{}", trips.render(paint));
-    }
-    text
+    members
 }
 
-fn replicas(region: &RegionStatus, now: Timestamp) -> Table {
+pub(super) fn round_trips(region: &RegionStatus) -> Table {
+    let mut trips = Table::new(&["ROUND TRIP TO", ""]);
+    region.round_trips_us.iter().for_each(|(to, us)| trips.row([to.as_str().into(), units::latency(*us).into()]));
+    trips
+}
+
+pub(super) fn replicas(region: &RegionStatus, now: Timestamp) -> Table {
     let mut table = Table::new(&["REPLICA", "MODEL", "REVISION", "SLOT", "STATE", "ADDRESS", "PID", "UP", "RESTARTS"]);
     for replica in &region.replicas {
         let state = if replica.ready { Cell::new("ready", Tone::Good) } else { Cell::new("starting", Tone::Warn) };

@@ -131,6 +131,16 @@ fn render(view: &RolloutView, paint: Paint) -> String {
         state_word(view.state),
         soak_word(view.soak)
     );
+    text += &steps_table(view, now).render(paint);
+    if let Some(failure) = &view.failure {
+        let (headline, causes) = explain(failure);
+        text += &format!("\n  {}\n", paint.on(&headline, Tone::Bad));
+        causes.iter().for_each(|cause| text += &format!("    caused by: {cause}\n"));
+    }
+    text
+}
+
+pub(super) fn steps_table(view: &RolloutView, now: Timestamp) -> Table {
     let mut table = Table::new(&["STEP", "ACTION", "REGION", "RESULT", "TOOK", "NEXT", "DETAIL"]);
     for step in &view.steps {
         let took = step.started_at.map(|start| units::took(units::between(start, step.finished_at.unwrap_or(now))));
@@ -148,13 +158,7 @@ fn render(view: &RolloutView, paint: Paint) -> String {
             detail.into(),
         ]);
     }
-    text += &table.render(paint);
-    if let Some(failure) = &view.failure {
-        let (headline, causes) = explain(failure);
-        text += &format!("\n  {}\n", paint.on(&headline, Tone::Bad));
-        causes.iter().for_each(|cause| text += &format!("    caused by: {cause}\n"));
-    }
-    text
+    table
 }
 
 /// What failed, in one phrase, and why, outermost first.

@@ -16,8 +16,8 @@ use crate::{
     terminal::{self, Format, OutputArgs, Paint},
 };
 
-mod model;
-mod world;
+pub(super) mod model;
+pub(super) mod world;
 
 /// How often `--watch` looks again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

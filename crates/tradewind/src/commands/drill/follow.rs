@@ -69,9 +69,9 @@ async fn leave(session: &Session, number: DrillNumber) -> Failure {
         Ok(view) => Failure::unfinished(format!("drill {number} was ended before its time"))
             .note(format!("{} is let back, and its users return.", view.drill.region))
             .hint(show),
-        // It may be over, and its users about to return.
+        // Its time was over before, and its users return.
         Err(error) if !error.retryable() => {
-            Failure::unfinished(format!("drill {number} is over, and what is measured yet is not waited for"))
+            Failure::unfinished(format!("drill {number} is over, and the return of its users was not waited for"))
                 .hint(show)
         }
         Err(error) => Failure::from(error)

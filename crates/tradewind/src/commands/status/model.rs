@@ -16,6 +16,25 @@ use crate::{
 
 pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     let mut text = format!("  {}\n", headline(status));
+    let (headings, rows) = regions_table(status);
+    let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+    rows.into_iter().for_each(|(_, row)| table.row(row));
+    text += &table.render(paint);
+    text += &format!("  {}\n", tracker(status, Timestamp::now()));
+    let unwell: Vec<_> = status.health.iter().filter(|(_, health)| !health.healthy).collect();
+    if !unwell.is_empty() {
+        text.push('\n');
+    }
+    for (region, health) in unwell {
+        let reason = health.reason.as_deref().unwrap_or("unhealthy");
+        text +=
+            &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health, &status.health));
+    }
+    text
+}
+
+/// Headings, and a row for each region.
+pub(in crate::commands) fn regions_table(status: &DeploymentStatus) -> (Vec<String>, Vec<(&RegionName, Vec<Cell>)>) {
     // What users do not get is told of by its number, so that nobody takes it for what they get.
     let deployed = match is_live(status) {
         true => "DEPLOYED".to_owned(),
@@ -33,21 +52,9 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
         "ERRORS",
         "IN FLIGHT",
     ];
-    let mut table = Table::new(&headings);
     let all: f64 = status.health.values().map(|health| health.requests_per_second).sum();
-    regions(status).into_iter().for_each(|region| table.row(row(status, region, all)));
-    text += &table.render(paint);
-    text += &format!("  {}\n", tracker(status, Timestamp::now()));
-    let unwell: Vec<_> = status.health.iter().filter(|(_, health)| !health.healthy).collect();
-    if !unwell.is_empty() {
-        text.push('\n');
-    }
-    for (region, health) in unwell {
-        let reason = health.reason.as_deref().unwrap_or("unhealthy");
-        text +=
-            &format!("  {}  {reason}; {}\n", paint.on(region.as_str(), Tone::Bad), users_go_to(health, &status.health));
-    }
-    text
+    let rows = regions(status).into_iter().map(|region| (region, row(status, region, all).to_vec()));
+    (headings.map(str::to_owned).to_vec(), rows.collect())
 }
 
 /// The regions of the rollout, then those that still serve and are not in it.
@@ -57,7 +64,7 @@ fn regions(status: &DeploymentStatus) -> Vec<&RegionName> {
 }
 
 /// `digits 2, revision 2, epoch 3, green live; blue (revision 1) standby`
-fn headline(status: &DeploymentStatus) -> String {
+pub(in crate::commands) fn headline(status: &DeploymentStatus) -> String {
     let mut line = match (status.version, status.revision, status.epoch, status.live_slot) {
         (Some(version), Some(revision), Some(epoch), Some(slot)) => {
             format!("{} {version}, revision {revision}, epoch {epoch}, {slot} live", status.model)
@@ -144,7 +151,7 @@ fn is_live(status: &DeploymentStatus) -> bool {
 }
 
 /// `routing configured, monitoring active, soaking for 42 s more`
-fn tracker(status: &DeploymentStatus, now: Timestamp) -> String {
+pub(in crate::commands) fn tracker(status: &DeploymentStatus, now: Timestamp) -> String {
     if !is_live(status) {
         return not_live(status);
     }

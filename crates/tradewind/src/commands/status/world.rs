@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tradewind_api::status::{DeploymentStatus, RegionHealth, RegionStatus, WorldStatus};
+use tradewind_api::status::{DeploymentStatus, RegionHealth, RegionStatus, VerificationProgress, WorldStatus};
 use tradewind_core::{
     RegionName, Timestamp,
     capacity::Fit,
@@ -131,7 +131,7 @@ pub(super) fn error_share<'a>(health: impl Iterator<Item = &'a RegionHealth>) ->
     }
 }
 
-fn rollout_cell(status: &DeploymentStatus) -> Cell {
+pub(in crate::commands) fn rollout_cell(status: &DeploymentStatus) -> Cell {
     let brief = &status.rollout;
     match brief.state {
         // The everyday case is not worth a word of its own.
@@ -139,6 +139,13 @@ fn rollout_cell(status: &DeploymentStatus) -> Cell {
         RolloutState::Failed => Cell::new(format!("revision {} failed", brief.revision), Tone::Bad),
         state => Cell::new(format!("revision {} {}", brief.revision, rollout::state_word(state)), Tone::Notice),
     }
+}
+
+/// How many of a rollout's regions are brought up and verified, and how many there are.
+pub(in crate::commands) fn regions_done(status: &DeploymentStatus) -> (usize, usize) {
+    let verified = status.verification_status.values();
+    let done = verified.filter(|progress| **progress == VerificationProgress::Success).count();
+    (done, status.regions.len())
 }
 
 /// What is wrong with each region, and where the users of its models go.
