@@ -66,9 +66,24 @@ class World:
         assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def processes(self):
+        """Those that run, as the world lists them now."""
+        return json.loads((self.directory / "world" / "world.json").read_text())["processes"]
+
     def gateway(self, region):
         """host:port"""
         return next(p["address"] for p in self.world["processes"] if p["role"] == "gateway" and p["region"] == region)
+
+    def start(self, role, region, address):
+        """A process in the place of one that has died."""
+        home = self.directory / "world" / f"{role}s" / region
+        return subprocess.Popen(
+            [
+                self.program, role, "--region", region, "--control", self.world["control_url"],
+                "--token-file", home / "token", "--data-dir", home, "--listen", address,
+            ],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )
 
     def stop(self):
         self.up.send_signal(signal.SIGINT)

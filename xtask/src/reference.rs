@@ -6,22 +6,26 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{process, workspace::Workspace};
 
-/// Where the reference of the command line lies.
-const CLI: &str = "docs/cli.md";
+/// Where each reference lies, and what `tradewind reference` calls it.
+const REFERENCES: [(&str, &str); 2] = [("docs/cli.md", "cli"), ("docs/metrics.md", "metrics")];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
-    let path = workspace.root().join(CLI);
-    fs::write(&path, cli(workspace)?).with_context(|| format!("writing {}", path.display()))?;
-    println!("{CLI}");
+    for (place, name) in REFERENCES {
+        let path = workspace.root().join(place);
+        fs::write(&path, text(workspace, name)?).with_context(|| format!("writing {}", path.display()))?;
+        println!("{place}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let kept = fs::read(workspace.root().join(CLI)).unwrap_or_default();
-    ensure!(kept == cli(workspace)?, "{CLI} is not what the code says: run `cargo xtask reference`");
+    for (place, name) in REFERENCES {
+        let kept = fs::read(workspace.root().join(place)).unwrap_or_default();
+        ensure!(kept == text(workspace, name)?, "{place} is not what the code says: run `cargo xtask reference`");
+    }
     Ok(())
 }
 
-fn cli(workspace: &Workspace) -> Result<Vec<u8>> {
-    process::stdout(workspace.cargo().args(["run", "--quiet", "--package", "tradewind", "--", "reference"]))
+fn text(workspace: &Workspace, name: &str) -> Result<Vec<u8>> {
+    process::stdout(workspace.cargo().args(["run", "--quiet", "--package", "tradewind", "--", "reference", name]))
 }

@@ -1,8 +1,7 @@
-//! What this agent counts, in the text format 0.0.4.
+//! What this agent counts, and the page that shows it.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +9,16 @@ use std::{
     time::Duration,
 };
 
-use crate::board::{SlotKey, SlotView};
+use tradewind_api::{
+    agent::CaseCounts,
+    metrics::{Buckets, Counter, Gauge, Metric, Page, SECONDS, agent as of, process},
+};
+use tradewind_core::{RegionName, assignment::SlotPhase};
+
+use crate::{
+    agent::Context,
+    board::{SlotKey, SlotView},
+};
 
 /// Counters are never taken back; those of a slot that is gone stay until the agent restarts.
 #[derive(Debug, Default)]
@@ -24,12 +32,18 @@ pub(crate) struct Metrics {
 }
 
 /// Samples of a monitored slot, and restarts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct SlotCounters {
-    probes_ok: u64,
+    /// Of probes that were answered.
+    probes: Buckets,
     probes_failed: u64,
-    probe_time: Duration,
     restarts: u64,
+}
+
+impl Default for SlotCounters {
+    fn default() -> Self {
+        Self { probes: Buckets::new(&SECONDS), probes_failed: 0, restarts: 0 }
+    }
 }
 
 impl Metrics {
@@ -38,8 +52,7 @@ impl Metrics {
         let mut slots = self.lock();
         let counters = slots.entry(key.clone()).or_default();
         if ok {
-            counters.probes_ok += 1;
-            counters.probe_time += took;
+            counters.probes.record(took);
         } else {
             counters.probes_failed += 1;
         }
@@ -49,80 +62,103 @@ impl Metrics {
         self.lock().entry(key.clone()).or_default().restarts += 1;
     }
 
-    pub(crate) fn render(&self, slots: &BTreeMap<SlotKey, SlotView>, revision: Option<u64>, events: usize) -> String {
-        let mut page = Page::default();
-        let connected = self.connected.load(Ordering::Relaxed);
-        page.single("control_connected", "gauge", "Whether the stream of assignments is open.", u64::from(connected));
-        page.single("desired_revision", "gauge", "The store's revision that is held.", revision.unwrap_or(0));
-        page.single("events_waiting", "gauge", "Events that control has not stored yet.", events as u64);
-        for (name, help, counter) in [
-            ("messages_refused_total", "Assignments that were older than what is held.", &self.refused),
-            ("reports_failed_total", "Reports that control did not take.", &self.reports_failed),
-            ("drift_found_total", "Installed bundles that were found altered.", &self.drift_found),
-            ("drift_repaired_total", "Installed bundles that were installed again.", &self.drift_repaired),
-        ] {
-            page.single(name, "counter", help, counter.load(Ordering::Relaxed));
-        }
-        page.slots("replicas_ready", "gauge", "Replicas that are announced as ready.", slots, |view| {
-            u64::from(view.status.replicas.ready).to_string()
-        });
-        page.slots("replicas_desired", "gauge", "Replicas that the slot should have.", slots, |view| {
-            u64::from(view.status.replicas.desired).to_string()
-        });
-        let counters = self.lock().clone();
-        page.slots(
-            "replica_restarts_total",
-            "counter",
-            "Replicas that ended and were started again.",
-            &counters,
-            |c| c.restarts.to_string(),
-        );
-        page.slots(
-            "probes_succeeded_total",
-            "counter",
-            "Probes of monitored slots that were answered.",
-            &counters,
-            |c| c.probes_ok.to_string(),
-        );
-        page.slots("probes_failed_total", "counter", "Probes of monitored slots that were not.", &counters, |c| {
-            c.probes_failed.to_string()
-        });
-        page.slots("probe_seconds_total", "counter", "Time that answered probes took.", &counters, |c| {
-            format!("{:.6}", c.probe_time.as_secs_f64())
-        });
-        page.0
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SlotKey, SlotCounters>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP tradewind_agent_{name} {help}\n# TYPE tradewind_agent_{name} {kind}");
+/// Puts everything on a page that is still empty.
+pub(crate) fn write(page: &mut Page, context: &Context) {
+    let (metrics, region) = (&context.metrics, &context.region);
+    process::write(page, "agent", Some(region));
+    let revision = context.desired.current().map_or(0, |desired| desired.revision);
+    let gauges: [(&'static Metric<Gauge, 1>, u64); 3] = [
+        (&of::CONTROL_CONNECTED, metrics.connected.load(Ordering::Relaxed).into()),
+        (&of::DESIRED_REVISION, revision),
+        (&of::EVENTS_WAITING, context.events.count() as u64),
+    ];
+    for (metric, value) in gauges {
+        page.begin(metric).add([region], value);
     }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        let _ = writeln!(self.0, "tradewind_agent_{name} {value}");
+    let counters: [(&'static Metric<Counter, 1>, &AtomicU64); 4] = [
+        (&of::MESSAGES_REFUSED, &metrics.refused),
+        (&of::REPORTS_FAILED, &metrics.reports_failed),
+        (&of::DRIFT_FOUND, &metrics.drift_found),
+        (&of::DRIFT_REPAIRED, &metrics.drift_repaired),
+    ];
+    for (metric, counter) in counters {
+        page.begin(metric).add([region], counter.load(Ordering::Relaxed));
     }
+    if let Some(room) = context.home.room() {
+        page.begin(&of::DISK_SIZE).add([region], room.total_bytes);
+        page.begin(&of::DISK_AVAILABLE).add([region], room.free_bytes);
+    }
+    slots(page, region, &context.board.slots());
+    counts(page, region, &metrics.lock());
+}
 
-    fn slots<T>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        slots: &BTreeMap<SlotKey, T>,
-        value: impl Fn(&T) -> String,
-    ) {
-        self.head(name, kind, help);
-        for ((model, slot), each) in slots {
-            // Names need no escaping: they are letters, digits, `.`, `_` and `-`.
-            let _ = writeln!(self.0, "tradewind_agent_{name}{{model=\"{model}\",slot=\"{slot}\"}} {}", value(each));
+fn slots(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotView>) {
+    let mut replicas = page.begin(&of::REPLICAS);
+    for ((model, slot), view) in slots {
+        let ready = view.replicas.iter().filter(|replica| replica.status.ready).count();
+        replicas.add([region, model, slot, &"ready"], ready);
+        replicas.add([region, model, slot, &"unready"], view.replicas.len() - ready);
+    }
+    type Of = fn(&SlotView) -> u64;
+    let gauges: [(&'static Metric<Gauge, 3>, Of); 4] = [
+        (&of::REPLICAS_READY, |view| view.status.replicas.ready.into()),
+        (&of::REPLICAS_DESIRED, |view| view.status.replicas.desired.into()),
+        (&of::REPLICAS_SUSPECT, |view| view.cases.suspects.into()),
+        (&of::SLOT_REVISION, |view| view.status.revision.0),
+    ];
+    for (metric, value) in gauges {
+        let mut series = page.begin(metric);
+        for ((model, slot), view) in slots {
+            series.add([region, model, slot], value(view));
         }
+    }
+    let mut cases = page.begin(&of::GOLDEN_CASES);
+    for ((model, slot), SlotView { cases: CaseCounts { asked, wrong, unanswered, .. }, .. }) in slots {
+        let right = asked.saturating_sub(*wrong).saturating_sub(*unanswered);
+        for (result, count) in [("right", right), ("wrong", *wrong), ("unanswered", *unanswered)] {
+            cases.add([region, model, slot, &result], count);
+        }
+    }
+    let mut states = page.begin(&of::SLOT_STATE);
+    for ((model, slot), view) in slots {
+        for state in STATES {
+            states.add([region, model, slot, &state], state == state_of(&view.status.phase));
+        }
+    }
+}
+
+const STATES: [&str; 5] = ["fetching", "starting", "ready", "failed", "draining"];
+
+fn state_of(phase: &SlotPhase) -> &'static str {
+    match phase {
+        SlotPhase::Fetching { .. } => "fetching",
+        SlotPhase::Starting => "starting",
+        SlotPhase::Ready => "ready",
+        SlotPhase::Failed { .. } => "failed",
+        SlotPhase::Draining => "draining",
+    }
+}
+
+fn counts(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotCounters>) {
+    type Of = fn(&SlotCounters) -> u64;
+    let counters: [(&'static Metric<Counter, 3>, Of); 3] = [
+        (&of::REPLICA_RESTARTS, |counters| counters.restarts),
+        (&of::PROBES_SUCCEEDED, |counters| counters.probes.read().count),
+        (&of::PROBES_FAILED, |counters| counters.probes_failed),
+    ];
+    for (metric, value) in counters {
+        let mut series = page.begin(metric);
+        for ((model, slot), counters) in slots {
+            series.add([region, model, slot], value(counters));
+        }
+    }
+    let mut durations = page.begin(&of::PROBE_DURATION);
+    for ((model, slot), counters) in slots {
+        durations.add([region, model, slot], &counters.probes.read());
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Query, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,11 +21,12 @@ use tradewind_api::{
     Code, Problem,
     agent::{ENDPOINTS_PATH, Endpoints, LOGS_PATH, LogQuery},
     http::bearer,
+    metrics::Page,
     ndjson::{self, CHECK_INTERVAL},
     server::{self, Limits},
 };
 
-use crate::{Error, agent::Context, logs::Selection};
+use crate::{Error, agent::Context, logs::Selection, metrics};
 
 /// The most connections at once: the gateways of one region, those who read logs, monitoring.
 const CONNECTIONS_LIMIT: usize = 1024;
@@ -124,9 +125,8 @@ async fn readyz(State(server): State<Server>) -> Response {
     }
 }
 
-async fn metrics(State(server): State<Server>) -> Response {
-    let context = &server.context;
-    let revision = context.desired.current().map(|desired| desired.revision);
-    let page = context.metrics.render(&context.board.slots(), revision, context.events.count());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+async fn metrics(State(server): State<Server>, headers: HeaderMap) -> Page {
+    let mut page = Page::asked(&headers);
+    metrics::write(&mut page, &server.context);
+    page
 }

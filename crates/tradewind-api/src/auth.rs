@@ -26,6 +26,8 @@ pub enum Scope {
     Agent(RegionName),
     /// What the gateways of one region need.
     Gateway(RegionName),
+    /// To find everything that shows metrics, and nothing else.
+    Monitoring,
     /// What agents and gateways show each other.
     Mesh,
 }
@@ -36,13 +38,14 @@ impl fmt::Display for Scope {
             Self::Admin => f.write_str("admin"),
             Self::Agent(region) => write!(f, "agent/{region}"),
             Self::Gateway(region) => write!(f, "gateway/{region}"),
+            Self::Monitoring => f.write_str("monitoring"),
             Self::Mesh => f.write_str("mesh"),
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a scope: admin, agent/REGION, gateway/REGION or mesh")]
+#[error("`{0}` is not a scope: admin, monitoring, agent/REGION, gateway/REGION or mesh")]
 pub struct InvalidScope(String);
 
 impl FromStr for Scope {
@@ -52,6 +55,7 @@ impl FromStr for Scope {
         let region = |name: &str| name.parse().map_err(|_| invalid());
         match value.split_once('/') {
             None if value == "admin" => Ok(Self::Admin),
+            None if value == "monitoring" => Ok(Self::Monitoring),
             None if value == "mesh" => Ok(Self::Mesh),
             Some(("agent", name)) => Ok(Self::Agent(region(name)?)),
             Some(("gateway", name)) => Ok(Self::Gateway(region(name)?)),
@@ -150,7 +154,9 @@ mod tests {
     fn a_token_allows_its_scope_and_nothing_else() {
         let region: RegionName = "us-east1".parse().unwrap();
         let authority = authority(1);
-        for scope in [Scope::Admin, Scope::Mesh, Scope::Agent(region.clone()), Scope::Gateway(region)] {
+        for scope in
+            [Scope::Admin, Scope::Monitoring, Scope::Mesh, Scope::Agent(region.clone()), Scope::Gateway(region)]
+        {
             assert_eq!(authority.check(&authority.issue(&scope)), Some(scope));
         }
         let agent = authority.issue(&"agent/us-east1".parse().unwrap());

@@ -13,6 +13,7 @@ mod fuzz;
 pub mod gateway;
 pub mod grpc;
 pub mod http;
+pub mod metrics;
 pub mod models;
 pub mod monitoring;
 pub mod ndjson;

@@ -18,6 +18,7 @@ pub(crate) mod regions;
 mod rollouts;
 mod routes;
 mod status;
+mod targets;
 
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ struct TokenScheme;
 impl Modify for TokenScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "A token by scope: `admin` for what people do, `agent/REGION` and `gateway/REGION` for those roles.",
+            "A token by scope: `admin` for what people do, `monitoring` to find the metrics, `agent/REGION` and \
+             `gateway/REGION` for those roles.",
         ));
         let components = document.components.get_or_insert_default();
         components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
@@ -97,6 +99,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(monitoring::test_receiver));
     let people_and_agents =
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));
+    let monitoring = OpenApiRouter::new().routes(handlers!(targets::list));
     let agents = OpenApiRouter::new().routes(handlers!(agents::assignments)).routes(handlers!(agents::report));
     let gateways = OpenApiRouter::new().routes(handlers!(gateways::snapshot)).routes(handlers!(gateways::report));
     let everyone = OpenApiRouter::new()
@@ -107,6 +110,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
     vec![
         (Audience::People, people),
         (Audience::PeopleAndAgents, people_and_agents),
+        (Audience::Monitoring, monitoring),
         (Audience::Agents, agents),
         (Audience::Gateways, gateways),
         (Audience::Everyone, everyone),

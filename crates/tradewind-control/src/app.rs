@@ -1,8 +1,11 @@
 //! What every request handler has at hand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::{Stream, StreamExt};
@@ -34,6 +37,7 @@ pub(crate) const STREAMS_LIMIT: usize = 20_000;
 
 #[derive(Debug)]
 pub(crate) struct App {
+    pub data_dir: PathBuf,
     pub repository: Repository,
     pub hub: Arc<Hub>,
     pub authority: Authority,

@@ -63,6 +63,8 @@ struct Kept {
     /// By sequence.
     events: BTreeMap<u64, (String, EventRecord)>,
     sequences: HashMap<String, u64>,
+    /// Those that came since the log was loaded.
+    seen: HashMap<(EventKind, Severity), u64>,
 }
 
 impl EventLog {
@@ -85,6 +87,11 @@ impl EventLog {
         self.kept().events.len()
     }
 
+    /// How many events of each kind came since the start.
+    pub(crate) fn seen(&self) -> HashMap<(EventKind, Severity), u64> {
+        self.kept().seen.clone()
+    }
+
     /// The newest event's sequence.
     pub(crate) fn newest(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
@@ -99,6 +106,7 @@ impl EventLog {
     pub(crate) async fn load(&self, repository: &Repository) -> tradewind_store::Result<()> {
         let listing = repository.store().list(keys::EVENTS).await?;
         self.take(Update::Reset(listing));
+        self.kept().seen.clear();
         Ok(())
     }
 
@@ -120,9 +128,10 @@ impl EventLog {
 
     fn take(&self, update: Update) {
         let mut kept = self.kept();
+        let before = kept.newest();
         match update {
             Update::Reset(listing) => {
-                *kept = Kept::default();
+                *kept = Kept { seen: std::mem::take(&mut kept.seen), ..Kept::default() };
                 kept.add(listing.kvs.iter());
             }
             Update::Changes(batch) => {
@@ -137,7 +146,8 @@ impl EventLog {
                 }
             }
         }
-        let newest = kept.events.last_key_value().map_or(0, |(sequence, _)| *sequence);
+        kept.count_after(before);
+        let newest = kept.newest();
         drop(kept);
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
@@ -189,6 +199,16 @@ impl Kept {
         }
     }
 
+    fn newest(&self) -> u64 {
+        self.events.last_key_value().map_or(0, |(sequence, _)| *sequence)
+    }
+
+    fn count_after(&mut self, sequence: u64) {
+        for (_, (_, record)) in self.events.range(sequence + 1..) {
+            *self.seen.entry((record.kind, record.severity)).or_default() += 1;
+        }
+    }
+
     fn remove(&mut self, key: &str) {
         if let Some(sequence) = self.sequences.remove(key) {
             self.events.remove(&sequence);
@@ -230,6 +250,7 @@ mod tests {
         }
         let listed = EventLog::new();
         listed.take(Update::Reset(Listing { revision: Revision::new(9), kvs }));
+        assert_eq!(watched.seen(), HashMap::from([((EventKind::ControlStarted, Severity::Info), 3)]));
         let all = watched.list(&Filter::default(), 10);
         assert_eq!(all, listed.list(&Filter::default(), 10));
         assert_eq!(messages(&watched, &Filter::default(), 10), ["events/3/c", "events/1/a", "events/2/b"]);

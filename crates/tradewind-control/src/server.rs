@@ -192,6 +192,7 @@ async fn assemble(
     parts.spawn(couriers.clone().run(stop.clone()));
     parts.spawn(DrillWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     Ok(Arc::new(App {
+        data_dir: directory.clone(),
         publisher: Publisher::new(repository.clone(), blobs.clone(), workbench, options.program.clone()),
         repository,
         hub,

@@ -16,7 +16,7 @@ use tradewind_core::{ModelName, RegionName, RevisionNumber, Slot};
 
 use crate::{histogram::Durations, world::World};
 
-pub(crate) use render::render_dropped_lines;
+pub(crate) use render::write;
 
 /// The most series; beyond it, those of revisions that are no longer routed are dropped.
 const SERIES_LIMIT: usize = 4096;
@@ -130,6 +130,8 @@ pub(crate) struct Metrics {
     pub(crate) certificates_refused: AtomicU64,
     /// Under way now.
     pub(crate) concurrent: AtomicUsize,
+    /// Held by whoever writes the page.
+    pub(crate) page: tokio::sync::Mutex<()>,
 }
 
 impl Metrics {

@@ -203,7 +203,7 @@ async fn answer(worker: &Rc<Worker>, mut request: Request<Incoming>) -> Response
             Reply::error(StatusCode::BAD_REQUEST, "a request names one host").respond(Dialect::Rest)
         }
         Some(way) => proxy::pass_on(worker, &mut request.head, request.body, way, &id).await,
-        None => own::answer(worker, &request),
+        None => own::answer(worker, &request).await,
     };
     response.headers.insert(&name::REQUEST_ID, id);
     if head { without_body(response) } else { response }

@@ -140,6 +140,11 @@ impl Engine {
         }
     }
 
+    /// Requests that wait for the model.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Ends the thread after what is queued.
     pub(crate) async fn stop(&self) {
         // It has ended already when nobody receives.

@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -80,6 +80,8 @@ struct Server {
     version_text: String,
     /// Set once the model is loaded and warm.
     engine: OnceLock<Engine>,
+    /// How long that took, set with it.
+    loaded_in: OnceLock<Duration>,
     /// One permit per inference request, taken before its body is read: it bounds the memory of bodies too.
     admission: Arc<Semaphore>,
     metrics: Metrics,
@@ -91,6 +93,7 @@ struct Server {
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
     let ReplicaOptions { id, model, version, bundle, model_file, threads, listen } = options;
     let listener = listen.open().await?;
+    let began = Instant::now();
     let starting =
         engine::start(move || Source::read(&bundle, &model_file)?.load(threads.get())).map_err(Error::Thread)?;
     let server = Arc::new(Server {
@@ -99,8 +102,9 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
         model,
         version,
         engine: OnceLock::new(),
+        loaded_in: OnceLock::new(),
         admission: Arc::new(Semaphore::new(QUEUE_LIMIT)),
-        metrics: Metrics::default(),
+        metrics: Metrics::new(),
         shutdown: shutdown.clone(),
     });
     let service = routes::service(Arc::clone(&server));
@@ -109,7 +113,7 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
     let mut ended = pin!(ended);
     let supervised = async {
         let loaded = ready.await.map_err(|_| Error::ThreadEnded)?;
-        server.become_ready(loaded.map_err(|source| server.load_error(source))?);
+        server.become_ready(loaded.map_err(|source| server.load_error(source))?, began.elapsed());
         // Only an end sends something on this channel, by dropping it.
         let _ = ended.as_mut().await;
         Err::<(), Error>(Error::ThreadEnded)
@@ -129,8 +133,9 @@ fn limits() -> Limits {
 }
 
 impl Server {
-    fn become_ready(&self, engine: Engine) {
+    fn become_ready(&self, engine: Engine, loaded_in: Duration) {
         tracing::info!(replica = self.id, model = %self.model, version = %self.version, "ready");
+        self.loaded_in.get_or_init(|| loaded_in);
         assert!(self.engine.set(engine).is_ok(), "a replica loads its model once");
     }
 
@@ -157,6 +162,13 @@ impl Server {
     fn came(&self, headers: &HeaderMap) {
         if !headers.contains_key(PROBE_HEADER) {
             self.metrics.request();
+        }
+    }
+
+    /// Counts an inference that was answered, unless it is a probe.
+    fn answered(&self, headers: &HeaderMap, took: Duration) {
+        if !headers.contains_key(PROBE_HEADER) {
+            self.metrics.answer(took);
         }
     }
 

@@ -37,7 +37,7 @@ async fn an_older_generation_or_revision_is_refused() {
 
 /// Waits until so many messages were refused, and checks that revision 2 serves.
 async fn refused(world: &World, count: u64) {
-    let line = format!("tradewind_agent_messages_refused_total {count}");
+    let line = format!("tradewind_agent_messages_refused_total{{region=\"us-east1\"}} {count}");
     loop {
         let metrics = world.get("/metrics", None).await.text().await.unwrap();
         if metrics.lines().any(|each| each == line) {

@@ -62,10 +62,11 @@ async fn samples_of_a_monitored_slot_are_counted() {
     world.assign(world.slot(1, digest, 1));
     world.change(|slot| slot.monitored = true);
     world.ready().await;
-    let name = "tradewind_agent_probes_succeeded_total{model=\"digits\",slot=\"blue\"} ";
+    let name = "tradewind_agent_probes_succeeded_total{region=\"us-east1\",model=\"digits\",slot=\"blue\"} ";
+    let ready = "tradewind_agent_replicas_ready{region=\"us-east1\",model=\"digits\",slot=\"blue\"} 1";
     loop {
         let metrics = world.get("/metrics", None).await.text().await.unwrap();
-        assert!(metrics.contains("tradewind_agent_replicas_ready{model=\"digits\",slot=\"blue\"} 1"), "{metrics}");
+        assert!(metrics.contains(ready), "{metrics}");
         let count = metrics.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().unwrap());
         if count >= 3_u64 {
             break;

@@ -18,6 +18,7 @@ pub(super) enum Audience {
     Everyone,
     People,
     PeopleAndAgents,
+    Monitoring,
     Agents,
     Gateways,
 }
@@ -28,6 +29,7 @@ impl Audience {
             Self::Everyone => true,
             Self::People => *scope == Scope::Admin,
             Self::PeopleAndAgents => matches!(scope, Scope::Admin | Scope::Agent(_)),
+            Self::Monitoring => matches!(scope, Scope::Admin | Scope::Monitoring),
             Self::Agents => matches!(scope, Scope::Agent(_)),
             Self::Gateways => matches!(scope, Scope::Gateway(_)),
         }

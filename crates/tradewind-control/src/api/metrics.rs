@@ -1,10 +1,11 @@
-//! The control plane's own numbers, in Prometheus' text format 0.0.4.
+//! What the control plane shows: its requests, its store, and the world as it sees it.
+
+mod world;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use axum::{
@@ -13,15 +14,13 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tradewind_core::Timestamp;
+use serde::Serialize;
+use tradewind_api::metrics::{Buckets, Page, SECONDS, control as of, process};
 
-use crate::{
-    app::{App, STREAMS_LIMIT},
-    view::sight::{Regions, Sight},
-};
+use crate::app::{App, STREAMS_LIMIT};
 
-/// Requests by method, route and status. Their number is bounded: a request without a route counts under `none`, and
-/// methods are those that a route has.
+/// Requests by method and route. Their number is bounded: a request without a route counts under `none`, and methods
+/// are those that a route has.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     counts: Mutex<BTreeMap<Kind, Count>>,
@@ -31,14 +30,26 @@ pub(crate) struct Requests {
 struct Kind {
     route: String,
     method: &'static str,
-    status: u16,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct Count {
-    requests: u64,
+    by_status: BTreeMap<u16, u64>,
     /// Until the answer's head; a stream's body goes on.
-    duration: Duration,
+    durations: Buckets,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self { by_status: BTreeMap::new(), durations: Buckets::new(&SECONDS) }
+    }
+}
+
+impl Requests {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Kind, Count>> {
+        // Whoever panicked has left the data whole.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -46,12 +57,12 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let method = method(request.method());
     let started = Instant::now();
     let response = next.run(request).await;
-    let kind = Kind { route, method, status: response.status().as_u16() };
-    // Whoever panicked has left the data whole.
-    let mut counts = app.requests.counts.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = counts.entry(kind).or_default();
-    count.requests += 1;
-    count.duration += started.elapsed();
+    let took = started.elapsed();
+    let mut counts = app.requests.counts();
+    let count = counts.entry(Kind { route, method }).or_default();
+    *count.by_status.entry(response.status().as_u16()).or_default() += 1;
+    count.durations.record(took);
+    drop(counts);
     response
 }
 
@@ -65,64 +76,62 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-pub(super) async fn render(app: &App) -> String {
-    let mut text = String::new();
-    requests(&mut text, &app.requests);
-    let (agents, gateways) = {
-        let (regions, seen) = (Regions::new(), app.hub.seen());
-        let sight = Sight::new(&regions, &seen, Timestamp::now());
-        let agents = seen.agents.keys().filter(|region| sight.is_reachable(region)).count();
-        (agents, seen.gateways.values().filter(|gateway| sight.alive(gateway)).count())
-    };
-    gauge(&mut text, "agents", "Agents that report.", agents);
-    gauge(&mut text, "gateways", "Gateways that report.", gateways);
-    gauge(&mut text, "streams", "Streams that are open.", STREAMS_LIMIT - app.streams.available_permits());
-    gauge(&mut text, "events", "Events that are kept.", app.events.count());
-    gauge(&mut text, "reconciling", "1 while the reconcilers run.", u8::from(app.is_reconciling()));
+/// Puts everything on a page that is still empty. What cannot be read now is left out, and told in the log.
+pub(super) async fn write(page: &mut Page, app: &App) {
+    process::write(page, "control", None);
+    requests(page, &app.requests);
+    page.one(&of::RECONCILING, app.is_reconciling());
+    page.one(&of::STREAMS, STREAMS_LIMIT - app.streams.available_permits());
+    events(page, app);
+    disk(page, app);
     match app.repository.store().stats().await {
         Ok(stats) => {
-            gauge(&mut text, "store_bytes", "Bytes that the store holds, history included.", stats.bytes);
-            let help = "Transactions that changed something since the start.";
-            metric(&mut text, "store_transactions_total", "counter", help, stats.transactions);
+            page.one(&of::STORE_BYTES, stats.bytes);
+            page.one(&of::STORE_TRANSACTIONS, stats.transactions);
         }
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the store does not tell its size"),
     }
-    text
-}
-
-fn requests(text: &mut String, requests: &Requests) {
-    let counts = requests.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    head(text, "requests_total", "counter", "Requests that were answered.");
-    for (kind, count) in &counts {
-        line(text, "requests_total", kind, &count.requests);
-    }
-    head(text, "request_seconds_total", "counter", "Time until the head of the answers, in seconds.");
-    for (kind, count) in &counts {
-        line(text, "request_seconds_total", kind, &count.duration.as_secs_f64());
+    if let Err(error) = world::write(page, app).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the store does not tell what is deployed");
     }
 }
 
-fn line(text: &mut String, name: &str, kind: &Kind, value: &dyn std::fmt::Display) {
-    let Kind { route, method, status } = kind;
-    push(
-        text,
-        format_args!("tradewind_control_{name}{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} {value}\n"),
-    );
+fn requests(page: &mut Page, requests: &Requests) {
+    let counts = requests.counts();
+    let mut series = page.begin(&of::REQUESTS);
+    for (Kind { route, method }, count) in counts.iter() {
+        for (status, number) in &count.by_status {
+            series.add([method, route, status], *number);
+        }
+    }
+    let mut series = page.begin(&of::REQUEST_DURATION);
+    for (Kind { route, method }, count) in counts.iter() {
+        series.add([method, route], &count.durations.read());
+    }
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, value: impl std::fmt::Display) {
-    metric(text, name, "gauge", help, value);
+fn events(page: &mut Page, app: &App) {
+    page.one(&of::EVENTS, app.events.count());
+    let mut series = page.begin(&of::EVENTS_RECORDED);
+    let seen = app.events.seen();
+    let seen: BTreeMap<_, _> =
+        seen.iter().map(|((kind, severity), number)| ((word(kind), word(severity)), *number)).collect();
+    for ((kind, severity), number) in &seen {
+        series.add([kind, severity], *number);
+    }
 }
 
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-    head(text, name, kind, help);
-    push(text, format_args!("tradewind_control_{name} {value}\n"));
+fn disk(page: &mut Page, app: &App) {
+    match tradewind_artifacts::room(&app.data_dir) {
+        Ok(room) => {
+            page.one(&of::DISK_SIZE, room.total_bytes);
+            page.one(&of::DISK_AVAILABLE, room.free_bytes);
+        }
+        Err(error) => tracing::warn!(%error, directory = %app.data_dir.display(), "the disk does not tell its room"),
+    }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    push(text, format_args!("# HELP tradewind_control_{name} {help}\n# TYPE tradewind_control_{name} {kind}\n"));
-}
-
-fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a String takes everything");
+/// The stable word of the API.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -1,11 +1,7 @@
 //! For those who operate the control plane: whether it lives, whether it is ready, its numbers, its API.
 
-use axum::{
-    extract::State,
-    http::header,
-    response::{IntoResponse, Json, Response},
-};
-use tradewind_api::{Code, Problem};
+use axum::{extract::State, http::HeaderMap, response::Json};
+use tradewind_api::{Code, Problem, metrics::Page};
 
 use super::{Result, Shared, metrics as numbers};
 
@@ -33,10 +29,11 @@ pub(super) async fn readyz(State(app): Shared) -> Result<&'static str> {
     Ok("ready\n")
 }
 
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, body = String, description = "Prometheus text format 0.0.4")))]
-pub(super) async fn metrics(State(app): Shared) -> Response {
-    let text = numbers::render(&app).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, body = String, description = "Prometheus' text format 0.0.4, or OpenMetrics 1.0 for those who accept it")))]
+pub(super) async fn metrics(State(app): Shared, headers: HeaderMap) -> Page {
+    let mut page = Page::asked(&headers);
+    numbers::write(&mut page, &app).await;
+    page
 }
 
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, body = Object, description = "This document")))]

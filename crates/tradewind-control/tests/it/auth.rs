@@ -60,9 +60,10 @@ async fn a_token_of_another_scope_is_refused() {
             "/v1/models/{name}/versions/{version}" | "/v1/blobs/{digest}" if route.method == Method::GET => {
                 &["admin", "agent/us-east1"]
             }
+            "/v1/monitoring/targets" => &["admin", "monitoring"],
             _ => &["admin"],
         };
-        for scope in ["admin", "agent/us-east1", "gateway/us-east1", "mesh"] {
+        for scope in ["admin", "monitoring", "agent/us-east1", "gateway/us-east1", "mesh"] {
             let response = ask(&control, &route.method, &route.path, Some(&control.token(scope))).await;
             let refused = response.status() == StatusCode::FORBIDDEN;
             assert_eq!(refused, !allowed.contains(&scope), "{scope} at {route:?}: {}", response.status());

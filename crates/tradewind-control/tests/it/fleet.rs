@@ -19,7 +19,7 @@ use tradewind_api::{
 use tradewind_core::Slot;
 
 use crate::{
-    control::{Control, DEADLINE, model, problem, region, reqwest_get},
+    control::{Control, DEADLINE, model, problem, region},
     members::{agent_report, gateway_report},
 };
 
@@ -213,23 +213,6 @@ async fn gateway_that(status: &'static str, answers: &'static str) -> FakeGatewa
         String::from_utf8_lossy(&request[..read]).into_owned()
     });
     FakeGateway { address, served }
-}
-
-#[tokio::test]
-async fn its_numbers_are_told_in_prometheus_format() {
-    let control = Control::start().await;
-    control.admin.models().await.unwrap();
-    let response = reqwest_get(&format!("{}/metrics", control.url)).await;
-    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
-    let text = response.text().await.unwrap();
-    let counted = "tradewind_control_requests_total{method=\"GET\",route=\"/v1/models\",status=\"200\"} 1";
-    assert!(text.lines().any(|line| line == counted), "{text}");
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("tradewind_control_") && value.parse::<f64>().is_ok(), "{line}");
-    }
-    assert!(control.admin.ready().await);
-    control.stop().await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod drills;
 mod events;
 mod fleet;
 mod members;
+mod metrics;
 mod openapi;
 mod registry;
 mod restart;

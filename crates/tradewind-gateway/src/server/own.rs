@@ -1,11 +1,14 @@
 //! What the gateway answers itself.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Method, StatusCode, header};
 use prost::Message;
 use tradewind_api::{
     gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
     grpc::{self, frame, message},
     http::bearer_token,
+    metrics::{Format, Page},
 };
 
 use crate::{
@@ -25,34 +28,38 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The extensions of the Open Inference Protocol that requests pass through with.
 const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
 
-pub(super) fn answer(worker: &Worker, request: &Request<Incoming>) -> Response<Answer> {
+pub(super) async fn answer(worker: &Worker, request: &Request<Incoming>) -> Response<Answer> {
     if is_grpc(&request.head.headers) {
         return of_grpc(&worker.gateway, request.head.path.path());
     }
-    of_rest(&worker.gateway, request).respond(Dialect::Rest)
+    of_rest(&worker.gateway, request).await.respond(Dialect::Rest)
 }
 
-fn of_rest(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
+async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
     let path = request.head.path.path();
     if path.starts_with("/v2/repository") {
         let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
         return Reply::error(StatusCode::FORBIDDEN, message);
     }
-    let page = match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
-        "/v2" => metadata,
-        "/v2/health/live" => live,
-        "/v2/health/ready" => ready_for_clients,
-        "/healthz" => alive,
-        "/readyz" => ready,
-        "/metrics" => metrics,
-        PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
-        EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
-        _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
-    };
+    let page: Option<fn(&Gateway) -> Reply> =
+        match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
+            "/v2" => Some(metadata),
+            "/v2/health/live" => Some(live),
+            "/v2/health/ready" => Some(ready_for_clients),
+            "/healthz" => Some(alive),
+            "/readyz" => Some(ready),
+            "/metrics" => None,
+            PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
+            EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
+            _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
+        };
     if !matches!(request.head.method, Method::GET | Method::HEAD) {
         return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path is only for GET");
     }
-    page(gateway)
+    match page {
+        Some(page) => page(gateway),
+        None => metrics(gateway, request).await,
+    }
 }
 
 fn metadata(_: &Gateway) -> Reply {
@@ -86,12 +93,23 @@ fn ready(gateway: &Gateway) -> Reply {
     }
 }
 
-fn metrics(gateway: &Gateway) -> Reply {
-    let mut text = gateway.metrics.render(gateway.world.load().as_deref());
-    if let Some(log) = &gateway.access {
-        metrics::render_dropped_lines(&mut text, log.dropped());
+/// With many models and regions it takes some milliseconds to write them, for which no user waits: another thread does
+/// it, one page at a time.
+async fn metrics(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
+    let format = Format::accepted(request.head.headers.get(&header::ACCEPT).unwrap_or_default());
+    let _turn = gateway.metrics.page.lock().await;
+    let shown = Arc::clone(gateway);
+    let written = tokio::task::spawn_blocking(move || {
+        let mut page = Page::new(format);
+        metrics::write(&mut page, &shown);
+        page.finish()
+    });
+    match written.await {
+        Ok((content_type, text)) => Reply::page(StatusCode::OK, content_type, text),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Only at the end of the runtime.
+        Err(_) => Reply::unavailable("the gateway is stopping"),
     }
-    Reply::page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 fn for_holders_of_the_token(

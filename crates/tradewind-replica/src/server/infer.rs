@@ -1,7 +1,7 @@
 //! An inference, whatever its protocol: admit, read, parse, run, write. Every failure is a status and a
 //! [`Reason`](crate::metrics::Reason).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -47,7 +47,13 @@ pub(super) async fn infer<P: Protocol>(
     body: Body,
 ) -> Result<P::Answer, Failure> {
     server.came(headers);
-    answer(server, protocol, headers, body).await.inspect_err(|failure| server.failed(headers, failure))
+    let began = Instant::now();
+    let answer = answer(server, protocol, headers, body).await;
+    match &answer {
+        Ok(_) => server.answered(headers, began.elapsed()),
+        Err(failure) => server.failed(headers, failure),
+    }
+    answer
 }
 
 async fn answer<P: Protocol>(

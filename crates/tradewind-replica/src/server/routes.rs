@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State},
-    http::{Request, StatusCode, header},
+    http::{HeaderMap, Request, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -16,10 +16,13 @@ use hyper::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tradewind_api::{grpc::is_grpc, replica::LoadedModel, server};
+use tradewind_api::{grpc::is_grpc, metrics::Page, replica::LoadedModel, server};
 
 use super::{Server, failure::Failure, grpc, rest};
-use crate::{engine::QUEUE_LIMIT, metrics::Reason};
+use crate::{
+    engine::{Engine, QUEUE_LIMIT},
+    metrics::{Now, Reason},
+};
 
 /// What Triton calls a model of this kind; clients show it.
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
@@ -122,8 +125,16 @@ async fn loaded(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> 
     Ok(Json(loaded).into_response())
 }
 
-async fn metrics(State(server): State<Arc<Server>>) -> Response {
-    let in_flight = QUEUE_LIMIT - server.admission.available_permits();
-    let text = server.metrics.render(server.is_ready(), in_flight);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Page {
+    let now = Now {
+        model: &server.model,
+        version: server.version,
+        ready: server.is_ready(),
+        loaded_in: server.loaded_in.get().copied(),
+        in_flight: QUEUE_LIMIT - server.admission.available_permits(),
+        queued: server.engine.get().map_or(0, Engine::queued),
+    };
+    let mut page = Page::asked(&headers);
+    server.metrics.write(&mut page, &now);
+    page
 }

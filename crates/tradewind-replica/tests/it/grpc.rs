@@ -348,8 +348,9 @@ async fn a_deadline_ends_the_inference_and_frees_the_model() {
     assert_eq!(reply.failed(Code::DeadlineExceeded), "the call took longer than its grpc-timeout");
     client.infer(&spin(3)).await.decode::<ModelInferResponse>();
     let metrics = replica.get("/metrics").await.text;
-    assert!(metrics.contains("errors_total{reason=\"deadline\"} 1\n"), "{metrics}");
-    assert!(metrics.contains("requests_total 2\n"), "{metrics}");
+    assert!(metrics.contains(",reason=\"deadline\"} 1\n"), "{metrics}");
+    let requests = metrics.lines().find(|line| line.starts_with("tradewind_replica_requests_total{"));
+    assert!(requests.is_some_and(|line| line.ends_with(" 2")), "{metrics}");
     replica.stop().await;
 }
 

@@ -93,13 +93,15 @@ async fn metrics_count_users_and_leave_probes_out() {
     let answer = replica.get("/metrics").await;
     assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     for line in [
-        "tradewind_replica_ready 1",
-        "tradewind_replica_requests_in_flight 0",
-        "tradewind_replica_requests_total 2",
-        "tradewind_replica_errors_total{reason=\"invalid\"} 1",
-        "tradewind_replica_errors_total{reason=\"inference\"} 0",
-        "tradewind_replica_inference_duration_seconds_count 1",
+        "tradewind_replica_ready{LABELS} 1",
+        "tradewind_replica_requests_in_flight{LABELS} 0",
+        "tradewind_replica_requests_total{LABELS} 2",
+        "tradewind_replica_errors_total{LABELS,reason=\"invalid\"} 1",
+        "tradewind_replica_errors_total{LABELS,reason=\"inference\"} 0",
+        "tradewind_replica_request_duration_seconds_count{LABELS} 1",
+        "tradewind_replica_inference_duration_seconds_count{LABELS} 1",
     ] {
+        let line = line.replace("LABELS", "model=\"identity_fp32\",version=\"3\"");
         assert!(answer.text.lines().any(|found| found == line), "{line} is not in\n{}", answer.text);
     }
     replica.stop().await;

@@ -84,9 +84,11 @@ impl Replica {
 
     /// Waits until so many inferences are being read, waiting or running.
     pub(crate) async fn in_flight(&self, expected: u64) {
-        let line = format!("tradewind_replica_requests_in_flight {expected}\n");
+        let is = |line: &str| {
+            line.starts_with("tradewind_replica_requests_in_flight{") && line.ends_with(&format!(" {expected}"))
+        };
         let reached = async {
-            while !self.get("/metrics").await.text.contains(&line) {
+            while !self.get("/metrics").await.text.lines().any(is) {
                 tokio::task::yield_now().await;
             }
         };

@@ -1,5 +1,7 @@
 //! `tradewind monitors`
 
+mod export;
+
 use tradewind_api::monitoring::{MonitorQuery, MonitorView, ObjectiveName, ObjectiveView};
 use tradewind_core::{ModelName, RegionName, Timestamp, monitor::verdict::Verdict};
 
@@ -46,6 +48,7 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +69,7 @@ impl Args {
             None => self.list.output.format,
             Some(MonitorsCommand::List(args)) => args.output.format,
             Some(MonitorsCommand::Show { output, .. }) => output.format,
+            Some(MonitorsCommand::Export(_)) => Format::Table,
         }
     }
 }
@@ -75,6 +79,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         None => list(args.list, session).await,
         Some(MonitorsCommand::List(args)) => list(args, session).await,
         Some(MonitorsCommand::Show { model, region, output }) => show(model, region, output.format, session).await,
+        Some(MonitorsCommand::Export(args)) => export::run(args, session).await,
     }
 }
 

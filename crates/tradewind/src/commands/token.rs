@@ -13,7 +13,7 @@ use crate::{failure::Failure, terminal};
 /// Where `up` keeps its control plane's data, within its own data directory.
 const CONTROL_DIRECTORY: &str = "control";
 
-/// Issue tokens for people, agents and gateways
+/// Issue tokens for people, agents, gateways and monitoring
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -54,6 +54,8 @@ enum Role {
     Gateway,
     /// Everything that people do
     Admin,
+    /// To find everything that shows metrics
+    Monitoring,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -62,8 +64,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (Role::Admin, None) => Scope::Admin,
         (Role::Agent, Some(region)) => Scope::Agent(region),
         (Role::Gateway, Some(region)) => Scope::Gateway(region),
-        (Role::Admin, Some(_)) => {
-            return Err(Failure::usage("an admin token is for all regions").hint("leave out --region"));
+        (Role::Monitoring, None) => Scope::Monitoring,
+        (Role::Admin | Role::Monitoring, Some(_)) => {
+            return Err(Failure::usage("a token of this role is for all regions").hint("leave out --region"));
         }
         (Role::Agent | Role::Gateway, None) => unreachable!("clap requires the region for these roles"),
     };

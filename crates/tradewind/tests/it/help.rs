@@ -26,13 +26,23 @@ fn the_version_is_printed() {
 #[test]
 fn the_reference_names_every_verb_and_nothing_of_this_machine() {
     let context = Context::new();
-    let output = context.command("reference").env("TRADEWIND_URL", "http://somewhere:1").output().unwrap();
+    let output = context.command("reference cli").env("TRADEWIND_URL", "http://somewhere:1").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for verb in ["deploy", "models push", "rollout abort", "regions add", "token issue", "completion"] {
         assert!(text.contains(&format!("## `tradewind {verb}`\n")), "{verb} is missing");
     }
     assert!(!text.contains("somewhere"), "the environment shows");
     assert!(!text.contains("tradewind reference`\n"), "a hidden command shows");
+}
+
+#[test]
+fn the_reference_of_metrics_names_what_every_role_shows() {
+    let output = Context::new().output("reference metrics");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for role in ["Control", "Agent", "Gateway", "Replica"] {
+        let name = format!("`tradewind_{}_", role.to_lowercase());
+        assert!(text.contains(&format!("\n## {role}\n")) && text.contains(&name), "{role} is missing");
+    }
 }
 
 #[test]
