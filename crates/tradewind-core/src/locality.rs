@@ -63,6 +63,10 @@ pub fn reorder(previous: &[RegionName], from: &RegionName, regions: &[RegionView
         .collect();
     remaining.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.2.cmp(b.2)));
 
+    // Without a past nothing is kept in its place.
+    if previous.is_empty() {
+        return remaining.into_iter().map(|(.., name)| name.clone()).collect();
+    }
     let mut ordered = Vec::with_capacity(remaining.len());
     while let Some(&(nearest, _, first)) = remaining.first() {
         // The own region stays first, and unknown distances do not compare.
