@@ -233,6 +233,8 @@ def test_a_region_that_dies_is_seen_to_die(terminal, own_world):
     for process in sorted(ends, key=lambda process: process["role"]):
         os.kill(process["pid"], signal.SIGKILL)
     terminal.wait(r"2 regions, 1 unhealthy", r"europe-west1 +unhealthy .* us-east1 +no agent for \d+ s")
-    terminal.wait(r"region_unhealthy")
+    terminal.wait(r"region_unhealthy", r"[1-9] alerts?\n", r"RegionDown +europe-west1")
+    terminal.write("a")
+    terminal.wait(r"> .*europe-west1", r"tradewind alerts runbook \w+", without=[r"REGION +STATE"])
     terminal.press("q")
     terminal.wait_for_the_shell()

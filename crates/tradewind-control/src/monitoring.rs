@@ -50,6 +50,8 @@ use crate::{
 
 /// How often it looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Whether each region's users would fit elsewhere is worked out at every so many looks.
+const UNFIT_LOOKS: u32 = 10;
 /// The ledger is written down this often.
 const PAGE_INTERVAL: Duration = Duration::from_secs(30);
 /// So many alerts that are over are kept, at least.
@@ -85,6 +87,8 @@ pub(crate) struct Monitoring {
     directory: PathBuf,
     known: Known,
     holds: Holds,
+    /// What each loss of a region would mean, and how many looks ago that was worked out: it costs more than all else.
+    unfit: (Findings, u32),
     /// Tells alerts of one millisecond apart.
     sequence: AtomicU64,
 }
@@ -102,7 +106,8 @@ struct Known {
 impl Monitoring {
     pub(crate) fn new(repository: Repository, hub: Arc<Hub>, ledger: Arc<Ledger>, directory: PathBuf) -> Self {
         let (known, holds, sequence) = (Known::default(), Holds::default(), AtomicU64::new(0));
-        Self { repository, hub, ledger, directory, known, holds, sequence }
+        let unfit = (Findings::new(), UNFIT_LOOKS);
+        Self { repository, hub, ledger, directory, known, holds, unfit, sequence }
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
@@ -147,8 +152,9 @@ impl Monitoring {
         Ok(())
     }
 
-    fn findings(&self, now: Timestamp) -> Findings {
-        let seen = self.hub.seen();
+    fn findings(&mut self, now: Timestamp) -> Findings {
+        // A copy, so that no report waits.
+        let seen = self.hub.seen().clone();
         self.ledger.take(&seen, &|subject| self.known.monitors(subject), now);
         let sight = Sight::new(&self.known.regions, &seen, now);
         let look = Look {
@@ -158,7 +164,14 @@ impl Monitoring {
             spec: &|model, live| self.known.revision(model, live.revision).map(|revision| &revision.spec),
             disk: tradewind_artifacts::room(&self.directory).ok(),
         };
-        look.findings()
+        let (unfit, looks) = &mut self.unfit;
+        *looks += 1;
+        if *looks >= UNFIT_LOOKS {
+            (*unfit, *looks) = (look.unfit(), 0);
+        }
+        let mut findings = look.findings();
+        findings.extend(unfit.clone());
+        findings
     }
 
     async fn apply(&self, change: Change, now: Timestamp) -> Result<()> {

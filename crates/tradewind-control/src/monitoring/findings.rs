@@ -74,7 +74,6 @@ impl Look<'_> {
             findings.insert(of_region(AlertKind::DiskRoom, region), self.disk_room(region));
             findings.insert(of_region(AlertKind::GatewayStale, region), self.gateway_stale(region));
         }
-        self.find_unfit(&mut findings);
         if let Some(room) = self.disk {
             let key = AlertKey { kind: AlertKind::DiskRoom, model: None, region: None };
             findings.insert(key, disk_finding(room, "the control plane's disk"));
@@ -94,18 +93,19 @@ impl Look<'_> {
     }
 
     /// Regions whose users would not find room elsewhere. What is served in one region alone is meant to be lost with it.
-    fn find_unfit(&self, findings: &mut Findings) {
+    pub(super) fn unfit(&self) -> Findings {
         let failovers = capacity::Failovers::new(self.routes, self.sight);
         let shared: Vec<&Route> = self.routes.iter().filter(|route| serves_in_several(route)).collect();
-        for region in self.sight.regions.keys() {
+        let find = |region: &RegionName| {
             let models = shared.iter().filter_map(|route| failovers.of_model(region, route));
             let failover = Failover::of(models.collect());
             let unfit = failover.worst().filter(|model| model.fit == Fit::DoesNotFit).map(|model| {
                 let share = model.share.unwrap_or_default() * 100.0;
                 bad(Severity::Warning, format!("room for {share:.0} % of its users of {}", model.model))
             });
-            findings.insert(of_region(AlertKind::FailoverUnfit, region), unfit.unwrap_or(Finding::Well));
-        }
+            (of_region(AlertKind::FailoverUnfit, region), unfit.unwrap_or(Finding::Well))
+        };
+        self.sight.regions.keys().map(find).collect()
     }
 
     fn region_down(&self, region: &RegionName) -> Finding {

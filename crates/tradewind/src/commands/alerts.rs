@@ -120,20 +120,25 @@ async fn list(args: ListArgs, session: &Session) -> Result<(), Failure> {
 }
 
 fn table(alerts: &[AlertView], now: Timestamp, paint: Paint) -> String {
-    let mut table = Table::new(&["ALERT", "REGION", "MODEL", "STATE", "FIRED", "ID", ""]);
-    for alert in alerts {
-        let key = &alert.alert.key;
-        table.row([
-            key.kind.as_str().into(),
-            key.region.as_ref().map_or("-", RegionName::as_str).into(),
-            key.model.as_ref().map_or("-", ModelName::as_str).into(),
-            state(alert),
-            units::ago(alert.alert.fired_at, now).into(),
-            alert.alert.id.as_str().into(),
-            alert.alert.detail.as_str().into(),
-        ]);
-    }
+    let mut table = Table::new(&HEADINGS);
+    alerts.iter().for_each(|alert| table.row(row(alert, now)));
     table.render(paint)
+}
+
+pub(super) const HEADINGS: [&str; 7] = ["ALERT", "REGION", "MODEL", "STATE", "FIRED", "ID", ""];
+
+/// What stands under [`HEADINGS`].
+pub(super) fn row(alert: &AlertView, now: Timestamp) -> [Cell; 7] {
+    let key = &alert.alert.key;
+    [
+        key.kind.as_str().into(),
+        key.region.as_ref().map_or("-", RegionName::as_str).into(),
+        key.model.as_ref().map_or("-", ModelName::as_str).into(),
+        state(alert),
+        units::ago(alert.alert.fired_at, now).into(),
+        alert.alert.id.as_str().into(),
+        alert.alert.detail.as_str().into(),
+    ]
 }
 
 fn state(alert: &AlertView) -> Cell {

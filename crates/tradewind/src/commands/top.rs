@@ -40,7 +40,7 @@ const FRAME: Duration = Duration::from_millis(250);
 /// Times grow older on the screen even if nothing else changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The world live in the terminal: regions, models, requests, latency, events
+/// The world live in the terminal: regions, models, requests, latency, alerts, events
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -27,7 +27,7 @@ pub(super) fn top() -> Top {
 }
 
 pub(super) fn look(at: Timestamp, requests_per_second: f64) -> Look {
-    Look { at, world: world(requests_per_second), events: events(), rollout: None }
+    Look { at, world: world(requests_per_second), events: events(), alerts: alerts(), rollout: None }
 }
 
 pub(super) fn world(requests_per_second: f64) -> tradewind_api::status::WorldStatus {
@@ -112,6 +112,20 @@ fn events() -> Vec<tradewind_core::event::Event> {
           "region": null, "model": "digits", "message": "revision 2 begins in 3 regions" },
         { "sequence": 4, "at": at(-61), "severity": "error", "kind": "region_unhealthy",
           "region": "asia-northeast1", "model": null, "message": "no agent for 3 s" },
+    ]))
+}
+
+fn alerts() -> Vec<tradewind_api::monitoring::AlertView> {
+    let alert = |id: &str, kind: &str, region: &str, model: Option<&str>, severity: &str, over: bool| {
+        json!({
+            "id": id, "kind": kind, "region": region, "model": model, "severity": severity, "silenced": false,
+            "detail": "no agent for 12 s", "since": at(-75), "fired_at": at(-70), "resolved_at": over.then(|| at(-10)),
+            "summary": "A region does not serve its users.", "runbook": "https://example.org/RegionDown",
+        })
+    };
+    typed(json!([
+        alert("000000000000002-000", "RegionDown", "asia-northeast1", None, "critical", false),
+        alert("000000000000001-000", "LatencyBudgetBurn", "us-east1", Some("digits"), "warning", true),
     ]))
 }
 

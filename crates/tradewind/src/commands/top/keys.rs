@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::state::{Pane, Screen, Top};
+use super::state::{Screen, Top};
 
 /// Longer names do not exist.
 const FILTER_LIMIT: usize = 80;
@@ -18,11 +18,12 @@ pub(super) enum Effect {
 }
 
 /// Each key and what it does, as the help shows them.
-pub(super) const HELP: [(&str, &str); 10] = [
+pub(super) const HELP: [(&str, &str); 11] = [
     ("arrows, j k", "move; PgUp PgDn Home End too"),
     ("Tab", "next pane of the overview"),
     ("Enter", "details of what the > is at"),
     ("Esc, Backspace", "back"),
+    ("a; e", "all alerts; all events"),
     ("s", "sort: as they are, requests, errors, p99"),
     ("/", "show only rows with the words that follow; Esc shows all"),
     ("p", "pause, and go on"),
@@ -54,8 +55,10 @@ impl Top {
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Char('/') => self.typing = true,
             KeyCode::Enter => self.open(),
-            KeyCode::Tab => self.turn(1),
-            KeyCode::BackTab => self.turn(Pane::OVERVIEW.len() - 1),
+            KeyCode::Char('a') => self.show(Screen::Alerts),
+            KeyCode::Char('e') => self.show(Screen::Events),
+            KeyCode::Tab => self.turn(true),
+            KeyCode::BackTab => self.turn(false),
             KeyCode::Up | KeyCode::Char('k') => self.select(|row, _| row.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.select(|row, _| row + 1),
             KeyCode::PageUp => self.select(|row, _| row.saturating_sub(PAGE)),
@@ -77,14 +80,6 @@ impl Top {
             KeyCode::Backspace => drop(self.filter.pop()),
             KeyCode::Char(letter) if self.filter.len() < FILTER_LIMIT => self.filter.push(letter),
             _ => {}
-        }
-    }
-
-    /// To another pane of the overview.
-    fn turn(&mut self, by: usize) {
-        if *self.screen() == Screen::Overview {
-            let at = Pane::OVERVIEW.iter().position(|pane| *pane == self.focus).unwrap_or(0);
-            self.focus = Pane::OVERVIEW[(at + by) % Pane::OVERVIEW.len()];
         }
     }
 }

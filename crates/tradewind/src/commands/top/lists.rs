@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use tradewind_api::status::{DeploymentStatus, RegionStatus};
+use tradewind_api::{
+    monitoring::AlertView,
+    status::{DeploymentStatus, RegionStatus},
+};
 use tradewind_core::{ModelName, RegionName, Timestamp, rollout::RolloutState};
 
 use super::{
     load::Load,
-    state::{Pane, Sort, Top},
+    state::{Pane, Screen, Sort, Top},
 };
 use crate::{
-    commands::{events, regions, status},
+    commands::{self, events, regions, status},
     terminal::{Tone, table::Cell, units},
 };
 
@@ -19,6 +22,7 @@ use crate::{
 pub(super) enum Target {
     Region(RegionName),
     Model(ModelName),
+    Alert(String),
     Event(u64),
 }
 
@@ -43,11 +47,12 @@ impl List {
         let (headings, rows) = match pane {
             Pane::Regions => regions_of_the_world(top),
             Pane::Models => models_of_the_world(top),
+            Pane::Alerts => alerts(top),
             Pane::Events => newest_events(top),
             Pane::RegionsOfModel => top.model().map(regions_of_model).unwrap_or_default(),
             Pane::ModelsOfRegion => top.region().map(|region| models_of_region(top, region)).unwrap_or_default(),
         };
-        let sort = if pane == Pane::Events { Sort::AsTheyAre } else { top.sort };
+        let sort = if matches!(pane, Pane::Alerts | Pane::Events) { Sort::AsTheyAre } else { top.sort };
         Self::arranged(headings, rows, sort, &top.filter)
     }
 
@@ -150,12 +155,23 @@ fn regions_of_model(model: &DeploymentStatus) -> (Vec<String>, Vec<Row>) {
     (headings, rows.into_iter().map(row).collect())
 }
 
+/// Those that fire; on a screen of their own, also those that are over.
+fn alerts(top: &Top) -> (Vec<String>, Vec<Row>) {
+    let alone = *top.screen() == Screen::Alerts;
+    let shown = top.alerts.iter().filter(|alert| alone || alert.alert.is_firing());
+    let row = |alert: &AlertView| {
+        let cells = commands::alerts::row(alert, top.seen_at).to_vec();
+        Row { target: Target::Alert(alert.alert.id.clone()), cells, load: Load::default() }
+    };
+    (headings(commands::alerts::HEADINGS), shown.map(row).collect())
+}
+
 fn newest_events(top: &Top) -> (Vec<String>, Vec<Row>) {
     let row = |event| {
         let cells = events::row(event).to_vec();
         Row { target: Target::Event(event.sequence), cells, load: Load::default() }
     };
-    (events::HEADINGS.map(str::to_owned).to_vec(), top.events.iter().map(row).collect())
+    (headings(events::HEADINGS), top.events.iter().map(row).collect())
 }
 
 fn or_dash<T: ToString>(value: Option<T>) -> Cell {

@@ -9,12 +9,15 @@ use tokio::{
 use tradewind_api::{
     Client, client,
     deploy::RolloutView,
+    monitoring::{AlertQuery, AlertView},
     status::{EventQuery, WorldStatus},
 };
 use tradewind_core::{ModelName, Timestamp, backoff::Backoff, event::Event};
 
 /// So many events are kept, and asked for at once.
 pub(super) const EVENTS: usize = 200;
+/// So many of the alerts that are over.
+const ALERTS_OVER: u32 = 50;
 /// A control plane that takes longer than this counts as away, and is asked anew.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,8 @@ pub(super) struct Look {
     pub(super) world: WorldStatus,
     /// New ones, oldest first.
     pub(super) events: Vec<Event>,
+    /// Those that fire first.
+    pub(super) alerts: Vec<AlertView>,
     pub(super) rollout: Option<RolloutView>,
 }
 
@@ -52,11 +57,12 @@ pub(super) async fn look(client: &Client, wanted: &Wanted, after: Option<u64>) -
             answer => answer.map(Some),
         }
     };
-    let all = async { tokio::try_join!(client.world(), client.events(&query), rollout) };
-    let (world, events, rollout) = time::timeout(LOOK_LIMIT, all)
+    let alerts = AlertQuery { all: true, limit: Some(ALERTS_OVER) };
+    let all = async { tokio::try_join!(client.world(), client.events(&query), client.alerts(&alerts), rollout) };
+    let (world, events, alerts, rollout) = time::timeout(LOOK_LIMIT, all)
         .await
         .unwrap_or_else(|_| Err(client::Error::Silent { url: client.base().to_owned() }))?;
-    Ok(Look { at: Timestamp::now(), world, events: events.events, rollout })
+    Ok(Look { at: Timestamp::now(), world, events: events.events, alerts: alerts.alerts, rollout })
 }
 
 /// Looks each `interval`, at once when something else is wanted, and with back-off while nobody answers. Ends with

@@ -7,6 +7,7 @@ use std::{
 
 use tradewind_api::{
     deploy::RolloutView,
+    monitoring::AlertView,
     status::{DeploymentStatus, RegionStatus, WorldStatus},
 };
 use tradewind_core::{ModelName, RegionName, Timestamp, event::Event};
@@ -26,6 +27,8 @@ pub(super) struct Top {
     pub(super) world: WorldStatus,
     /// Newest first.
     pub(super) events: VecDeque<Event>,
+    /// Those that fire first.
+    pub(super) alerts: Vec<AlertView>,
     /// Of the model that is shown, or was shown last.
     rollout: Option<RolloutView>,
     pub(super) history: History,
@@ -36,7 +39,7 @@ pub(super) struct Top {
     /// What was opened on top of the overview, the newest last.
     opened: Vec<Screen>,
     /// The pane of the overview that the keys move in.
-    pub(super) focus: Pane,
+    focus: Pane,
     cursors: BTreeMap<Pane, Cursor>,
     pub(super) sort: Sort,
     pub(super) filter: String,
@@ -50,6 +53,7 @@ pub(super) enum Screen {
     Overview,
     Model(ModelName),
     Region(RegionName),
+    Alerts,
     Events,
 }
 
@@ -58,14 +62,10 @@ pub(super) enum Screen {
 pub(super) enum Pane {
     Regions,
     Models,
+    Alerts,
     Events,
     RegionsOfModel,
     ModelsOfRegion,
-}
-
-impl Pane {
-    /// Those of the overview, in the order in which they stand there.
-    pub(super) const OVERVIEW: [Self; 3] = [Self::Regions, Self::Models, Self::Events];
 }
 
 /// A place in a list: it stays with what it is on, wherever that moves.
@@ -124,6 +124,7 @@ impl Top {
             control: control.split_once("://").map_or(control, |(_, address)| address).to_owned(),
             world: first.world.clone(),
             events: VecDeque::new(),
+            alerts: Vec::new(),
             rollout: None,
             history: History::new(interval),
             seen_at: first.at,
@@ -143,7 +144,7 @@ impl Top {
 
     /// Control answered.
     pub(super) fn see(&mut self, look: Look) {
-        let Look { at, world, events, rollout } = look;
+        let Look { at, world, events, alerts, rollout } = look;
         for model in &world.models {
             self.history.add(&model.model, at, Load::of_model(model).sample());
         }
@@ -151,7 +152,7 @@ impl Top {
         events.into_iter().for_each(|event| self.events.push_front(event));
         self.events.truncate(EVENTS);
         self.rollout = rollout.or(self.rollout.take());
-        (self.world, self.seen_at, self.away) = (world, at, None);
+        (self.world, self.alerts, self.seen_at, self.away) = (world, alerts, at, None);
     }
 
     /// Control did not answer.
@@ -178,6 +179,24 @@ impl Top {
         self.opened.last().unwrap_or(&Screen::Overview)
     }
 
+    /// The panes of the overview, in the order in which they stand there. Alerts have one while any fires.
+    pub(super) fn panes(&self) -> Vec<Pane> {
+        let alerts = self.firing().next().map(|_| Pane::Alerts);
+        [Pane::Regions, Pane::Models].into_iter().chain(alerts).chain([Pane::Events]).collect()
+    }
+
+    /// To another pane of the overview.
+    pub(super) fn turn(&mut self, forwards: bool) {
+        let (panes, at) = (self.panes(), self.pane());
+        if let Some(at) = panes.iter().position(|pane| *pane == at).filter(|_| *self.screen() == Screen::Overview) {
+            self.focus = panes[(at + if forwards { 1 } else { panes.len() - 1 }) % panes.len()];
+        }
+    }
+
+    pub(super) fn firing(&self) -> impl Iterator<Item = &AlertView> {
+        self.alerts.iter().filter(|alert| alert.alert.is_firing())
+    }
+
     /// The model that is shown; none as well when it was undeployed meanwhile.
     pub(super) fn model(&self) -> Option<&DeploymentStatus> {
         let Screen::Model(name) = self.screen() else { return None };
@@ -199,7 +218,9 @@ impl Top {
     /// The list that the keys move in.
     pub(super) fn pane(&self) -> Pane {
         match self.screen() {
-            Screen::Overview => self.focus,
+            Screen::Overview if self.panes().contains(&self.focus) => self.focus,
+            Screen::Overview => Pane::Regions,
+            Screen::Alerts => Pane::Alerts,
             Screen::Model(_) => Pane::RegionsOfModel,
             Screen::Region(_) => Pane::ModelsOfRegion,
             Screen::Events => Pane::Events,
@@ -229,11 +250,15 @@ impl Top {
         let pane = self.pane();
         let list = List::of(pane, self);
         let Some(row) = self.selected(pane, &list) else { return };
-        let screen = match &list.rows[row].target {
+        self.show(match &list.rows[row].target {
             Target::Region(region) => Screen::Region(region.clone()),
             Target::Model(model) => Screen::Model(model.clone()),
+            Target::Alert(_) => Screen::Alerts,
             Target::Event(_) => Screen::Events,
-        };
+        });
+    }
+
+    pub(super) fn show(&mut self, screen: Screen) {
         // From a model to its region and back again is no longer way home.
         if let Some(open) = self.opened.iter().position(|opened| *opened == screen) {
             self.opened.truncate(open);

@@ -23,7 +23,7 @@ mod overview;
 use grid::Cuts;
 
 /// In less than this nothing can be read.
-const LEAST_WIDTH: u16 = 48;
+const LEAST_WIDTH: u16 = 56;
 const LEAST_HEIGHT: u16 = 8;
 
 pub(super) fn render(top: &Top, now: Timestamp, frame: &mut Frame) {
@@ -49,6 +49,7 @@ pub(super) fn render(top: &Top, now: Timestamp, frame: &mut Frame) {
             Screen::Overview => overview::render(top, frame, body, &mut cuts),
             Screen::Model(name) => details::model(top, name, now, frame, body, &mut cuts),
             Screen::Region(name) => details::region(top, name, now, frame, body, &mut cuts),
+            Screen::Alerts => overview::alerts(top, frame, body, &mut cuts),
             Screen::Events => overview::events(top, frame, body, &mut cuts),
         }
     }
@@ -78,6 +79,10 @@ fn headline(top: &Top, width: u16) -> Line<'static> {
         match load.errors_per_second {
             0.0 => (1, span("no errors", Tone::Plain)),
             errors => (0, span(&format!("errors {}", units::rate(errors)), Tone::Bad)),
+        },
+        match top.firing().filter(|alert| !alert.silenced).count() {
+            0 => (1, span("no alerts", Tone::Plain)),
+            firing => (0, span(&units::count(firing, "alert"), Tone::Bad)),
         },
     ];
     let fits = |most: u8| {
@@ -116,7 +121,7 @@ fn footer(top: &Top, cuts: &Cuts, width: u16) -> Line<'static> {
     let keys = match (top.help, top.screen()) {
         (true, _) => "Esc back  q quit",
         (_, Screen::Overview) => "q quit  ? help  Tab pane  Enter details  s sort  / filter",
-        (_, Screen::Events) => "q quit  ? help  Esc back  / filter",
+        (_, Screen::Alerts | Screen::Events) => "q quit  ? help  Esc back  / filter",
         _ => "q quit  ? help  Esc back  Enter details  s sort  / filter",
     };
     let mut cuts = cuts.text();

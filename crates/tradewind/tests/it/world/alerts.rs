@@ -72,6 +72,7 @@ async fn a_lost_region_is_told_once_to_a_receiver_that_fails_delays_and_forgets_
     signal(agent, rustix::process::Signal::CONT)?;
     let over = alert(&world, "RegionDown", is_over).await?;
     assert_eq!(over["id"], down["id"], "one loss is one alert");
+    receiver.set(Temper::Good);
     eventually_ok("the receiver is told of the end", SOON, || async {
         let told = receiver.told();
         ensure!(told.iter().any(|told| told.kind == "alert.resolved" && told.alert == down["id"]), "{told:?}");

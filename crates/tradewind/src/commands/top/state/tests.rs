@@ -72,8 +72,10 @@ fn details_open_and_close() {
     press(&mut top, [KeyCode::Enter, KeyCode::Esc]);
     assert_eq!(*top.screen(), Screen::Overview);
     press(&mut top, [KeyCode::Tab, KeyCode::Enter]);
+    assert_eq!(*top.screen(), Screen::Alerts);
+    press(&mut top, [KeyCode::Backspace, KeyCode::Tab, KeyCode::Enter]);
     assert_eq!(*top.screen(), Screen::Events);
-    press(&mut top, [KeyCode::Backspace, KeyCode::BackTab, KeyCode::BackTab, KeyCode::Enter]);
+    press(&mut top, [KeyCode::Backspace, KeyCode::BackTab, KeyCode::BackTab, KeyCode::BackTab, KeyCode::Enter]);
     assert_eq!(top.region().map(|region| region.name.as_str()), Some("asia-northeast1"));
 }
 
@@ -133,6 +135,20 @@ fn at_the_newest_event_the_cursor_stays_with_the_newest() {
 }
 
 #[test]
+fn alerts_have_a_pane_while_any_fires() {
+    let mut top = top();
+    press(&mut top, [KeyCode::Tab, KeyCode::Tab]);
+    assert_eq!((top.pane(), names(&top).as_str()), (Pane::Alerts, "[RegionDown]"), "those that are over are not news");
+    write(&mut top, "a");
+    assert_eq!(names(&top), "[RegionDown] LatencyBudgetBurn");
+    press(&mut top, [KeyCode::Esc]);
+    top.see(Look { alerts: Vec::new(), ..look(at(1), 1.0) });
+    assert_eq!(top.pane(), Pane::Regions);
+    press(&mut top, [KeyCode::BackTab]);
+    assert_eq!(top.pane(), Pane::Events);
+}
+
+#[test]
 fn an_outage_is_worth_a_word_when_it_lasts() {
     let mut top = top();
     top.miss("connection refused".to_owned());
@@ -155,5 +171,5 @@ fn what_belongs_to_the_terminal_is_asked_of_it() {
     write(&mut top, "?");
     assert_eq!(top.press(KeyCode::Char('q').into()), Effect::Quit);
     press(&mut top, [KeyCode::Tab, KeyCode::Esc]);
-    assert_eq!((top.help, top.focus), (false, Pane::Regions), "what the help covers does not move");
+    assert_eq!((top.help, top.pane()), (false, Pane::Regions), "what the help covers does not move");
 }

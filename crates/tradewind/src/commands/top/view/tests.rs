@@ -40,8 +40,8 @@ fn the_overview() {
 #[test]
 fn the_overview_where_there_is_little_room() {
     insta::assert_snapshot!(picture(&top(), 60, 12));
-    insta::assert_snapshot!(picture(&top(), 48, 8));
-    insta::assert_snapshot!(picture(&top(), 47, 8));
+    insta::assert_snapshot!(picture(&top(), 56, 8));
+    insta::assert_snapshot!(picture(&top(), 55, 8));
 }
 
 #[test]
@@ -58,7 +58,15 @@ fn a_region_in_full() {
 
 #[test]
 fn the_events() {
-    insta::assert_snapshot!(picture(&after(&[KeyCode::BackTab, KeyCode::Enter, KeyCode::Down]), 80, 8));
+    insta::assert_snapshot!(picture(&after(&[KeyCode::Char('e'), KeyCode::Down]), 80, 8));
+}
+
+#[test]
+fn the_alerts() {
+    insta::assert_snapshot!(picture(&after(&[KeyCode::Char('a')]), 100, 10));
+    let mut quiet = after(&[KeyCode::Char('a')]);
+    quiet.see(Look { alerts: Vec::new(), ..look(at(1), 1.0) });
+    assert!(picture(&quiet, 80, 10).contains("no alert has fired"));
 }
 
 #[test]
@@ -96,8 +104,14 @@ fn what_has_gone_meanwhile_is_said_to_be_gone() {
 /// Nothing panics for want of room, whatever is shown.
 #[test]
 fn every_size_is_drawn() {
-    let screens =
-        [top(), model(), after(&[KeyCode::Enter]), after(&[KeyCode::Char('?')]), after(&[KeyCode::Char('/')])];
+    let screens = [
+        top(),
+        model(),
+        after(&[KeyCode::Enter]),
+        after(&[KeyCode::Char('?')]),
+        after(&[KeyCode::Char('/')]),
+        after(&[KeyCode::Char('a')]),
+    ];
     for (top, width, height) in screens
         .iter()
         .flat_map(|top| (1..100).step_by(7).flat_map(move |width| (1..30).map(move |height| (top, width, height))))

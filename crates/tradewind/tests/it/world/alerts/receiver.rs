@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -15,7 +14,7 @@ use axum::{
     routing::post,
 };
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tradewind_testkit::eventually_ok;
 
 use super::SOON;
@@ -27,7 +26,7 @@ pub(super) enum Temper {
     Fails,
     /// It takes what it is sent and says that it failed.
     Forgets,
-    /// It takes its time.
+    /// It does not answer until it is in another temper.
     Slow,
 }
 
@@ -41,7 +40,7 @@ pub(super) struct Told {
 
 #[derive(Debug)]
 struct Inner {
-    temper: Temper,
+    temper: watch::Sender<Temper>,
     attempts: usize,
     /// In the order in which they came.
     told: Vec<(String, Told)>,
@@ -63,7 +62,8 @@ impl Drop for Receiver {
 
 impl Receiver {
     pub(super) async fn start() -> Result<Self> {
-        let inner = Inner { temper: Temper::Good, attempts: 0, told: Vec::new(), seen: BTreeMap::new() };
+        let inner =
+            Inner { temper: watch::Sender::new(Temper::Good), attempts: 0, told: Vec::new(), seen: BTreeMap::new() };
         let inner = Arc::new(Mutex::new(inner));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/hook", listener.local_addr()?);
@@ -81,7 +81,8 @@ impl Receiver {
     /// From now on it behaves so.
     pub(super) fn set(&self, temper: Temper) {
         let mut inner = self.inner.lock().unwrap();
-        (inner.temper, inner.attempts) = (temper, 0);
+        inner.attempts = 0;
+        inner.temper.send_replace(temper);
     }
 
     /// The alerts that it was told of, each once.
@@ -111,17 +112,15 @@ impl Receiver {
 }
 
 async fn take(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let temper = {
+    let mut temper = {
         let mut inner = inner.lock().unwrap();
         inner.attempts += 1;
-        inner.temper
+        inner.temper.subscribe()
     };
-    if temper == Temper::Fails {
+    if *temper.borrow() == Temper::Fails {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    if temper == Temper::Slow {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    let temper = *temper.wait_for(|temper| *temper != Temper::Slow).await.unwrap();
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
     let document: Value = serde_json::from_slice(&body).unwrap();
     let kind = document["type"].as_str().unwrap_or_default().to_owned();
