@@ -1,6 +1,5 @@
 """`tradewind top` in a real terminal: tmux presses the keys and reads the screen."""
 
-import json
 import os
 import pathlib
 import re
@@ -75,7 +74,7 @@ class Terminal:
     def wait_for_the_shell(self):
         """The terminal is as it was before: its lines, its modes, its cursor."""
         self.run("echo again $((40 + 2)); stty -a")
-        self.wait(r"\nbefore", r"again 42", r"[^-]icanon", r"[^-]echo\b", without=[r"REGION .*STATE"])
+        self.wait(r"before", r"again 42", r"[^-]icanon", r"[^-]echo\b", without=[r"REGION .*STATE"])
         assert self.ask("alternate_on") == "0" and self.ask("cursor_flag") == "1"
 
     def close(self):
@@ -107,8 +106,10 @@ def terminal(own_world):
     }
     terminal = Terminal(environment)
     try:
-        terminal.run("echo before")
-        terminal.wait(r"\nbefore")
+        terminal.wait(r"\$")
+        # What is typed reads otherwise.
+        terminal.run("echo be''fore")
+        terminal.wait(r"before")
         yield terminal
     finally:
         terminal.close()
@@ -228,8 +229,7 @@ def test_not_on_a_terminal_it_says_what_to_do(own_world):
 def test_a_region_that_dies_is_seen_to_die(terminal, own_world):
     start(terminal, own_world)
     # With the replicas, which were not there when the world began.
-    processes = json.loads((own_world.directory / "world" / "world.json").read_text())["processes"]
-    ends = [p for p in processes if p["region"] == "europe-west1" and p["role"] in ("agent", "replica")]
+    ends = [p for p in own_world.processes() if p["region"] == "europe-west1" and p["role"] in ("agent", "replica")]
     for process in sorted(ends, key=lambda process: process["role"]):
         os.kill(process["pid"], signal.SIGKILL)
     terminal.wait(r"2 regions, 1 unhealthy", r"europe-west1 +unhealthy .* us-east1 +no agent for \d+ s")

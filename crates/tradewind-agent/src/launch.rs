@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tradewind_core::bundle::CommandOptions;
+use tradewind_core::{bundle::CommandOptions, trace::TraceParent};
 use tradewind_process::{Process, Spawn};
 
 use crate::{home::Home, record::ReplicaRecord};
@@ -26,6 +26,8 @@ pub(crate) struct Launch {
     /// Under which others reach the interface, where its own address does not say.
     pub(crate) host: Option<String>,
     pub(crate) log: PathBuf,
+    /// What Tradewind's own replica records of its start belongs to this.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 /// What a replica is.
@@ -96,7 +98,9 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
 }
 
 fn own(launch: &Launch, program: &Path, model_file: &str, record: &ReplicaRecord) -> Spawn {
-    Spawn::new(program)
+    let traces = tradewind_traces::environment(launch.trace);
+    let spawn = traces.into_iter().fold(Spawn::new(program), |spawn, (name, value)| spawn.env(name, value));
+    spawn
         .args(["replica", "--id", &record.id, "--model", record.model.as_str()])
         .args(["--version", &record.version.to_string()])
         .arg("--bundle")

@@ -71,6 +71,7 @@ impl Metrics {
 pub(crate) fn write(page: &mut Page, context: &Context) {
     let (metrics, region) = (&context.metrics, &context.region);
     process::write(page, "agent", Some(region));
+    page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
     let revision = context.desired.current().map_or(0, |desired| desired.revision);
     let gauges: [(&'static Metric<Gauge, 1>, u64); 3] = [
         (&of::CONTROL_CONNECTED, metrics.connected.load(Ordering::Relaxed).into()),

@@ -50,18 +50,19 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn router(server: Server) -> Router {
+fn router(state: Server) -> Router {
     let protected = Router::new()
         .route(ENDPOINTS_PATH, get(endpoints))
         .route(LOGS_PATH, get(logs))
-        .route_layer(middleware::from_fn_with_state(server.clone(), require_mesh_token));
+        .route_layer(middleware::from_fn_with_state(state.clone(), require_mesh_token));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .merge(protected)
         .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
-        .with_state(server)
+        .layer(middleware::from_fn(server::in_context))
+        .with_state(state)
 }
 
 /// Before control has said once what the token is, nobody has the right one.

@@ -12,6 +12,7 @@ use tradewind_core::{
     bundle::{BundleIndex, ModelVersion},
     event::Event,
     region::Region,
+    trace::TraceParent,
 };
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     drain::{DrainAnswer, DrainRequest, UndrainRequest},
     drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
     gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
+    http::TRACE_HEADER,
     models::{MissingBlobs, ModelDetail, ModelList, PublishRequest, Published},
     monitoring::{
         AlertList, AlertQuery, MonitorList, MonitorQuery, ReceiverList, ReceiverRequest, ReceiverView, SilenceList,
@@ -85,13 +87,24 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    trace: Option<TraceParent>,
 }
 
 impl Client {
     /// `base` is `http://host:port`, without a path.
     pub fn new(base: &str, token: Option<String>) -> Self {
         let http = http_client().build().expect("the client's settings are constant");
-        Self { http, base: base.trim_end_matches('/').to_owned(), token }
+        Self { http, base: base.trim_end_matches('/').to_owned(), token, trace: None }
+    }
+
+    /// What is asked from now on belongs to this trace.
+    #[must_use]
+    pub fn traced(self, trace: TraceParent) -> Self {
+        Self { trace: Some(trace), ..self }
+    }
+
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.trace
     }
 
     pub fn base(&self) -> &str {
@@ -99,7 +112,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(trace) = self.trace {
+            request = request.header(TRACE_HEADER, trace.to_string());
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -1,6 +1,15 @@
 //! Small things that every role's HTTP server shares.
 
 use axum::http::{HeaderMap, header};
+use tradewind_core::trace::TraceParent;
+
+/// W3C Trace Context.
+pub const TRACE_HEADER: &str = "traceparent";
+
+/// The trace that a request belongs to.
+pub fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get(TRACE_HEADER)?.as_bytes())
+}
 
 /// The token of `Authorization: Bearer ...`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {

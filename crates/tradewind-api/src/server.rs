@@ -2,6 +2,7 @@
 //! may take to come, and in how long it takes to stop. It knows no route, and nothing of what is answered.
 
 mod connection;
+mod context;
 
 use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
@@ -18,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use context::in_context;
 
 /// After an error of accept that is not one connection's, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -15,6 +15,7 @@ use tradewind_core::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
     },
     route::Route,
+    trace::TraceParent,
 };
 use tradewind_store::{Compare, Op, Txn};
 
@@ -85,17 +86,18 @@ fn not_deployed(model: &ModelName) -> Problem {
         .hint(format!("deploy it: tradewind deploy --regions REGION,REGION {model}"))
 }
 
-/// Plans a deploy and, unless it is a dry run or would change nothing, begins it.
+/// Plans a deploy, whose steps belong to `trace`, and, unless it is a dry run or would change nothing, begins it.
 pub async fn deploy(
     repository: &Repository,
     hub: &Arc<Hub>,
     model: &ModelName,
     request: DeployRequest,
+    trace: Option<TraceParent>,
     now: Timestamp,
 ) -> Result<DeployAnswer, Problem> {
     for _ in 0..CONFLICT_RETRIES {
         let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
-        let admitted = admit(repository, model, existing.as_deref(), &request, now).await?;
+        let admitted = admit(repository, model, existing.as_deref(), &request, trace, now).await?;
         if request.dry_run || admitted.txn.is_none() {
             return Ok(admitted.answer);
         }
@@ -108,6 +110,13 @@ pub async fn deploy(
     Err(conflict(model))
 }
 
+/// Who asked for a rollout, and when.
+struct Asked<'a> {
+    by: &'a str,
+    trace: Option<TraceParent>,
+    at: Timestamp,
+}
+
 struct Admitted {
     answer: DeployAnswer,
     txn: Option<Txn>,
@@ -118,6 +127,7 @@ async fn admit(
     model: &ModelName,
     existing: Option<&Existing>,
     request: &DeployRequest,
+    trace: Option<TraceParent>,
     now: Timestamp,
 ) -> Result<Admitted, Problem> {
     if existing.is_some_and(|existing| existing.deployment.value.removing) {
@@ -150,7 +160,8 @@ async fn admit(
             return Ok(answered(plan, None, None));
         }
     }
-    let (txn, rollout) = begin(model, existing, deployment, spec, &plan, &request.requested_by, now);
+    let asked = Asked { by: &request.requested_by, trace, at: now };
+    let (txn, rollout) = begin(model, existing, deployment, spec, &plan, asked);
     // Somebody may remove the version meanwhile.
     let txn = txn.when(version.unchanged());
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
@@ -230,9 +241,9 @@ fn begin(
     mut deployment: Deployment,
     spec: DeploymentSpec,
     plan: &DeployPlan,
-    requested_by: &str,
-    now: Timestamp,
+    asked: Asked<'_>,
 ) -> (Txn, RolloutNumber) {
+    let now = asked.at;
     deployment.latest_revision = plan.revision;
     deployment.latest_rollout = deployment.latest_rollout.next();
     deployment.slots[plan.slot] = Some(plan.revision);
@@ -262,8 +273,9 @@ fn begin(
         committed_at: None,
         soak_until: None,
         soak: Soak::Pending,
+        trace: asked.trace.filter(|trace| trace.sampled),
     };
-    let created_by = requested_by.chars().filter(|c| !c.is_control()).take(200).collect();
+    let created_by = asked.by.chars().filter(|c| !c.is_control()).take(200).collect();
     let message = format!("revision {}: {}", plan.revision, plan.changes.join(", "));
     let revision = Revision { number: plan.revision, spec, created_at: now, created_by };
     let mut txn = Txn::new()

@@ -23,7 +23,7 @@ mod targets;
 use std::sync::Arc;
 
 use axum::{Router, extract::State, http::Method, middleware};
-use tradewind_api::{Code, Problem};
+use tradewind_api::{Code, Problem, server};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
@@ -177,6 +177,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     all.method_not_allowed_fallback(async || Problem::new(Code::Invalid, "this route does not have that method"))
         .fallback(async || Problem::new(Code::NotFound, "there is no such route").hint("see /openapi.json"))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))
+        .layer(middleware::from_fn(server::in_context))
         .with_state(app)
 }
 

@@ -17,6 +17,7 @@ use crate::{
 
 mod leader;
 mod sweep;
+mod traced;
 mod worker;
 mod working;
 

@@ -9,6 +9,7 @@ use crate::{
     Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     deployment::{HealthPolicy, Scale},
     monitor::Monitors,
+    trace::TraceParent,
 };
 
 /// What one region should run of one model. The generation grows with every change; agents refuse older ones.
@@ -43,6 +44,10 @@ pub struct SlotAssignment {
     /// Alerts are armed: the slot takes users.
     #[serde(default)]
     pub armed: bool,
+    /// The trace of the rollout that brings it, if it is being recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub trace: Option<TraceParent>,
 }
 
 /// What an agent sees of one slot.

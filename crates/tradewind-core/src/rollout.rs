@@ -10,6 +10,7 @@ use crate::{
     Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
     assignment::{Failure, Verification},
     deployment::Strategy,
+    trace::TraceParent,
 };
 
 pub mod plan;
@@ -41,6 +42,10 @@ pub struct Rollout {
     #[schema(value_type = Option<String>)]
     pub soak_until: Option<Timestamp>,
     pub soak: Soak,
+    /// The trace of whoever asked for it, if it is being recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub trace: Option<TraceParent>,
 }
 
 /// Where a rollout is. The order of the first five is the order in which they are passed.
@@ -121,6 +126,12 @@ pub struct FleetSteps {
     pub route: Option<Step>,
     pub arm: Option<Step>,
     pub retire: Option<Step>,
+}
+
+/// The place of a step's attempt in the trace of its rollout. Control records it when the step has ended; until then
+/// agents know already whose children their spans are.
+pub fn place(trace: TraceParent, action: Action, region: Option<&RegionName>, attempt: u32) -> TraceParent {
+    trace.place(&format!("{} {} {attempt}", action.words(), region.map_or("", RegionName::as_str)))
 }
 
 /// What a step does.

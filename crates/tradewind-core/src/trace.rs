@@ -1,9 +1,11 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): which trace a request belongs to.
 //!
-//! Tradewind takes no part in traces as a span of its own: what came is passed on as it is, so that the caller's span
-//! is the parent of whatever a model server records. Only a request without a valid context begins a trace here.
+//! Where spans are not exported, Tradewind takes no part in traces: what came is passed on as it is, so that the caller's
+//! span is the parent of whatever a model server records. Where they are, each process passes on its own span.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
 
 /// Names a trace in logs; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,8 +17,15 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// The header `traceparent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl TraceId {
+    pub fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
+/// The header `traceparent`; as a value of JSON, its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
     pub trace: TraceId,
     span: u64,
@@ -53,6 +62,48 @@ impl TraceParent {
         let trace = u128::from(random()) << 64 | u128::from(random());
         // Zero means nothing.
         Self { trace: TraceId(trace.max(1)), span: random().max(1), sampled }
+    }
+
+    /// Another span of the same trace.
+    #[must_use]
+    pub fn child(self, span: u64) -> Self {
+        Self { span: span.max(1), ..self }
+    }
+
+    /// The span that stands for `what` in this trace: the same wherever and however often it is asked for.
+    #[must_use]
+    pub fn place(self, what: &str) -> Self {
+        // FNV-1a (<https://datatracker.ietf.org/doc/html/rfc9923>): ids of one trace have to differ, no more.
+        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.child(what.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325 ^ self.span, fold))
+    }
+
+    pub fn span(self) -> u64 {
+        self.span
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a trace context of W3C")]
+pub struct InvalidTraceParent;
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        Self::parse(text.as_bytes()).ok_or(InvalidTraceParent)
+    }
+}
+
+impl TryFrom<String> for TraceParent {
+    type Error = InvalidTraceParent;
+    fn try_from(text: String) -> Result<Self, InvalidTraceParent> {
+        text.parse()
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(parent: TraceParent) -> Self {
+        parent.to_string()
     }
 }
 
@@ -181,6 +232,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_place_in_a_trace_is_the_same_whoever_asks() {
+        let parent: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        let places = ["deploy us-east1", "verify us-east1", "deploy europe-west1"].map(|what| parent.place(what));
+        assert_eq!(places[0], parent.place("deploy us-east1"));
+        assert!(places.iter().all(|place| place.trace == parent.trace && place.sampled));
+        assert!(places[0] != places[1] && places[0] != places[2] && places[1] != places[2]);
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(numbers: [u64; 3], sampled: bool) {
@@ -191,6 +251,8 @@ mod tests {
             };
             let parent = TraceParent::begin(random, sampled);
             prop_assert_eq!(TraceParent::parse(parent.to_string().as_bytes()), Some(parent));
+            let json = serde_json::to_string(&parent).unwrap();
+            prop_assert_eq!(serde_json::from_str::<TraceParent>(&json).unwrap(), parent);
         }
 
         #[test]

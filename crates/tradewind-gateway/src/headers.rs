@@ -5,7 +5,7 @@ pub(crate) mod name;
 
 use http::{HeaderName, HeaderValue, header};
 use tradewind_api::grpc;
-use tradewind_core::trace::{self, TraceId, TraceParent};
+use tradewind_core::trace::{self, TraceParent};
 
 use name::{TRACE_PARENT, TRACE_STATE};
 
@@ -61,9 +61,17 @@ pub(crate) fn request_id(headers: &Headers, random: impl Fn() -> u64) -> HeaderV
     })
 }
 
+/// The trace that a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trace {
+    pub(crate) parent: TraceParent,
+    /// It begins here.
+    pub(crate) begun: bool,
+}
+
 /// The trace that a request belongs to. What came is passed on as it is, or not at all if it is not sound; where there
 /// is none, one is begun if there is something to begin it with.
-pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> Option<TraceId> {
+pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> Option<Trace> {
     let parent = only(headers.get_all(&TRACE_PARENT)).and_then(TraceParent::parse);
     if parent.is_none() {
         headers.remove(&TRACE_PARENT);
@@ -71,13 +79,18 @@ pub(crate) fn trace(headers: &mut Headers, begin: Option<impl Fn() -> u64>) -> O
     if headers.contains(&TRACE_STATE) && (parent.is_none() || !state_is_sound(headers)) {
         headers.remove(&TRACE_STATE);
     }
-    parent.map(|parent| parent.trace).or_else(|| {
+    parent.map(|parent| Trace { parent, begun: false }).or_else(|| {
         // Who is not logged is not marked either: a mark that says `not sampled` would keep others from recording it.
         let parent = TraceParent::begin(begin?, true);
-        let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
-        headers.insert(&TRACE_PARENT, value);
-        Some(parent.trace)
+        tell_trace(headers, parent);
+        Some(Trace { parent, begun: true })
     })
+}
+
+/// Whose child the next hop is.
+pub(crate) fn tell_trace(headers: &mut Headers, parent: TraceParent) {
+    let value = HeaderValue::from_str(&parent.to_string()).expect("hexadecimal digits are visible");
+    headers.insert(&TRACE_PARENT, value);
 }
 
 fn only<T>(mut given: impl Iterator<Item = T>) -> Option<T> {
@@ -154,7 +167,7 @@ mod tests {
         let check = |sent: &[(&HeaderName, &'static str)], begin: bool, expected: &[&str]| {
             let lines: Vec<String> = sent.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             let mut headers = headers(lines.join("\n"));
-            let trace = trace(&mut headers, begin.then_some(|| 7)).map(|trace| trace.to_string());
+            let trace = trace(&mut headers, begin.then_some(|| 7)).map(|trace| trace.parent.trace.to_string());
             let left: Vec<_> = headers.iter().map(|(_, value)| str::from_utf8(value).unwrap()).collect();
             assert_eq!(left, expected, "{sent:?}");
             assert!(left.first().is_none_or(|parent| parent[3..35] == trace.unwrap()));
@@ -198,7 +211,8 @@ mod tests {
             let found = trace(&mut headers, Some(|| 7)).unwrap();
             let cleaned = headers.clone();
             clean_request(&mut headers);
-            assert_eq!(trace(&mut headers, None::<fn() -> u64>), Some(found));
+            let again = trace(&mut headers, None::<fn() -> u64>);
+            assert_eq!(again.map(|trace| trace.parent), Some(found.parent));
             assert_eq!(fields(&headers), fields(&cleaned), "what crossed once crosses again");
             let map = HeaderMap::from(headers.clone());
             assert_eq!(map.len(), headers.iter().count(), "{headers:?}");

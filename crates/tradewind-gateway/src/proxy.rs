@@ -2,6 +2,7 @@
 
 mod ask;
 mod attempt;
+mod notes;
 mod origin;
 mod record;
 
@@ -31,6 +32,7 @@ use crate::{
 };
 use ask::{Asked, Refused};
 use attempt::Call;
+use notes::Notes;
 use origin::{FULL, Found, LOST, NOT_SENT, Origin, decline, find};
 use record::{Admitted, Record};
 
@@ -61,36 +63,37 @@ pub(crate) async fn pass_on(
     let log = worker.gateway.access.as_ref();
     let access = log.map(|log| Box::new(Access::begin(head, id, log.draws(worker.random()))));
     let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {
-        return refuse(worker, access, Reply::unavailable("too many requests are under way"), dialect);
+        let reply = Reply::unavailable("too many requests are under way");
+        return refuse(worker, Notes::logged(access), reply, dialect);
     };
     let Some(world) = worker.world() else {
-        return refuse(worker, access, Reply::unavailable("this gateway has no configuration yet"), dialect);
+        let reply = Reply::unavailable("this gateway has no configuration yet");
+        return refuse(worker, Notes::logged(access), reply, dialect);
     };
     let origin = Origin::read(&worker.gateway, &world, &head.headers);
     // What entered elsewhere is logged there.
-    let mut access = access.filter(|_| origin.is_user());
-    let begin = access.as_ref().is_some_and(|access| access.sampled);
+    let access = access.filter(|_| origin.is_user());
+    let logged = access.as_ref().is_some_and(|access| access.sampled);
+    let begin = logged || origin.is_user() && tradewind_traces::draws(|| worker.random());
     let trace = headers::trace(&mut head.headers, begin.then_some(|| worker.random()));
-    if let Some(access) = &mut access {
-        access.trace = trace;
-    }
+    let mut notes = Notes::begin(access, &mut head.headers, trace);
     let (asked, body) = match Asked::read(way, head, body, started).await {
         Ok(read) => read,
-        Err(Refused(reply)) if origin.is_user() => return refuse(worker, access, reply, dialect),
+        Err(Refused(reply)) if origin.is_user() => return refuse(worker, notes, reply, dialect),
         Err(Refused(reply)) => return origin.refuse(reply, dialect),
     };
-    if let Some(access) = &mut access {
+    if let Some(access) = &mut notes.access {
         access.received = body.meter();
     }
     // A slow body may have taken longer than a switch. From here on one world is held.
     let world = worker.world().unwrap_or(world);
     let found = match find(&world, asked.named(), &origin) {
         Ok(found) => found,
-        Err(reply) if origin.is_user() => return refuse(worker, access, reply, dialect),
+        Err(reply) if origin.is_user() => return refuse(worker, notes, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
     };
     let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
-    let record = Record::begin(worker, &origin, found, access, started);
+    let record = Record::begin(worker, &origin, found, notes, started);
     match (entered, &origin) {
         (true, _) => {}
         (false, Origin::User { .. }) => return record.reply(full_reply(&asked.model), dialect),
@@ -118,13 +121,11 @@ pub(crate) async fn pass_on(
 }
 
 /// A reply to who asked for nothing that there is.
-fn refuse(worker: &Worker, access: Option<Box<Access>>, reply: Reply, dialect: Dialect) -> Response<Answer> {
+fn refuse(worker: &Worker, mut notes: Notes, reply: Reply, dialect: Dialect) -> Response<Answer> {
     let outcome = record::outcome_of(&reply);
     let response = reply.respond(dialect);
-    if let (Some(mut access), Some(log)) = (access, &worker.gateway.access) {
-        access.replied(&response);
-        access.end(log, outcome);
-    }
+    notes.replied(&response);
+    notes.end(worker.gateway.access.as_ref(), outcome);
     response
 }
 

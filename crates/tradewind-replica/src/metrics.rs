@@ -92,6 +92,7 @@ impl Metrics {
     /// Puts everything on a page that is still empty.
     pub(crate) fn write(&self, page: &mut Page, now: &Now<'_>) {
         process::write(page, "replica", None);
+        page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
         let (model, version) = (now.model, &now.version);
         let gauges: [(&'static Metric<Gauge, 2>, usize); 3] = [
             (&of::READY, now.ready.into()),

@@ -25,6 +25,7 @@ use tradewind_api::{
     server::{self, Limits, Windows},
 };
 use tradewind_core::{ModelName, VersionNumber, names::NAME_LIMIT};
+use tradewind_traces::Kind;
 
 use self::failure::Failure;
 use crate::{
@@ -93,6 +94,7 @@ struct Server {
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
     let ReplicaOptions { id, model, version, bundle, model_file, threads, listen } = options;
     let listener = listen.open().await?;
+    let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
     let began = Instant::now();
     let starting =
         engine::start(move || Source::read(&bundle, &model_file)?.load(threads.get())).map_err(Error::Thread)?;
@@ -113,6 +115,10 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
     let mut ended = pin!(ended);
     let supervised = async {
         let loaded = ready.await.map_err(|_| Error::ThreadEnded)?;
+        if let (Some(span), Err(error)) = (&mut loading, &loaded) {
+            span.fail(error.to_string());
+        }
+        drop(loading);
         server.become_ready(loaded.map_err(|source| server.load_error(source))?, began.elapsed());
         // Only an end sends something on this channel, by dropping it.
         let _ = ended.as_mut().await;

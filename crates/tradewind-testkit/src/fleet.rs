@@ -164,7 +164,7 @@ impl Fleet {
 
     /// Asks for a deployment as a client does.
     pub async fn deploy(&self, request: DeployRequest) -> Result<DeployAnswer, Problem> {
-        admission::deploy(&self.repository, &self.reported_to(), &model(), request, Timestamp::now()).await
+        admission::deploy(&self.repository, &self.reported_to(), &model(), request, None, Timestamp::now()).await
     }
 
     pub async fn abort(&self) -> Result<(), Problem> {

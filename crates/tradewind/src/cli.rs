@@ -12,6 +12,7 @@ use crate::{
     roles,
     settings::Connection,
     terminal::Format,
+    traces::TracesArgs,
     up, usage,
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Cli {
     pub(crate) verbose: u8,
     #[command(flatten)]
     pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) traces: TracesArgs,
 }
 
 const ROOT_EXAMPLES: &str = "\

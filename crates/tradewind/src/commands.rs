@@ -10,6 +10,7 @@ use crate::{
     roles,
     session::Session,
     settings::Connection,
+    traces::{self, TracesArgs},
     up,
 };
 
@@ -34,29 +35,33 @@ pub(crate) mod top;
 pub(crate) mod undeploy;
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    let to = &cli.connection;
-    let verbose = cli.verbose;
-    match cli.command {
-        Command::Models(args) => converse(to, verbose, async |session| models::run(args, &session).await),
-        Command::Deploy(args) => converse(to, verbose, async |session| deploy::run(*args, &session).await),
-        Command::Infer(args) => converse(to, verbose, async |session| infer::run(args, &session).await),
-        Command::Status(args) => converse(to, verbose, async |session| status::run(args, &session).await),
-        Command::Top(args) => converse(to, verbose, async |session| top::run(args, &session).await),
-        Command::Rollout(args) => converse(to, verbose, async |session| rollout::run(args, &session).await),
-        Command::Route(args) => converse(to, verbose, async |session| route::run(args, &session).await),
-        Command::History(args) => converse(to, verbose, async |session| history::run(args, &session).await),
-        Command::Events(args) => converse(to, verbose, async |session| events::run(args, &session).await),
-        Command::Monitors(args) => converse(to, verbose, async |session| monitors::run(args, &session).await),
-        Command::Alerts(args) => converse(to, verbose, async |session| alerts::run(args, &session).await),
-        Command::Logs(args) => converse(to, verbose, async |session| logs::run(args, &session).await),
-        Command::Undeploy(args) => converse(to, verbose, async |session| undeploy::run(args, &session).await),
-        Command::Regions(args) => converse(to, verbose, async |session| regions::run(args, &session).await),
-        Command::Drill(args) => converse(to, verbose, async |session| drill::run(args, &session).await),
-        Command::Up(args) => up::run(args),
-        Command::Control(args) => roles::control(args),
-        Command::Agent(args) => roles::agent(args),
-        Command::Gateway(args) => roles::gateway(args),
-        Command::Replica(args) => roles::replica(args),
+    let Cli { command, verbose, connection, traces } = cli;
+    let to = &Conversation { connection: &connection, traces: &traces, verbose };
+    match command {
+        Command::Models(args) => converse(to, async |session| models::run(args, &session).await),
+        Command::Deploy(args) => converse(to, async |session| {
+            session.traced("tradewind deploy", async |session| deploy::run(*args, session).await).await
+        }),
+        Command::Infer(args) => converse(to, async |session| {
+            session.traced("tradewind infer", async |session| infer::run(args, session).await).await
+        }),
+        Command::Status(args) => converse(to, async |session| status::run(args, &session).await),
+        Command::Top(args) => converse(to, async |session| top::run(args, &session).await),
+        Command::Rollout(args) => converse(to, async |session| rollout::run(args, &session).await),
+        Command::Route(args) => converse(to, async |session| route::run(args, &session).await),
+        Command::History(args) => converse(to, async |session| history::run(args, &session).await),
+        Command::Events(args) => converse(to, async |session| events::run(args, &session).await),
+        Command::Monitors(args) => converse(to, async |session| monitors::run(args, &session).await),
+        Command::Alerts(args) => converse(to, async |session| alerts::run(args, &session).await),
+        Command::Logs(args) => converse(to, async |session| logs::run(args, &session).await),
+        Command::Undeploy(args) => converse(to, async |session| undeploy::run(args, &session).await),
+        Command::Regions(args) => converse(to, async |session| regions::run(args, &session).await),
+        Command::Drill(args) => converse(to, async |session| drill::run(args, &session).await),
+        Command::Up(args) => up::run(args, traces),
+        Command::Control(args) => roles::control(args, &traces),
+        Command::Agent(args) => roles::agent(args, &traces),
+        Command::Gateway(args) => roles::gateway(args, &traces),
+        Command::Replica(args) => roles::replica(args, &traces),
         Command::Inspect(args) => roles::inspect(args),
         Command::Token(args) => token::run(&args),
         Command::Completion(args) => completion::run(&args),
@@ -64,19 +69,26 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// With whom a verb talks, and who is told of it.
+struct Conversation<'a> {
+    connection: &'a Connection,
+    traces: &'a TracesArgs,
+    verbose: u8,
+}
+
 /// Runs a verb that talks to a control plane.
 fn converse<F: Future<Output = Result<(), Failure>>>(
-    connection: &Connection,
-    verbose: u8,
+    with: &Conversation<'_>,
     verb: impl FnOnce(Session) -> F,
 ) -> Result<(), Failure> {
-    log_to_stderr(verbose);
-    let session = Session::open(connection)?;
+    log_to_stderr(with.verbose);
+    let session = Session::open(with.connection)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start the async runtime").cause(error.to_string()))?;
-    runtime.block_on(verb(session))
+    let exporter = with.traces.install("tradewind-cli", 0.0, Vec::new())?;
+    runtime.block_on(traces::exporting(exporter, verb(session)))
 }
 
 /// Verbs log nothing unless asked to.

@@ -12,6 +12,7 @@ mod roles;
 mod session;
 mod settings;
 mod terminal;
+mod traces;
 mod up;
 mod usage;
 

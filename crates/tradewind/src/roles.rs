@@ -16,8 +16,12 @@ use tradewind_core::{
     ModelName, RegionName, VersionNumber,
     causes::{causes, chain},
 };
+use tradewind_traces::Exporter;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    traces::{self, TracesArgs},
+};
 
 /// Run a control plane: the API, the store, the reconcilers
 #[derive(Debug, clap::Args)]
@@ -107,6 +111,9 @@ pub(crate) struct GatewayArgs {
     /// The part of the requests that is logged, from 0 to 1; those that failed on this side always are
     #[arg(long, value_name = "PART", env = "TRADEWIND_ACCESS_LOG_SAMPLE", default_value = "0.01", value_parser = parse_part)]
     access_log_sample: f64,
+    /// The part of the requests without a trace that begin one, from 0 to 1, where traces are sent anywhere
+    #[arg(long, value_name = "PART", env = "OTEL_TRACES_SAMPLER_ARG", default_value = "0", value_parser = parse_part)]
+    trace_sample: f64,
 }
 
 /// Run a model server
@@ -157,7 +164,7 @@ fn parse_part(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("write a number from 0 to 1".to_owned()) }
 }
 
-pub(crate) fn control(args: ControlArgs) -> Result<(), Failure> {
+pub(crate) fn control(args: ControlArgs, traces: &TracesArgs) -> Result<(), Failure> {
     let options = tradewind_control::ControlOptions {
         data_dir: args.data_dir,
         listen: args.listen,
@@ -165,10 +172,11 @@ pub(crate) fn control(args: ControlArgs) -> Result<(), Failure> {
         program: this_program()?,
         kill_after_commits: args.kill_after_commits,
     };
-    serve("control", |shutdown| tradewind_control::run(options, shutdown))
+    let exporter = traces.install("tradewind-control", 0.0, Vec::new())?;
+    serve("control", exporter, |shutdown| tradewind_control::run(options, shutdown))
 }
 
-pub(crate) fn agent(args: AgentArgs) -> Result<(), Failure> {
+pub(crate) fn agent(args: AgentArgs, traces: &TracesArgs) -> Result<(), Failure> {
     let options = tradewind_agent::AgentOptions {
         region: args.member.region,
         control: args.member.control,
@@ -178,10 +186,12 @@ pub(crate) fn agent(args: AgentArgs) -> Result<(), Failure> {
         advertise: args.member.advertise,
         program: this_program()?,
     };
-    serve("agent", |shutdown| tradewind_agent::run(options, shutdown))
+    let exporter = traces.install("tradewind-agent", 0.0, vec![("tradewind.region", options.region.to_string())])?;
+    serve("agent", exporter, |shutdown| tradewind_agent::run(options, shutdown))
 }
 
-pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
+pub(crate) fn gateway(args: GatewayArgs, traces: &TracesArgs) -> Result<(), Failure> {
+    let sample = args.trace_sample;
     let options = tradewind_gateway::GatewayOptions {
         region: args.member.region,
         control_url: args.member.control,
@@ -204,10 +214,12 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
             sample: args.access_log_sample,
         }),
     };
-    serve("gateway", |shutdown| tradewind_gateway::run(options, shutdown))
+    let exporter =
+        traces.install("tradewind-gateway", sample, vec![("tradewind.region", options.region.to_string())])?;
+    serve("gateway", exporter, |shutdown| tradewind_gateway::run(options, shutdown))
 }
 
-pub(crate) fn replica(args: ReplicaArgs) -> Result<(), Failure> {
+pub(crate) fn replica(args: ReplicaArgs, traces: &TracesArgs) -> Result<(), Failure> {
     let listen = if args.inherit_listener {
         tradewind_replica::Listen::Inherited
     } else {
@@ -222,7 +234,12 @@ pub(crate) fn replica(args: ReplicaArgs) -> Result<(), Failure> {
         threads: args.threads,
         listen,
     };
-    serve("replica", |shutdown| tradewind_replica::run(options, shutdown))
+    let exporter = traces.install(
+        "tradewind-replica",
+        0.0,
+        vec![("tradewind.model", options.model.to_string()), ("tradewind.replica", options.id.clone())],
+    )?;
+    serve("replica", exporter, |shutdown| tradewind_replica::run(options, shutdown))
 }
 
 /// Prints an inspection as JSON on stdout, also when it fails: then the exit code says so.
@@ -238,7 +255,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
 }
 
 /// Runs a role until a signal ends it.
-fn serve<E, F>(role: &str, run: impl FnOnce(CancellationToken) -> F) -> Result<(), Failure>
+fn serve<E, F>(role: &str, exporter: Option<Exporter>, run: impl FnOnce(CancellationToken) -> F) -> Result<(), Failure>
 where
     E: std::error::Error + 'static,
     F: Future<Output = Result<(), E>>,
@@ -246,7 +263,7 @@ where
     log_events();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start {role}")).cause(error.to_string()))?;
-    runtime.block_on(async {
+    runtime.block_on(traces::exporting(exporter, async {
         let mut signals = StopSignals::catch();
         let shutdown = CancellationToken::new();
         let running = run(shutdown.clone());
@@ -263,7 +280,7 @@ where
             let failure = Failure::failed(words.next().unwrap_or_default());
             words.fold(failure, Failure::cause)
         })
-    })
+    }))
 }
 
 /// SIGTERM and SIGINT, which end nothing by themselves from the moment this is made.

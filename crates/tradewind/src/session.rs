@@ -2,6 +2,7 @@
 
 use tradewind_api::{Client, suggest};
 use tradewind_core::{RegionName, VersionNumber};
+use tradewind_traces::Kind;
 
 use crate::{
     failure::Failure,
@@ -14,6 +15,20 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Runs a verb as the beginning of a trace, to which belongs all that it asks for, if traces are exported.
+    pub(crate) async fn traced<T>(
+        &self,
+        name: &'static str,
+        verb: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Some(mut span) = tradewind_traces::root(name, Kind::Client, None) else { return verb(self).await };
+        let result = verb(&Self { client: self.client.clone().traced(span.context()) }).await;
+        if let Err(failure) = &result {
+            span.fail(failure.to_string());
+        }
+        result
+    }
+
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
         let settings = Settings::of_this_user(connection)?;
         tracing::debug!(url = settings.url, token = settings.token.is_some(), "found the control plane");

@@ -17,6 +17,7 @@ use crate::{
     roles,
     settings::{register_world, world::DATA_DIRECTORY},
     terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell, units},
+    traces::TracesArgs,
 };
 
 mod layout;
@@ -67,12 +68,12 @@ pub(crate) enum Restart {
     Never,
 }
 
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args, traces: TracesArgs) -> Result<(), Failure> {
     check(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::failed("cannot start the async runtime").cause(error.to_string()))?;
-    runtime.block_on(world(args))
+    runtime.block_on(world(args, traces))
 }
 
 fn check(args: &Args) -> Result<(), Failure> {
@@ -86,11 +87,11 @@ fn check(args: &Args) -> Result<(), Failure> {
     }
 }
 
-async fn world(args: Args) -> Result<(), Failure> {
+async fn world(args: Args, traces: TracesArgs) -> Result<(), Failure> {
     let began = Instant::now();
     // Caught from here on: what has been started by the time of a Ctrl-C is stopped.
     let mut signals = roles::StopSignals::catch();
-    let layout = Layout::plan(&args.data_dir, &args.regions, args.port_base)?;
+    let layout = Layout::plan(&args.data_dir, &args.regions, args.port_base, traces)?;
     let lock = layout.lock()?;
     tradewind_process::become_subreaper()
         .map_err(|error| Failure::failed("cannot become the parent of orphans").cause(error.to_string()))?;

@@ -9,14 +9,22 @@ use super::{Finding, Rule};
 use crate::workspace::{Package, Workspace};
 
 /// What every role may stand on.
-const SHARED: &[&str] = &["tradewind-core", "tradewind-api", "tradewind-artifacts", "tradewind-process"];
-const CONTROL: &[&str] =
-    &["tradewind-core", "tradewind-api", "tradewind-artifacts", "tradewind-process", "tradewind-store"];
+const SHARED: &[&str] =
+    &["tradewind-core", "tradewind-api", "tradewind-artifacts", "tradewind-process", "tradewind-traces"];
+const CONTROL: &[&str] = &[
+    "tradewind-core",
+    "tradewind-api",
+    "tradewind-artifacts",
+    "tradewind-process",
+    "tradewind-traces",
+    "tradewind-store",
+];
 const BINARY: &[&str] = &[
     "tradewind-core",
     "tradewind-api",
     "tradewind-artifacts",
     "tradewind-process",
+    "tradewind-traces",
     "tradewind-control",
     "tradewind-agent",
     "tradewind-gateway",
@@ -29,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tradewind-core", &[]),
     ("tradewind-process", &[]),
     ("tradewind-api", &["tradewind-core"]),
+    ("tradewind-traces", &["tradewind-core", "tradewind-api"]),
     ("tradewind-store", &["tradewind-core"]),
     ("tradewind-artifacts", &["tradewind-core", "tradewind-api"]),
     ("tradewind-control", CONTROL),

@@ -23,7 +23,9 @@ use tradewind_core::{
     bundle::Manifest,
     causes::chain,
     event::{EventKind, Severity},
+    rollout::{self, Action as StepAction},
 };
+use tradewind_traces::{Kind, Span};
 
 /// A replica that was told to end answers what it has taken, and then has a moment to go; one that does not is killed.
 const TERMINATE_GRACE: Duration = INFERENCE_LIMIT.saturating_add(Duration::from_secs(5));
@@ -102,6 +104,7 @@ impl SlotTask {
         let (context, model) = (Arc::clone(&self.context), self.key.0.clone());
         let (version, digest, number) = (holding.assignment.version, holding.assignment.digest, holding.number);
         let notify = self.notify.clone();
+        let mut span = self.span("install", StepAction::Deploy);
         self.run_job(async move {
             let told = std::sync::atomic::AtomicU64::new(0);
             let on_progress = |done: u64, total: u64| {
@@ -112,7 +115,11 @@ impl SlotTask {
                     let _ = notify.try_send((number, Notice::Fetching { done, total }));
                 }
             };
-            Notice::Installed(context.bundles.install(&model, version, digest, &on_progress).await)
+            let installed = context.bundles.install(&model, version, digest, &on_progress).await;
+            if let (Some(span), Err(failure)) = (&mut span, &installed) {
+                span.fail(failure.message.clone());
+            }
+            Notice::Installed(installed)
         });
     }
 
@@ -185,21 +192,38 @@ impl SlotTask {
                 drain: command.drain,
             }),
         };
-        let launch = Launch {
+        let mut launch = Launch {
             what: what(&self.context.program, manifest),
             threads: assignment.scale.threads,
             interface: self.context.interface,
             host: self.context.replica_host.clone(),
             log: self.log_of(&record),
+            trace: None,
         };
+        let mut span = self.span("start", StepAction::Deploy);
+        launch.trace = span.as_ref().map(Span::context);
         let (copy, health) = (installed.copy, assignment.health);
         let home = Arc::clone(&self.context.home);
         let launched = tokio::task::spawn_blocking(move || launch::launch(&home, &launch, record)).await;
         match launched {
             Ok(Ok(launched)) => self.watch(Replica::started(launched, copy, health)),
-            Ok(Err(error)) => self.could_not_start(place, chain(&error)),
+            Ok(Err(error)) => {
+                if let Some(span) = &mut span {
+                    span.fail(chain(&error));
+                }
+                self.could_not_start(place, chain(&error));
+            }
             Err(panic) => self.could_not_start(place, panic.to_string()),
         }
+    }
+
+    /// A part of a step of the rollout that brought what the slot holds, if that is being recorded.
+    fn span(&self, name: &'static str, step: StepAction) -> Option<Span> {
+        let assignment = &self.holding.as_ref()?.assignment;
+        let step = rollout::place(assignment.trace?, step, Some(&self.context.region), assignment.attempt);
+        let (model, slot) = &self.key;
+        let span = tradewind_traces::child(name, Kind::Internal, Some(step))?;
+        Some(span.with("tradewind.model", model.to_string()).with("tradewind.slot", slot.to_string()))
     }
 
     fn could_not_start(&mut self, place: u32, problem: String) {
@@ -293,7 +317,14 @@ impl SlotTask {
     fn verify(&mut self, attempt: u32) {
         let Some(subject) = self.subject(None) else { return };
         self.with_holding(|holding| holding.verifying = true);
-        self.run_job(async move { Notice::Verified(subject.verify(attempt).await) });
+        let mut span = self.span("check", StepAction::Verify);
+        self.run_job(async move {
+            let verification = subject.verify(attempt).await;
+            if let (Some(span), Some(failed)) = (&mut span, verification.first_failed()) {
+                span.fail(failed.detail.clone());
+            }
+            Notice::Verified(verification)
+        });
     }
 
     fn ask_again(&mut self) {

@@ -204,6 +204,7 @@ impl World {
             monitored: false,
             verify: None,
             armed: false,
+            trace: None,
         }
     }
 

@@ -21,6 +21,8 @@ metrics! {
     Gauge VIRTUAL = "process_virtual_memory_bytes"(): "Memory that the process has mapped.";
     Gauge OPEN_FILES = "process_open_fds"(): "Files and sockets that are open.";
     Gauge FILES_LIMIT = "process_max_fds"(): "The most files and sockets that may be open.";
+    Counter SPANS_DROPPED = "tradewind_trace_spans_dropped_total"():
+        "Spans of traces that nobody took: the queue was full, or the collector away.";
 }
 
 /// Puts this process on the page. What cannot be read, as where `/proc` is not mounted, is left out.

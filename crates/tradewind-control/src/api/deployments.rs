@@ -1,15 +1,21 @@
 //! Deploying, and taking down. What is asked is checked and written by `admission`; the reconcilers do it.
 
-use axum::{extract::State, http::StatusCode, response::Json};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Json,
+};
 use tradewind_api::{
     Problem, SCHEMA_VERSION,
     deploy::{DeployAnswer, DeployRequest, History},
+    http,
 };
 use tradewind_core::{
     ModelName, Timestamp,
     deployment::{Deployment, Revision},
     rollout::Rollout,
 };
+use tradewind_traces::Kind;
 
 use super::{
     Result, Shared,
@@ -29,9 +35,19 @@ use crate::{admission, keys, view};
 pub(super) async fn deploy(
     State(app): Shared,
     Path(model): Path<ModelName>,
+    headers: HeaderMap,
     extract::Json(request): extract::Json<DeployRequest>,
 ) -> Result<Json<DeployAnswer>> {
-    admission::deploy(&app.repository, &app.hub, &model, request, Timestamp::now()).await.map(Json)
+    let trace = http::trace(&headers);
+    let mut span = tradewind_traces::child("admit", Kind::Server, trace);
+    let answer = admission::deploy(&app.repository, &app.hub, &model, request, trace, Timestamp::now()).await;
+    if let Some(span) = &mut span {
+        span.set("tradewind.model", model.to_string());
+        if let Err(problem) = &answer {
+            span.fail(problem.to_string());
+        }
+    }
+    answer.map(Json)
 }
 
 /// Takes a model out of all regions.

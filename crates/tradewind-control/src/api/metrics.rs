@@ -79,6 +79,7 @@ fn method(method: &Method) -> &'static str {
 /// Puts everything on a page that is still empty. What cannot be read now is left out, and told in the log.
 pub(super) async fn write(page: &mut Page, app: &App) {
     process::write(page, "control", None);
+    page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
     requests(page, &app.requests);
     page.one(&of::RECONCILING, app.is_reconciling());
     page.one(&of::STREAMS, STREAMS_LIMIT - app.streams.available_permits());

@@ -16,7 +16,7 @@ use tradewind_core::{
 };
 use tradewind_store::{Compare, Txn};
 
-use super::{STORE_RETRY, Term, sweep, working::Working};
+use super::{STORE_RETRY, Term, sweep, traced, working::Working};
 use crate::{
     admission,
     hub::{Hub, RolloutEye},
@@ -174,6 +174,8 @@ impl Worker {
         }
         let now = Timestamp::now();
         let Some(working) = &mut self.working else { return Ok(false) };
+        let mut after = working.rollout.value.clone();
+        change.apply_fleet(&mut after, working.epoch(), now);
         let txn = match change {
             Change::Prepare => prepare(working, now),
             Change::Commit => commit_route(working, now),
@@ -182,6 +184,9 @@ impl Worker {
             change => fleet(working, &change, now),
         };
         let written = self.repository.commit(self.term.guard(txn)).await?.is_some();
+        if let Some(working) = self.working.as_ref().filter(|_| written) {
+            traced::fleet(&working.rollout.value, &after.steps);
+        }
         // What is true now is in the store.
         self.working = None;
         Ok(written)

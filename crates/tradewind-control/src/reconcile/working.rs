@@ -12,6 +12,7 @@ use tradewind_core::{
 };
 use tradewind_store::{Compare, Op, Txn};
 
+use super::traced;
 use crate::{
     keys,
     repository::{Kept, Repository, Result, put},
@@ -151,6 +152,7 @@ impl Working {
             monitored: false,
             verify: None,
             armed: false,
+            trace: self.rollout.value.trace,
         }
     }
 
@@ -217,6 +219,7 @@ impl Working {
             self.assignments.insert(write.region.clone(), Some(Kept { key, value, mod_revision: revision }));
         }
         if let Some(place) = self.places.get(&write.region) {
+            traced::region(&self.rollout.value, &self.records[*place], &write.record);
             self.records[*place] = write.record;
         }
     }

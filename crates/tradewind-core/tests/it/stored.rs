@@ -204,6 +204,7 @@ fn rollouts() {
         committed_at: None,
         soak_until: None,
         soak: Soak::Pending,
+        trace: None,
     });
     let check_result =
         Check { name: CheckName::GoldenCases, result: CheckResult::Failed, detail: "golden cases 3/20".to_owned() };
@@ -253,6 +254,7 @@ fn desired_state() {
         monitored: true,
         verify: Some(1),
         armed: false,
+        trace: None,
     };
     check(&Assignment {
         region: region(),

@@ -18,6 +18,7 @@ type Lines<'a> = BTreeMap<(&'a ModelName, &'a RegionName, Slot), Vec<&'a Series>
 /// Puts everything on a page that is still empty.
 pub(crate) fn write(page: &mut Page, gateway: &Gateway) {
     process::write(page, "gateway", Some(&gateway.region));
+    page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
     requests(page, &gateway.metrics);
     totals(page, &gateway.metrics);
     if let Some(log) = &gateway.access {

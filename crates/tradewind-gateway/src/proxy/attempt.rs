@@ -81,6 +81,9 @@ impl Call<'_> {
                 self.count(&choice, |series| &series.spilled);
             }
             progress.tried.push(Arc::clone(choice.target()));
+            if let Some((record, _)) = &mut progress.luggage {
+                record.attempt(&choice);
+            }
             match self.attempt(choice, progress).await {
                 Attempt::Answered(response) => return Some(response),
                 Attempt::NotSent => {}
@@ -367,6 +370,7 @@ impl Call<'_> {
             access.tried = progress.tried.len();
             access.spilled = spilled.is_some();
         });
+        record.head(status, &headers);
         let elsewhere = if replica.is_none() { headers.text(&name::REGION) } else { None };
         let trip = Trip {
             record: record.answered(self.found.name, self.found.serving, elsewhere, outcome),

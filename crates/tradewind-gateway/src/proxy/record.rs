@@ -10,16 +10,20 @@ use http::StatusCode;
 use hyper::body::Frame;
 use tokio::time::Instant;
 
-use super::origin::{Found, Origin};
+use super::{
+    notes::Notes,
+    origin::{Found, Origin},
+};
 use crate::{
     access::Access,
     body::{Answer, End},
-    headers::name,
+    headers::{Headers, name},
     lane::{Entered, Lane},
     message::Response,
     metrics::{Outcome, Series},
     peer::Spilled,
     reply::{Dialect, Reply},
+    routing::Choice,
     target::InFlight,
     worker::Worker,
     world::Serving,
@@ -31,8 +35,7 @@ pub(super) struct Record {
     worker: Rc<Worker>,
     /// Absent for requests that entered elsewhere, which are counted there.
     series: Option<Arc<Series>>,
-    /// Only if there is a log.
-    access: Option<Box<Access>>,
+    notes: Notes,
     started: Instant,
     outcome: Outcome,
 }
@@ -42,7 +45,7 @@ impl Record {
         worker: &Rc<Worker>,
         origin: &Origin,
         found: Found<'_>,
-        access: Option<Box<Access>>,
+        mut notes: Notes,
         started: Instant,
     ) -> Self {
         let gateway = &worker.gateway;
@@ -55,23 +58,35 @@ impl Record {
                 found.serving.series(&gateway.metrics, found.name, gateway.region.as_str()).map(Arc::clone)
             }
         };
-        let mut record = Self { worker: Rc::clone(worker), series, access, started, outcome: Outcome::Cancelled };
-        record.note(|access| access.model = Some(Arc::clone(found.name)));
-        record
+        if let Some(access) = &mut notes.access {
+            access.model = Some(Arc::clone(found.name));
+        }
+        notes.model(found.name);
+        Self { worker: Rc::clone(worker), series, notes, started, outcome: Outcome::Cancelled }
     }
 
     /// For the log, if there is one.
     pub(super) fn note(&mut self, note: impl FnOnce(&mut Access)) {
-        if let Some(access) = &mut self.access {
+        if let Some(access) = &mut self.notes.access {
             note(access);
         }
+    }
+
+    /// Somebody is asked.
+    pub(super) fn attempt(&mut self, choice: &Choice) {
+        self.notes.attempt(choice);
+    }
+
+    /// What the head of the answer says.
+    pub(super) fn head(&mut self, status: StatusCode, headers: &Headers) {
+        self.notes.answered(status, headers);
     }
 
     /// Ends with a reply of the gateway's own.
     pub(super) fn reply(mut self, reply: Reply, dialect: Dialect) -> Response<Answer> {
         let outcome = outcome_of(&reply);
         let response = reply.respond(dialect);
-        self.note(|access| access.replied(&response));
+        self.notes.replied(&response);
         self.end(outcome);
         response
     }
@@ -104,9 +119,7 @@ impl Record {
         if let Some(series) = self.series.take() {
             series.record(self.outcome, self.started.elapsed());
         }
-        if let (Some(access), Some(log)) = (self.access.take(), &self.worker.gateway.access) {
-            access.end(log, self.outcome);
-        }
+        self.notes.end(self.worker.gateway.access.as_ref(), self.outcome);
     }
 }
 

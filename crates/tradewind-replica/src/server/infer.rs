@@ -1,12 +1,15 @@
 //! An inference, whatever its protocol: admit, read, parse, run, write. Every failure is a status and a
 //! [`Reason`](crate::metrics::Reason).
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::body::Body;
+use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
-use http::HeaderMap;
-use tradewind_api::gateway::PROBE_HEADER;
+use tradewind_api::{gateway::PROBE_HEADER, http};
+use tradewind_traces::{Kind, Span};
 
 use super::{
     Server,
@@ -48,10 +51,16 @@ pub(super) async fn infer<P: Protocol>(
 ) -> Result<P::Answer, Failure> {
     server.came(headers);
     let began = Instant::now();
-    let answer = answer(server, protocol, headers, body).await;
+    let mut span = tradewind_traces::child("inference", Kind::Server, http::trace(headers));
+    let answer = answer(server, protocol, headers, body, &mut span).await;
     match &answer {
         Ok(_) => server.answered(headers, began.elapsed()),
-        Err(failure) => server.failed(headers, failure),
+        Err(failure) => {
+            server.failed(headers, failure);
+            if let Some(span) = &mut span {
+                span.fail(failure.message.clone());
+            }
+        }
     }
     answer
 }
@@ -61,17 +70,31 @@ async fn answer<P: Protocol>(
     protocol: P,
     headers: &HeaderMap,
     body: Body,
+    span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let overloaded = |_| Failure::from(InferError::Overloaded);
     let _permit = server.admission.try_acquire().map_err(overloaded)?;
     let body = body::read(headers, body, protocol.plan()).await?;
     let (inputs, asked) = parse(server, engine, protocol, body).await?.split();
+    let asked_at = Instant::now();
     let outputs = engine.infer(inputs).await?;
+    let answered_at = Instant::now();
     if !headers.contains_key(PROBE_HEADER) {
         server.metrics.inference(outputs.took);
     }
-    encode::<P>(server, engine, asked, outputs).await
+    let inference = outputs.took;
+    let answer = encode::<P>(server, engine, asked, outputs).await;
+    if let Some(span) = span {
+        span.set("tradewind.queue_us", micros((answered_at - asked_at).saturating_sub(inference)));
+        span.set("tradewind.inference_us", micros(inference));
+        span.set("tradewind.encode_us", micros(answered_at.elapsed()));
+    }
+    answer
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 async fn parse<P: Protocol>(

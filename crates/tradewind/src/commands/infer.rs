@@ -7,8 +7,8 @@ use std::{
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tradewind_api::{Code, SCHEMA_VERSION, client::http_client, gateway};
-use tradewind_core::{ModelName, RegionName, VersionNumber};
+use tradewind_api::{Code, SCHEMA_VERSION, client::http_client, gateway, http::TRACE_HEADER};
+use tradewind_core::{ModelName, RegionName, VersionNumber, trace::TraceParent};
 
 use crate::{
     failure::Failure,
@@ -71,10 +71,11 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let (base, entered) = session.gateway(args.from.as_ref()).await?;
     let (model, version) = &args.model;
     let version = version.map(|version| format!("/versions/{version}")).unwrap_or_default();
-    let answer = match send(&format!("{base}/v2/models/{model}{version}/infer"), body, entered).await? {
-        Outcome::Answered(answer) => answer,
-        Outcome::Refused(refusal) => return Err(refusal.explain(session, model, args.model.1).await),
-    };
+    let answer =
+        match send(&format!("{base}/v2/models/{model}{version}/infer"), body, session.client.trace(), entered).await? {
+            Outcome::Answered(answer) => answer,
+            Outcome::Refused(refusal) => return Err(refusal.explain(session, model, args.model.1).await),
+        };
     if args.output.format == Format::Json {
         return terminal::print_json(&answer);
     }
@@ -115,7 +116,7 @@ fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Outcome, Failure> {
+async fn send(url: &str, body: Vec<u8>, trace: Option<TraceParent>, entered: RegionName) -> Result<Outcome, Failure> {
     let http = http_client().timeout(ANSWER_TIMEOUT).build().expect("the client's settings are constant");
     let unreachable = |error: reqwest::Error| {
         let reason = if error.is_timeout() { "it took too long" } else { "nothing answers there" };
@@ -124,7 +125,10 @@ async fn send(url: &str, body: Vec<u8>, entered: RegionName) -> Result<Outcome, 
             .hint("see which gateways are alive with `tradewind regions list`, or enter elsewhere with --from")
     };
     let started = Instant::now();
-    let request = http.post(url).header("content-type", "application/json").body(body);
+    let mut request = http.post(url).header("content-type", "application/json").body(body);
+    if let Some(trace) = trace {
+        request = request.header(TRACE_HEADER, trace.to_string());
+    }
     let response = request.send().await.map_err(&unreachable)?;
     let status = response.status();
     let headers = response.headers().clone();

@@ -13,7 +13,7 @@ use tradewind_api::auth::{Authority, Scope, write_private};
 use tradewind_core::RegionName;
 
 use super::{REGIONS_LIMIT, loopback};
-use crate::{failure::Failure, roles, settings::world::WORLD_FILE};
+use crate::{failure::Failure, roles, settings::world::WORLD_FILE, traces::TracesArgs};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +42,7 @@ pub(super) struct Layout {
     regions: Vec<RegionName>,
     port_base: u16,
     program: PathBuf,
+    traces: TracesArgs,
 }
 
 /// Held for as long as this `up` works on its directory.
@@ -52,9 +53,19 @@ pub(super) struct Lock {
 
 impl Layout {
     /// Where everything will be. Changes nothing.
-    pub(super) fn plan(root: &Path, regions: &[RegionName], port_base: u16) -> Result<Self, Failure> {
+    pub(super) fn plan(
+        root: &Path,
+        regions: &[RegionName],
+        port_base: u16,
+        traces: TracesArgs,
+    ) -> Result<Self, Failure> {
         let root = std::path::absolute(root).map_err(|error| cannot("find", root, &error))?;
-        Ok(Self { root, regions: regions.to_vec(), port_base, program: roles::this_program()? })
+        Ok(Self { root, regions: regions.to_vec(), port_base, program: roles::this_program()?, traces })
+    }
+
+    /// Where all of them send their traces, if `up` was told.
+    pub(super) fn otlp_endpoint(&self) -> Option<&str> {
+        self.traces.otlp_endpoint.as_deref()
     }
 
     /// Makes sure that no other `up` works here; `None` where none has ever worked. Changes nothing.

@@ -165,6 +165,7 @@ impl Member {
             .arg(layout.directory(inner.role, region))
             .args(["--listen", &address])
             .log(self.log());
+        let spawn = layout.otlp_endpoint().into_iter().fold(spawn, |spawn, url| spawn.args(["--otlp-endpoint", url]));
         let Some(region) = region else {
             let regions: Vec<&str> = layout.regions().iter().map(AsRef::as_ref).collect();
             return Ok(spawn.args(["--regions", &regions.join(",")]));

@@ -141,13 +141,13 @@ async fn a_version_that_is_removed_meanwhile_is_not_deployed() {
     let meanwhile = Arc::new(RemoveVersion(Mutex::new(Some(fleet.repository().clone()))));
     let repository = Repository::new(Arc::new(Intercepted { store: fleet.store().clone(), meanwhile }), None);
     let (hub, now) = (Arc::new(Hub::new(Timestamp::now())), Timestamp::now());
-    let refused = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), now).await;
+    let refused = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), None, now).await;
     let refused = refused.expect_err("the version is gone");
     assert_eq!((refused.code, refused.detail.as_str()), (Code::NotFound, "digits has no version 1"));
     assert_eq!(fleet.store().list(keys::DEPLOYMENTS).await.unwrap().kvs, []);
 
     fleet.repository().commit(Txn::new().then(put(key, &version))).await.unwrap();
-    let admitted = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), now).await;
+    let admitted = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), None, now).await;
     assert!(admitted.is_ok_and(|answer| answer.rollout.is_some()));
     fleet.stop().await;
 }

@@ -64,6 +64,7 @@ impl World {
             committed_at: None,
             soak_until: None,
             soak: Soak::Pending,
+            trace: None,
         };
         Self {
             records: rollout.new_records().into_iter().map(|record| (record.region.clone(), record)).collect(),
