@@ -55,18 +55,22 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Full::new(body))?;
+        self.request(request).await
+    }
+
+    async fn request(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
         self.sender.ready().await.context("the connection was closed")?;
-        let request = Request::post(path)
-            .header(header::HOST, self.address.to_string())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+        request.headers_mut().insert(header::HOST, self.address.to_string().parse()?);
         self.sender.send_request(request).await.context("no answer came")
     }
 
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-        let response = self.send(path, body).await?;
-        let status = response.status();
-        Ok((status, response.into_body().collect().await.context("the answer broke off")?.to_bytes()))
+        whole(self.send(path, body).await?).await
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
+        whole(self.request(Request::get(path).body(Full::default())?).await?).await
     }
 
     /// Fails unless the answer is the right one.
@@ -82,13 +86,18 @@ impl Connection {
     pub(crate) async fn ask_whom(&mut self, question: &Question) -> Result<Outcome> {
         let response = self.send(&question.path, question.body.clone()).await?;
         let (status, by) = (response.status(), served_by(response.headers()));
-        let answer = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+        let (_, answer) = whole(response).await?;
         Ok(match status {
             StatusCode::OK if answer == question.answer => Outcome::Served(by),
             StatusCode::OK => Outcome::Failed(format!("a wrong answer: {}", String::from_utf8_lossy(&answer))),
             _ => Outcome::Refused(status),
         })
     }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes)> {
+    let status = response.status();
+    Ok((status, response.into_body().collect().await.context("the answer broke off")?.to_bytes()))
 }
 
 fn served_by(headers: &HeaderMap) -> Option<String> {

@@ -9,6 +9,8 @@ mod figures;
 mod report;
 mod supervised;
 
+pub(crate) use cluster::first_answer;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,

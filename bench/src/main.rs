@@ -2,8 +2,10 @@
 #![expect(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
 mod agent;
+mod alerts;
 mod client;
 mod contender;
+mod cost;
 mod deploy;
 mod failover;
 mod findings;
@@ -33,6 +35,10 @@ enum Command {
     Failover(failover::Options),
     /// Ten times as much load as there is capacity: Tradewind against HAProxy
     Spike(spike::Options),
+    /// How soon real faults are told of, and whether nothing is told without one
+    Alerts(alerts::Options),
+    /// What metrics and monitors cost a gateway
+    Cost(cost::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
@@ -44,6 +50,8 @@ fn main() -> Result<()> {
         Command::Gateway(options) => gateway::run(&options),
         Command::Failover(options) => failover::run(&options),
         Command::Spike(options) => spike::run(&options),
+        Command::Alerts(options) => alerts::run(&options),
+        Command::Cost(options) => cost::run(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
     }
 }

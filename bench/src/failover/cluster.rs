@@ -211,7 +211,7 @@ async fn replicas_of(roles: &Roles, region: &str, host: &Host) -> Result<Vec<Soc
 }
 
 /// What users ask, with the answer that it has from now on.
-pub(super) async fn first_answer(people: &Host, address: SocketAddr) -> Result<Question> {
+pub(crate) async fn first_answer(people: &Host, address: SocketAddr) -> Result<Question> {
     let (path, body) = (INFER.to_owned(), Bytes::from(repository::file(REQUEST)?));
     let asking = eventually_ok("the model is served", SETTLE_LIMIT, || {
         let (path, body) = (path.clone(), body.clone());

@@ -5,7 +5,9 @@
 //! Nothing here waits by sleeping: [`eventually`] asks until the answer is right, up to a deadline.
 
 mod caller;
+mod disk;
 mod fallen;
+mod faulty;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 mod hosts;
@@ -16,7 +18,9 @@ mod wait;
 mod world;
 
 pub use caller::{Caller, Reply};
+pub use disk::Disk;
 pub use fallen::{Fallen, Felled, terminate};
+pub use faulty::{Ailment, Faulty};
 pub use hosts::{Host, Loss, Network};
 pub use load::{Answer, Load, Report, Tally, Users};
 pub use ports::Ports;

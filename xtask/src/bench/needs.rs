@@ -37,6 +37,8 @@ impl Needs {
                 profile: "release",
             }),
             "spike" => Some(Self { programs: &[HAPROXY], welcome: &[], profile: "release" }),
+            "alerts" => Some(Self { programs: &[], welcome: &[], profile: "release" }),
+            "cost" => Some(Self { programs: &[("valgrind", "valgrind")], welcome: &[], profile: "release" }),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod fixtures;
 
 mod connection;
 mod deploy;
+mod faults;
 mod help;
 mod hosts;
 mod look;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tradewind_testkit::{Load, World, eventually_ok};
+use tradewind_testkit::{Ailment, Faulty, Load, World, eventually_ok};
 
 use self::receiver::{Receiver, Temper};
-use super::{SOON, digits, event, json, ok, options, refused, serving};
+use super::{SOON, event, json, ok, options, refused, serving};
 
 const REGIONS: [&str; 2] = ["us-east1", "europe-west1"];
 
@@ -118,35 +118,16 @@ async fn what_is_silenced_fires_and_nobody_is_told() -> Result<()> {
     Ok(())
 }
 
-/// A server of somebody's own, whose faults a file beside it commands.
-fn faulty(directory: &std::path::Path) -> Result<std::path::PathBuf> {
-    let bundle = directory.join("faulty");
-    std::fs::create_dir_all(bundle.join("cases"))?;
-    let fault = directory.join("fault");
-    std::fs::write(&fault, "")?;
-    std::fs::copy(digits().join("../../crates/tradewind/tests/it/world/alerts/faulty.py"), bundle.join("server.py"))?;
-    let manifest = format!(
-        "name = \"faulty\"\nruntime = \"command\"\n\n[command]\nrun = [\"python3\", \"server.py\", \"--host\", \"{{host}}\", \"--port\", \"{{port}}\", \"--fault\", \"{}\"]\nready = \"/health\"\nstartup = \"30s\"\n",
-        fault.display()
-    );
-    std::fs::write(bundle.join("tradewind.toml"), manifest)?;
-    let case = r#"{"http": {"path": "/answer"}, "expect": {"matches": "^right$"}}"#;
-    std::fs::write(bundle.join("cases/001.json"), case)?;
-    Ok(bundle)
-}
-
 #[tokio::test]
 async fn servers_that_fail_are_slow_or_answer_wrongly_are_told_apart() -> Result<()> {
-    let directory = tempfile::tempdir()?;
+    let faulty = Faulty::new()?;
     let world = World::start(options(&REGIONS)).await?;
-    let deployment = format!(
-        "model = \"{}\"\nregions = [\"us-east1\", \"europe-west1\"]\n[strategy]\nmax_parallel = \"all\"\n[monitors]\ngolden_interval = \"1s\"\nlatency = {{ within = \"250ms\", share = 0.9 }}\n",
-        faulty(directory.path())?.display()
-    );
-    let file = directory.path().join("deployment.toml");
-    std::fs::write(&file, deployment)?;
-    ok(&world, &format!("deploy -f {}", file.display())).await?;
-    let load = Load::start(&world.gateways()?, 2, Duration::from_millis(20), "/models/faulty/answer", "{}")?;
+    let deployment = faulty.deployment(
+        "regions = [\"us-east1\", \"europe-west1\"]\n[strategy]\nmax_parallel = \"all\"\n\
+         [monitors]\ngolden_interval = \"1s\"\nlatency = { within = \"250ms\", share = 0.9 }\n",
+    )?;
+    ok(&world, &format!("deploy -f {}", deployment.display())).await?;
+    let load = Load::start(&world.gateways()?, 2, Duration::from_millis(20), Faulty::PATH, "{}")?;
     eventually_ok("the monitors say that all is well", SOON, || async {
         let list = json(&world, "monitors --model faulty").await?;
         let monitors = list["monitors"].as_array().context("monitors")?;
@@ -159,11 +140,13 @@ async fn servers_that_fail_are_slow_or_answer_wrongly_are_told_apart() -> Result
     assert_eq!(alerts["alerts"], serde_json::json!([]), "what is well is quiet");
 
     let mut detected = Vec::new();
-    for (fault, kind) in [("slow", "LatencyBudgetBurn"), ("fail", "ErrorBudgetBurn"), ("wrong", "WrongAnswers")] {
-        std::fs::write(directory.path().join("fault"), fault)?;
+    let ailments =
+        [(Ailment::Slow, "LatencyBudgetBurn"), (Ailment::Fails, "ErrorBudgetBurn"), (Ailment::Wrong, "WrongAnswers")];
+    for (ailment, kind) in ailments {
+        faulty.falls(ailment)?;
         let began = Instant::now();
         alert(&world, kind, |alert| fires(alert) && alert["model"] == "faulty").await?;
-        detected.push((fault, began.elapsed()));
+        detected.push((ailment, began.elapsed()));
     }
     event(&world, "wrong_answer", None).await?;
     println!("detected: {detected:?}");

@@ -1,14 +1,26 @@
-"""A server that answers rightly until a file says what is wrong with it: `slow`, `fail`, `wrong`."""
+"""A server that answers rightly until a file says what ails it: `slow`, `busy`, `fail`, `wrong`, `dead`."""
 
 import argparse
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--host")
 parser.add_argument("--port", type=int)
-parser.add_argument("--fault")
+parser.add_argument("--ailment")
 arguments = parser.parse_args()
+
+DELAY_SECONDS = {"busy": 0.3, "slow": 0.4}
+
+
+def ailment():
+    with open(arguments.ailment) as file:
+        return file.read()
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -17,13 +29,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/health":
             return self.answer(200, "ok")
-        with open(arguments.fault) as file:
-            fault = file.read()
-        if fault == "slow":
-            time.sleep(0.4)
-        if fault == "fail":
+        what = ailment()
+        time.sleep(DELAY_SECONDS.get(what, 0))
+        if what == "fail":
             return self.answer(500, "broken")
-        self.answer(200, "wrong" if fault == "wrong" else "right")
+        self.answer(200, "wrong" if what == "wrong" else "right")
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -40,4 +50,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+if ailment() == "dead":
+    sys.exit("it cannot start")
+Server((arguments.host, arguments.port), Handler).serve_forever()
