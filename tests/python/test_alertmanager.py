@@ -126,6 +126,9 @@ def test_an_alert_lasts_there_as_long_as_here(own_world, alertmanager, hook):
         alertmanager.ask("/api/v2/alerts", [{"labels": forgotten}])
         until(lambda: [alert["status"] for alert in notified(hook, forgotten)] == ["firing", "resolved"])
 
+        # To be silent about it is not to say that it is over.
+        own_world.cli("alerts", "silence", "--region", STOPPED, "--for", "1h")
+
         def told_again():
             """Alertmanager is told again of an alert that still fires"""
             [now] = fires()
