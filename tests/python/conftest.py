@@ -1,5 +1,6 @@
 """A world of two regions with two versions' worth of digits, for tests of real Python clients."""
 
+import http.server
 import json
 import os
 import pathlib
@@ -7,12 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("TRADEWIND_BIN", str(ROOT / "target" / "debug" / "tradewind"))
 READY_LIMIT_SECONDS = 60
+# Ten times what most of it takes on a busy machine.
+LIMIT_SECONDS = 100
+
+
+def until(condition, limit=LIMIT_SECONDS):
+    """Waits until the condition gives something, and gives it."""
+    deadline = time.monotonic() + limit
+    while not (found := condition()):
+        assert time.monotonic() < deadline, condition.__doc__
+        time.sleep(0.1)
+    return found
 
 
 def free_port_base(regions):
@@ -91,10 +105,41 @@ class World:
         self.log.close()
 
 
+class Hook:
+    """A webhook that keeps what it is sent."""
+
+    def __init__(self):
+        self.taken = []
+        hook = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                hook.taken.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hook():
+    hook = Hook()
+    yield hook
+    hook.close()
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    program = os.environ.get("TRADEWIND_BIN", str(ROOT / "target" / "debug" / "tradewind"))
-    world = World(program, tmp_path_factory.mktemp("tradewind"))
+    world = World(PROGRAM, tmp_path_factory.mktemp("tradewind"))
     try:
         world.cli("deploy", "--regions", "us-east1,europe-west1", str(ROOT / "examples" / "digits" / "v2"))
         yield world

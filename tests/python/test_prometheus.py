@@ -5,26 +5,15 @@ import os
 import signal
 import socket
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 
 import pytest
-from conftest import READY_LIMIT_SECONDS, ROOT, World
+from conftest import LIMIT_SECONDS, PROGRAM, READY_LIMIT_SECONDS, ROOT, World, until
 
-LIMIT_SECONDS = 100
 KILLED = "europe-west1"
 TEXT = "text/plain;version=0.0.4"
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
-
-
-def until(condition, limit=LIMIT_SECONDS):
-    """Waits until the condition gives something, and gives it."""
-    deadline = time.monotonic() + limit
-    while not (found := condition()):
-        assert time.monotonic() < deadline, condition.__doc__
-        time.sleep(0.1)
-    return found
 
 
 def fetch(url, accept=TEXT):
@@ -90,8 +79,7 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory):
     """A world of which the dead stay dead, with a model that is asked now and then."""
-    program = os.environ.get("TRADEWIND_BIN", str(ROOT / "target" / "debug" / "tradewind"))
-    world = World(program, tmp_path_factory.mktemp("mortal"), "--restart", "never")
+    world = World(PROGRAM, tmp_path_factory.mktemp("mortal"), "--restart", "never")
     try:
         world.cli("deploy", "--regions", "us-east1,europe-west1", str(ROOT / "examples" / "digits" / "v2"))
         world.cli("infer", "digits", "-d", f"@{ROOT / 'examples' / 'digits' / 'request.json'}")

@@ -13,7 +13,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import World
+from conftest import PROGRAM, World
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Ten times what any of it takes on a busy machine.
@@ -85,8 +85,7 @@ class Terminal:
 @pytest.fixture(scope="module")
 def own_world(tmp_path_factory):
     """A world whose processes stay dead."""
-    program = os.environ.get("TRADEWIND_BIN", str(ROOT / "target" / "debug" / "tradewind"))
-    world = World(program, tmp_path_factory.mktemp("top"), "--restart", "never")
+    world = World(PROGRAM, tmp_path_factory.mktemp("top"), "--restart", "never")
     try:
         world.cli("deploy", "--regions", "us-east1,europe-west1", str(ROOT / "examples" / "digits" / "v2"))
         yield world

@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import World
+from conftest import PROGRAM, World
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -126,11 +126,10 @@ def receiver():
 
 @pytest.fixture(scope="module")
 def own_world(tmp_path_factory, receiver):
-    program = os.environ.get("TRADEWIND_BIN", str(ROOT / "target" / "debug" / "tradewind"))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TRADEWIND_LOG_FORMAT", "json")
         environment.setenv("TRADEWIND_LOG", "info,tradewind_api=debug")
-        world = World(program, tmp_path_factory.mktemp("traces"), "--otlp-endpoint", receiver.url)
+        world = World(PROGRAM, tmp_path_factory.mktemp("traces"), "--otlp-endpoint", receiver.url)
     yield world
     world.stop()
 

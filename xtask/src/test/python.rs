@@ -8,8 +8,13 @@ use crate::{packages, process, venv::Venv};
 
 const DIRECTORY: &str = "tests/python";
 /// Clients that are programs, and the packages that have them.
-const PROGRAMS: &[(&str, &str)] =
-    &[("curl", "curl"), ("h2load", "nghttp2-client"), ("prometheus", "prometheus"), ("tmux", "tmux")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
+    ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("tmux", "tmux"),
+];
 
 pub(super) fn tests(bench: &Bench<'_>) -> Result<Counts> {
     if !bench.options.packages.is_empty() {

@@ -158,15 +158,12 @@ impl Courier {
         loop {
             let now = Timestamp::now();
             let (alerts, silences) = self.read().await.map_err(unreadable)?;
-            let is_silenced = |alert: &Alert| silences.iter().any(|silence| silence.covers(&alert.key, now));
             let due = alerts.iter().find_map(|kept| {
-                let silenced = is_silenced(&kept.value);
+                let silenced = silences.iter().any(|silence| silence.covers(&kept.value.key, now));
                 receiver::next(&kept.value, &self.receiver, silenced, now).map(|state| (kept, state))
             });
             let Some((kept, state)) = due else {
-                let firing =
-                    alerts.iter().map(|kept| &kept.value).filter(|alert| alert.is_firing() && !is_silenced(alert));
-                return self.refresh(firing, now).await;
+                return self.refresh(alerts.iter().map(|kept| &kept.value), now).await;
             };
             let id = format!("{}-{}", kept.value.id, state.as_str());
             let body = message::change(self.receiver.format, &view_of(kept.value.clone(), false), state, now);
@@ -203,13 +200,14 @@ impl Courier {
         Ok(())
     }
 
-    async fn refresh<'a>(&mut self, firing: impl Iterator<Item = &'a Alert>, now: Timestamp) -> Result<(), String> {
+    async fn refresh<'a>(&mut self, alerts: impl Iterator<Item = &'a Alert>, now: Timestamp) -> Result<(), String> {
         if self.receiver.format != Format::Alertmanager || self.refreshed.elapsed() < message::REFRESH {
             return Ok(());
         }
-        let alerts: Vec<_> = firing.map(|alert| view_of(alert.clone(), false)).collect();
-        if !alerts.is_empty() {
-            self.post(&format!("refresh-{}", now.as_second()), &message::refresh(&alerts, now), now).await?;
+        let held = alerts.filter(|alert| receiver::holds(alert, &self.receiver));
+        let held: Vec<_> = held.map(|alert| view_of(alert.clone(), false)).collect();
+        if !held.is_empty() {
+            self.post(&format!("refresh-{}", now.as_second()), &message::refresh(&held, now), now).await?;
         }
         self.refreshed = Instant::now();
         Ok(())

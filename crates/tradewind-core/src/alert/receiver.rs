@@ -87,6 +87,13 @@ pub fn next(alert: &Alert, receiver: &Receiver, silenced: bool, now: Timestamp) 
     }
 }
 
+/// Whether the receiver was told that it fires, and it does. One that forgets is told again, also while it is silenced: it
+/// would take our silence for the end.
+pub fn holds(alert: &Alert, receiver: &Receiver) -> bool {
+    let is_told = alert.deliveries.get(&receiver.name).is_some_and(|told| told.firing_at.is_some());
+    is_told && alert.is_firing()
+}
+
 impl Alert {
     /// It is over.
     pub fn resolve(&mut self, silenced: bool, now: Timestamp) {
@@ -170,6 +177,17 @@ mod tests {
         check(0, ".sr.", "F-R-");
         check(150, "...r", "F--R");
         check(150, "r...", "----");
+    }
+
+    #[test]
+    fn a_receiver_holds_what_it_was_told_of_until_that_is_over() {
+        let (mut alert, receiver) = (alert(), receiver(0));
+        assert!(!holds(&alert, &receiver));
+        alert.told(&receiver.name, State::Firing, at(100));
+        assert!(holds(&alert, &receiver));
+        assert!(!holds(&alert, &Receiver { name: "other".parse().unwrap(), ..receiver.clone() }));
+        alert.resolve(true, at(200));
+        assert!(!holds(&alert, &receiver));
     }
 
     #[test]
