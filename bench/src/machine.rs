@@ -31,10 +31,9 @@ pub(crate) fn version(program: &str, argument: &str) -> Result<String> {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let number = said
-        .split(|c: char| c == '/' || c.is_whitespace())
+        .split(|c: char| matches!(c, '/' | '-') || c.is_whitespace())
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
-    let number = number.with_context(|| format!("{program} does not tell its version"))?;
-    Ok(format!("{program} {}", number.split('-').next().unwrap_or(number)))
+    Ok(format!("{program} {}", number.with_context(|| format!("{program} does not tell its version"))?))
 }
 
 /// Raises this process's limit of open files, which its children inherit.

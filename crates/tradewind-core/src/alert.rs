@@ -109,6 +109,8 @@ pub struct Delivery {
     pub firing_at: Option<Timestamp>,
     #[schema(value_type = Option<String>)]
     pub resolved_at: Option<Timestamp>,
+    /// How bad it was when the receiver was told of it last.
+    pub severity: Option<Severity>,
 }
 
 impl Alert {

@@ -165,8 +165,11 @@ impl Courier {
             let Some((kept, state)) = due else {
                 return self.refresh(alerts.iter().map(|kept| &kept.value), now).await;
             };
-            let id = format!("{}-{}", kept.value.id, state.as_str());
-            let body = message::change(self.receiver.format, &view_of(kept.value.clone(), false), state, now);
+            let was = receiver::worse_than_told(&kept.value, &self.receiver);
+            let worse = was.map(|_| format!("-{}", kept.value.severity)).unwrap_or_default();
+            let id = format!("{}-{}{worse}", kept.value.id, state.as_str());
+            let change = message::Change { alert: view_of(kept.value.clone(), false), state, was };
+            let body = message::change(self.receiver.format, &change, now);
             self.post(&id, &body, now).await?;
             self.couriers.standings().entry(self.receiver.name.clone()).or_default().delivered += 1;
             self.write_told(kept.clone(), state, now).await.map_err(unreadable)?;

@@ -14,22 +14,40 @@ use tradewind_core::{
 pub(super) const REFRESH: std::time::Duration = std::time::Duration::from_secs(60);
 const REFRESHES_MISSED: u32 = 5;
 
+/// What is told of one alert.
+pub(super) struct Change {
+    pub(super) alert: AlertView,
+    pub(super) state: State,
+    /// How bad the receiver takes it for, if it has got worse.
+    pub(super) was: Option<Severity>,
+}
+
 /// The body for a change of one alert.
-pub(super) fn change(format: Format, alert: &AlertView, state: State, now: Timestamp) -> Value {
+pub(super) fn change(format: Format, change: &Change, now: Timestamp) -> Value {
+    let Change { alert, state, was } = change;
     match format {
         Format::Json => {
             let kind = format!("alert.{}", state.as_str());
             let notification = Notification { kind, timestamp: now, data: alert.clone() };
             serde_json::to_value(notification).expect("a notification has no keys but strings")
         }
-        Format::Slack => json!({ "text": text(alert, state) }),
-        Format::Alertmanager => Value::Array(vec![for_alertmanager(alert, state, now)]),
+        Format::Slack => json!({ "text": text(alert, *state) }),
+        Format::Alertmanager => {
+            let ends_at = match state {
+                State::Resolved => alert.alert.resolved_at.unwrap_or(now),
+                State::Firing => unless_refreshed(now),
+            };
+            let current = for_alertmanager(alert, alert.alert.severity, ends_at);
+            // Its severity is part of what it is there: the one before has to end.
+            let before = was.map(|severity| for_alertmanager(alert, severity, now));
+            [current].into_iter().chain(before).collect()
+        }
     }
 }
 
 /// The body that says that alerts still fire, for receivers that forget.
 pub(super) fn refresh(alerts: &[AlertView], now: Timestamp) -> Value {
-    alerts.iter().map(|alert| for_alertmanager(alert, State::Firing, now)).collect()
+    alerts.iter().map(|alert| for_alertmanager(alert, alert.alert.severity, unless_refreshed(now))).collect()
 }
 
 /// The body that tries a receiver out.
@@ -52,8 +70,13 @@ fn text(alert: &AlertView, state: State) -> String {
     format!("{mark} *{word}* {key}: {detail}\n{}. What to do: {}", alert.summary, alert.runbook)
 }
 
-fn for_alertmanager(alert: &AlertView, state: State, now: Timestamp) -> Value {
-    let Alert { key, severity, detail, fired_at, resolved_at, .. } = &alert.alert;
+/// When an Alertmanager takes silence for the end.
+fn unless_refreshed(now: Timestamp) -> Timestamp {
+    now.checked_add(REFRESH * REFRESHES_MISSED).unwrap_or(now)
+}
+
+fn for_alertmanager(alert: &AlertView, severity: Severity, ends_at: Timestamp) -> Value {
+    let Alert { key, detail, fired_at, .. } = &alert.alert;
     let mut labels = json!({ "alertname": key.kind, "severity": severity, "source": "tradewind" });
     for (name, value) in
         [("model", key.model.as_ref().map(AsRef::as_ref)), ("region", key.region.as_ref().map(AsRef::as_ref))]
@@ -63,10 +86,6 @@ fn for_alertmanager(alert: &AlertView, state: State, now: Timestamp) -> Value {
             labels[name] = value.into();
         }
     }
-    let ends_at = match state {
-        State::Resolved => resolved_at.unwrap_or(now),
-        State::Firing => now.checked_add(REFRESH * REFRESHES_MISSED).unwrap_or(now),
-    };
     json!({
         "labels": labels,
         "annotations": { "summary": alert.summary, "description": detail, "runbook_url": alert.runbook },
@@ -85,7 +104,7 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
-    fn check(format: Format, state: State, expected: &Value) {
+    fn check(format: Format, state: State, was: Option<Severity>, expected: &Value) {
         let key = AlertKey { kind: AlertKind::RegionDown, model: None, region: Some("us-east1".parse().unwrap()) };
         let alert = Alert {
             id: "17".to_owned(),
@@ -98,8 +117,8 @@ mod tests {
             hushed: false,
             deliveries: Default::default(),
         };
-        let view = crate::view::alerts::view_of(alert, false);
-        assert_eq!(change(format, &view, state, at(10)), *expected);
+        let told = Change { alert: crate::view::alerts::view_of(alert, false), state, was };
+        assert_eq!(change(format, &told, at(10)), *expected);
     }
 
     #[test]
@@ -107,14 +126,14 @@ mod tests {
         let expected = json!({
             "text": ":red_circle: *CRITICAL* RegionDown in us-east1: no agent for 12 s\na region that serves users has no agent or no gateway. What to do: docs/alerts/region-down.md",
         });
-        check(Format::Slack, State::Firing, &expected);
+        check(Format::Slack, State::Firing, None, &expected);
     }
 
     #[test]
     fn alertmanager_gets_labels_and_an_end() {
-        let of = |ends_at: &str| {
-            json!([{
-                "labels": { "alertname": "RegionDown", "severity": "critical", "source": "tradewind", "region": "us-east1" },
+        let of = |severity: &str, ends_at: &str| {
+            json!({
+                "labels": { "alertname": "RegionDown", "severity": severity, "source": "tradewind", "region": "us-east1" },
                 "annotations": {
                     "summary": "a region that serves users has no agent or no gateway",
                     "description": "no agent for 12 s",
@@ -122,9 +141,12 @@ mod tests {
                 },
                 "startsAt": "2023-11-14T22:13:21Z",
                 "endsAt": ends_at,
-            }])
+            })
         };
-        check(Format::Alertmanager, State::Firing, &of("2023-11-14T22:18:30Z"));
-        check(Format::Alertmanager, State::Resolved, &of("2023-11-14T22:13:29Z"));
+        let (resolved, later) = (of("critical", "2023-11-14T22:13:29Z"), of("critical", "2023-11-14T22:18:30Z"));
+        check(Format::Alertmanager, State::Resolved, None, &json!([resolved]));
+        check(Format::Alertmanager, State::Firing, None, &json!([later]));
+        let before = of("warning", "2023-11-14T22:13:30Z");
+        check(Format::Alertmanager, State::Firing, Some(Severity::Warning), &json!([later, before]));
     }
 }

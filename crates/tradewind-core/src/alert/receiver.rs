@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Alert, DELIVERY_LIMIT};
+use super::{Alert, DELIVERY_LIMIT, Severity};
 use crate::{ReceiverName, Timestamp};
 
 /// The most receivers.
@@ -70,7 +70,7 @@ impl State {
 }
 
 /// What the receiver has to be told next of this alert. It is told of the end only if it was told of the beginning, and
-/// always in this order; also of one that was over before it could be told. What fires while it is silenced is told when
+/// always in this order; also of one that was over before it could be told. It is told again when it gets worse. What fires while it is silenced is told when
 /// the silence ends, if it still fires then; what was over before the receiver was made is not told.
 pub fn next(alert: &Alert, receiver: &Receiver, silenced: bool, now: Timestamp) -> Option<State> {
     let told = alert.deliveries.get(&receiver.name).cloned().unwrap_or_default();
@@ -83,8 +83,14 @@ pub fn next(alert: &Alert, receiver: &Receiver, silenced: bool, now: Timestamp) 
     match (told.firing_at, told.resolved_at) {
         (None, _) => (concerns && !silenced).then_some(State::Firing),
         (Some(_), None) if !alert.is_firing() => Some(State::Resolved),
-        _ => None,
+        (Some(_), _) => (worse_than_told(alert, receiver).is_some() && !silenced).then_some(State::Firing),
     }
+}
+
+/// How bad the receiver takes it for, if it is worse by now.
+pub fn worse_than_told(alert: &Alert, receiver: &Receiver) -> Option<Severity> {
+    let told = alert.deliveries.get(&receiver.name)?.severity?;
+    (alert.is_firing() && told < alert.severity).then_some(told)
 }
 
 /// Whether the receiver was told that it fires, and it does. One that forgets is told again, also while it is silenced: it
@@ -105,7 +111,7 @@ impl Alert {
     pub fn told(&mut self, receiver: &ReceiverName, state: State, now: Timestamp) {
         let delivery = self.deliveries.entry(receiver.clone()).or_default();
         match state {
-            State::Firing => delivery.firing_at = Some(now),
+            State::Firing => (delivery.firing_at, delivery.severity) = (Some(now), Some(self.severity)),
             State::Resolved => delivery.resolved_at = Some(now),
         }
     }
@@ -114,7 +120,7 @@ impl Alert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{AlertKey, AlertKind, Severity};
+    use crate::alert::{AlertKey, AlertKind};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -134,7 +140,7 @@ mod tests {
         Alert {
             id: "a".to_owned(),
             key: AlertKey { kind: AlertKind::RegionDown, model: None, region: None },
-            severity: Severity::Critical,
+            severity: Severity::Warning,
             detail: String::new(),
             since: at(99),
             fired_at: at(100),
@@ -144,7 +150,7 @@ mod tests {
         }
     }
 
-    /// What a receiver is told, step by step: `s` while silenced, `r` it resolves, `.` nothing happens.
+    /// What a receiver is told, step by step: `s` while silenced, `w` it gets worse, `r` it resolves, `.` nothing happens.
     fn check(created_at: i64, script: &str, expected: &str) {
         let (mut alert, receiver) = (alert(), receiver(created_at));
         let mut silenced = false;
@@ -155,6 +161,7 @@ mod tests {
                 match step {
                     's' => silenced = true,
                     'u' => silenced = false,
+                    'w' => alert.severity = Severity::Critical,
                     'r' => alert.resolve(silenced, at(second)),
                     _ => {}
                 }
@@ -177,6 +184,10 @@ mod tests {
         check(0, ".sr.", "F-R-");
         check(150, "...r", "F--R");
         check(150, "r...", "----");
+        check(0, ".w.r", "FF-R");
+        check(0, ".sw.u.r", "F---F-R");
+        check(0, "sw.u.r", "---F-R");
+        check(0, ".swr", "F--R");
     }
 
     #[test]

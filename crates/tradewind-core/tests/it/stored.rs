@@ -290,7 +290,7 @@ fn events() {
 #[test]
 fn alerts() {
     let key = AlertKey { kind: AlertKind::ErrorBudgetBurn, model: Some(model()), region: Some(region()) };
-    let delivery = Delivery { firing_at: Some(at(3)), resolved_at: None };
+    let delivery = Delivery { firing_at: Some(at(3)), resolved_at: None, severity: None };
     check(&Alert {
         id: "001700000002000-1".to_owned(),
         key,
