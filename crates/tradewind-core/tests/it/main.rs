@@ -4,6 +4,7 @@
 
 mod fuzz;
 mod stored;
+mod switch;
 
 /// Tests of readers watch what these take.
 #[global_allocator]
