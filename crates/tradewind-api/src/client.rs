@@ -17,7 +17,10 @@ use tradewind_core::{
 
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
-    deploy::{DeployAnswer, DeployRequest, History, RolloutList, RolloutView},
+    deploy::{
+        DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, RollbackRequest, RolloutList,
+        RolloutView, SwitchRequest,
+    },
     drain::{DrainAnswer, DrainRequest, UndrainRequest},
     drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
     gateway::{self, GatewayReport, RouteExplanation, RouteQuery, config::ConfigMessage},
@@ -253,6 +256,19 @@ impl Client {
 
     pub async fn abort_rollout(&self, model: &ModelName) -> Result<RolloutView, Error> {
         self.post(&format!("/v1/deployments/{model}/rollouts/latest/abort"), &()).await
+    }
+
+    pub async fn rollback(&self, model: &ModelName, request: &RollbackRequest) -> Result<MoveAnswer, Error> {
+        self.post(&format!("/v1/deployments/{model}/rollback"), request).await
+    }
+
+    pub async fn switch(&self, model: &ModelName, request: &SwitchRequest) -> Result<MoveAnswer, Error> {
+        self.post(&format!("/v1/deployments/{model}/switch"), request).await
+    }
+
+    pub async fn diff(&self, model: &ModelName, query: &DiffQuery) -> Result<DiffView, Error> {
+        let path = format!("/v1/deployments/{model}/diff");
+        self.json(self.request(Method::GET, &path).query(query).timeout(REQUEST_TIMEOUT)).await
     }
 
     pub async fn history(&self, model: &ModelName) -> Result<History, Error> {

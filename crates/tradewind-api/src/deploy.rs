@@ -6,15 +6,19 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
     assignment::{SlotStatus, Verification},
-    deployment::{MaxParallel, OnFailure},
+    deployment::{Bad, MaxParallel, OnFailure},
     duration::Span,
-    rollout::{Action, RegionPhase, RolloutFailure, RolloutState, Soak, StepResult},
+    rollout::{Action, RegionPhase, RolloutFailure, RolloutKind, RolloutState, Soak, StepResult},
 };
 use utoipa::ToSchema;
 
-pub use self::changes::{HealthChange, MonitorsChange, ScaleChange};
+pub use self::{
+    changes::{HealthChange, MonitorsChange, ScaleChange},
+    moves::{MoveAnswer, RollbackRequest, SwitchRequest},
+};
 
 mod changes;
+mod moves;
 
 /// `POST /v1/deployments/{model}`. What is absent stays as the last revision has it, or takes its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -44,6 +48,8 @@ pub struct DeployRequest {
     pub prune: bool,
     /// Takes over from a rollout that has not switched yet.
     pub replace: bool,
+    /// Also what users were rolled back from before.
+    pub allow_bad: bool,
     /// Plans and checks, and changes nothing.
     pub dry_run: bool,
     /// `user@host`, for the history.
@@ -89,6 +95,8 @@ pub struct RolloutView {
     pub schema_version: u32,
     pub model: ModelName,
     pub rollout: RolloutNumber,
+    #[serde(default)]
+    pub kind: RolloutKind,
     pub revision: RevisionNumber,
     pub version: VersionNumber,
     pub from: Option<RevisionNumber>,
@@ -169,6 +177,8 @@ pub struct RolloutList {
 pub struct RolloutSummary {
     pub model: ModelName,
     pub rollout: RolloutNumber,
+    #[serde(default)]
+    pub kind: RolloutKind,
     pub revision: RevisionNumber,
     pub version: VersionNumber,
     pub state: RolloutState,
@@ -189,6 +199,26 @@ pub struct History {
     pub revisions: Vec<HistoryEntry>,
 }
 
+/// Query of `GET /v1/deployments/{model}/diff`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffQuery {
+    pub from: RevisionNumber,
+    /// Absent: what users get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<RevisionNumber>,
+}
+
+/// What one revision fixes otherwise than another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiffView {
+    pub schema_version: u32,
+    pub model: ModelName,
+    pub from: RevisionNumber,
+    pub to: RevisionNumber,
+    /// A line each: `version 1 -> 2`, `regions + asia-northeast1`. How each was rolled out is no part of it.
+    pub changes: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryEntry {
     pub revision: RevisionNumber,
@@ -202,4 +232,8 @@ pub struct HistoryEntry {
     /// Of its newest rollout.
     pub state: Option<RolloutState>,
     pub live: bool,
+    /// Who rolled users back from it; nothing brings it back unless told to.
+    pub bad: Option<Bad>,
+    /// It is that revision again, brought up anew.
+    pub copy_of: Option<RevisionNumber>,
 }

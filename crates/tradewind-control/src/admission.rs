@@ -7,12 +7,13 @@ use tradewind_api::{
     deploy::{DeployAnswer, DeployPlan, DeployRequest, PlannedStep},
 };
 use tradewind_core::{
-    ModelName, RolloutNumber, Timestamp,
+    ModelName, RevisionNumber, RolloutNumber, Timestamp,
     assignment::Failure,
     deployment::{Deployment, DeploymentSpec, Revision},
     event::{EventKind, EventRecord, Severity},
     rollout::{
-        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
+        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
+        StepResult,
     },
     route::Route,
     trace::TraceParent,
@@ -25,8 +26,11 @@ use crate::{
     repository::{self, Kept, Repository, put},
 };
 
+mod moves;
 mod spec;
 
+pub(crate) use moves::{condemn, unknown_revision};
+pub use moves::{rollback, switch};
 use spec::{find_version, specify};
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -115,6 +119,8 @@ struct Asked<'a> {
     by: &'a str,
     trace: Option<TraceParent>,
     at: Timestamp,
+    /// A rollback: the revision that is brought up again.
+    again: Option<RevisionNumber>,
 }
 
 struct Admitted {
@@ -137,7 +143,8 @@ async fn admit(
     let version = find_version(repository, model, request.version).await?;
     let spec = specify(repository, &version.value, existing, request).await?;
     let before = existing.map(|existing| &existing.revision);
-    let deployment = base(repository, model, existing).await?;
+    let mut deployment = base(repository, model, existing).await?;
+    moves::check_bad(repository, &mut deployment, &spec, request.allow_bad, now).await?;
     let mut plan = plan_document(&spec, &deployment, existing);
 
     // Until its monitoring is active a rollout is joined; from then on, its revision is what runs.
@@ -160,7 +167,7 @@ async fn admit(
             return Ok(answered(plan, None, None));
         }
     }
-    let asked = Asked { by: &request.requested_by, trace, at: now };
+    let asked = Asked { by: &request.requested_by, trace, at: now, again: None };
     let (txn, rollout) = begin(model, existing, deployment, spec, &plan, asked);
     // Somebody may remove the version meanwhile.
     let txn = txn.when(version.unchanged());
@@ -173,9 +180,11 @@ async fn has_failed_region(
     deployment: &Deployment,
     spec: &DeploymentSpec,
 ) -> Result<bool, Problem> {
-    let Some(rollout) = deployment.live_rollout else { return Ok(false) };
+    let Some(number) = deployment.live_rollout else { return Ok(false) };
+    let rollout = repository.get::<Rollout>(keys::rollout(&spec.model, number)).await?;
+    let records = rollout.map_or(number, |kept| kept.value.records());
     for region in &spec.regions {
-        let record = repository.get::<RegionRecord>(keys::record(&spec.model, rollout, region)).await?;
+        let record = repository.get::<RegionRecord>(keys::record(&spec.model, records, region)).await?;
         if record.is_some_and(|kept| kept.value.phase == RegionPhase::Failed) {
             return Ok(true);
         }
@@ -251,6 +260,7 @@ fn begin(
     let rollout = Rollout {
         model: model.clone(),
         number,
+        kind: asked.again.map_or(RolloutKind::Deploy, |_| RolloutKind::Rollback),
         revision: plan.revision,
         from: plan.from,
         slot: plan.slot,
@@ -274,10 +284,12 @@ fn begin(
         soak_until: None,
         soak: Soak::Pending,
         trace: asked.trace.filter(|trace| trace.sampled),
+        records_of: None,
     };
-    let created_by = asked.by.chars().filter(|c| !c.is_control()).take(200).collect();
-    let message = format!("revision {}: {}", plan.revision, plan.changes.join(", "));
-    let revision = Revision { number: plan.revision, spec, created_at: now, created_by };
+    let again = asked.again.map(|again| format!("back to revision {again}: ")).unwrap_or_default();
+    let message = format!("revision {}: {again}{}", plan.revision, plan.changes.join(", "));
+    let revision =
+        Revision { number: plan.revision, spec, created_at: now, created_by: person(asked.by), copy_of: asked.again };
     let mut txn = Txn::new()
         .then(put(keys::deployment(model), &deployment))
         .then(put(keys::revision(model, plan.revision), &revision))
@@ -290,6 +302,11 @@ fn begin(
     (txn, number)
 }
 
+/// Who somebody says to be.
+fn person(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
 /// What a new revision is built on: the deployment there is, or a new one, whose numbers go on from those of one that
 /// was undeployed.
 async fn base(repository: &Repository, model: &ModelName, existing: Option<&Existing>) -> Result<Deployment, Problem> {
@@ -297,7 +314,9 @@ async fn base(repository: &Repository, model: &ModelName, existing: Option<&Exis
         return Ok(existing.deployment.value.clone());
     }
     let former = repository.get::<Deployment>(keys::undeployed(model)).await?.map(|kept| kept.value);
-    Ok(former.map(|former| Deployment { removing: false, ..former }).unwrap_or_else(|| Deployment::new(model.clone())))
+    Ok(former
+        .map(|former| Deployment { removing: false, bad: Default::default(), ..former })
+        .unwrap_or_else(|| Deployment::new(model.clone())))
 }
 
 /// Ends the rollout that was under way, if one was, in the same transaction.
@@ -350,7 +369,7 @@ pub async fn abort(repository: &Repository, hub: &Arc<Hub>, model: &ModelName, n
         let mut rollout = existing.rollout.value.clone();
         if !matches!(rollout.state, RolloutState::Regions | RolloutState::Preparing) {
             return Err(Problem::new(Code::Refused, format!("no rollout of {model} is before its switch"))
-                .hint(format!("see `tradewind rollout show {model}`; to go back, deploy the version that you want")));
+                .hint(format!("see `tradewind rollout show {model}`; to go back, `tradewind rollback {model}`")));
         }
         let failure = Failure { message: "aborted".to_owned(), causes: Vec::new(), hint: None, retryable: false };
         let failure = RolloutFailure { region: None, action: Action::SelectRegions, failure };

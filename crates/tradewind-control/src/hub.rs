@@ -14,6 +14,7 @@ use tradewind_api::{
 use tradewind_core::{
     Epoch, ModelName, RegionName, Slot, Timestamp,
     assignment::SlotStatus,
+    monitor::verdict::Verdict,
     rollout::plan::{GatewayObservation, Observed, Reach, RegionObservation},
 };
 
@@ -205,13 +206,14 @@ fn progress(
 }
 
 /// What was seen, as the planner of one rollout looks at it.
-#[derive(Debug)]
-pub struct RolloutEye<'a> {
+pub(crate) struct RolloutEye<'a> {
     pub seen: &'a Seen,
     pub model: &'a ModelName,
     pub slot: Slot,
     pub epoch: Epoch,
     pub now: Timestamp,
+    /// What was counted of a region, judged.
+    pub judge: &'a dyn Fn(&RegionName) -> Verdict,
 }
 
 impl Observed for RolloutEye<'_> {
@@ -226,5 +228,9 @@ impl Observed for RolloutEye<'_> {
 
     fn gateways(&self) -> GatewayObservation {
         self.seen.gateways_at(self.model, self.epoch, self.now)
+    }
+
+    fn verdict(&self, region: &RegionName) -> Verdict {
+        (self.judge)(region)
     }
 }

@@ -12,6 +12,7 @@ use tradewind_store::{Event, Update, list_then_watch};
 use crate::{
     hub::{Hub, LOOK_INTERVAL},
     keys,
+    monitoring::Ledger,
     repository::Repository,
 };
 
@@ -30,11 +31,17 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub struct Reconcilers {
     repository: Repository,
     hub: Arc<Hub>,
+    ledger: Arc<Ledger>,
 }
 
 impl Reconcilers {
     pub fn new(repository: Repository, hub: Arc<Hub>) -> Self {
-        Self { repository, hub }
+        Self { repository, hub, ledger: Arc::default() }
+    }
+
+    /// Rests its judgement on what is counted here.
+    pub(crate) fn judging_by(self, ledger: Arc<Ledger>) -> Self {
+        Self { ledger, ..self }
     }
 
     /// Leads whenever it can, until told to stop.
@@ -84,8 +91,8 @@ impl Reconcilers {
                     continue;
                 }
                 let waker = Arc::new(Notify::new());
-                let (repository, hub) = (self.repository.clone(), self.hub.clone());
-                let worker = worker::Worker::new(repository, hub, term.clone(), model.clone(), waker.clone());
+                let (repository, hub, ledger) = (self.repository.clone(), self.hub.clone(), self.ledger.clone());
+                let worker = worker::Worker::new(repository, hub, ledger, term.clone(), model.clone(), waker.clone());
                 wakers.insert(model, waker);
                 workers.spawn(worker.run(over.clone()));
             }

@@ -237,6 +237,7 @@ async fn announce_start(repository: &Repository) -> Result<(), Error> {
 
 async fn reconcile(app: Arc<App>, stop: CancellationToken) {
     app.reconciling.store(true, Ordering::Relaxed);
-    Reconcilers::new(app.repository.clone(), app.hub.clone()).run(stop).await;
+    let reconcilers = Reconcilers::new(app.repository.clone(), app.hub.clone()).judging_by(app.ledger.clone());
+    reconcilers.run(stop).await;
     app.reconciling.store(false, Ordering::Relaxed);
 }

@@ -110,6 +110,7 @@ pub struct Delivery {
     #[schema(value_type = Option<String>)]
     pub resolved_at: Option<Timestamp>,
     /// How bad it was when the receiver was told of it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
 }
 

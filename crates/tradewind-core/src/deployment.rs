@@ -152,9 +152,23 @@ pub struct Deployment {
     /// The last epoch that was given out, also to a switch that never committed.
     pub latest_epoch: Epoch,
     pub slots: SlotRevisions,
+    /// Revisions that users were taken away from because of what they did: nothing brings them back unless told to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bad: BTreeMap<RevisionNumber, Bad>,
     /// Set by `undeploy`: regions are emptied, then the deployment goes.
     #[serde(default)]
     pub removing: bool,
+}
+
+/// So many bad revisions are remembered: the newest.
+const BAD_LIMIT: usize = 100;
+
+/// Who judged a revision bad.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bad {
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    pub by: String,
 }
 
 /// Which revision each slot holds.
@@ -192,6 +206,16 @@ pub struct Revision {
     pub created_at: Timestamp,
     /// Who asked for it: `user@host` as the client said.
     pub created_by: String,
+    /// It is that revision again, brought up anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<RevisionNumber>,
+}
+
+impl Revision {
+    /// The revision that it is again, or itself.
+    pub fn origin(&self) -> RevisionNumber {
+        self.copy_of.unwrap_or(self.number)
+    }
 }
 
 impl DeploymentSpec {
@@ -322,6 +346,7 @@ impl Deployment {
             latest_epoch: Epoch(0),
             slots: SlotRevisions::default(),
             removing: false,
+            bad: BTreeMap::new(),
         }
     }
 
@@ -334,5 +359,47 @@ impl Deployment {
     /// Where the next revision is brought up.
     pub fn candidate_slot(&self) -> Slot {
         self.live_slot().map_or(Slot::Blue, Slot::other)
+    }
+
+    pub fn mark_bad(&mut self, revision: RevisionNumber, bad: Bad) {
+        self.bad.insert(revision, bad);
+        while self.bad.len() > BAD_LIMIT {
+            self.bad.pop_first();
+        }
+    }
+
+    /// Where users go back to: the newest revision before `origin` that has served and is not bad. Whoever rolls back next goes
+    /// further back, and never to where the one before them came from.
+    pub fn rollback_target(&self, served: &BTreeSet<RevisionNumber>, origin: RevisionNumber) -> Option<RevisionNumber> {
+        served.range(..origin).rev().find(|revision| !self.bad.contains_key(revision)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_rolls_back_goes_further_back_and_never_to_what_was_left() {
+        let mut deployment = Deployment::new("digits".parse().unwrap());
+        let served: BTreeSet<RevisionNumber> = [1, 2, 4, 5].map(RevisionNumber).into();
+        let target = |deployment: &Deployment, live| deployment.rollback_target(&served, RevisionNumber(live));
+        assert_eq!(target(&deployment, 5), Some(RevisionNumber(4)));
+        let bad = || Bad { at: Timestamp::UNIX_EPOCH, by: "ada@engine".to_owned() };
+        for left in [5, 4] {
+            deployment.mark_bad(RevisionNumber(left), bad());
+        }
+        assert_eq!(target(&deployment, 6), Some(RevisionNumber(2)));
+        assert_eq!(target(&deployment, 2), Some(RevisionNumber(1)));
+        assert_eq!(target(&deployment, 1), None);
+    }
+
+    #[test]
+    fn the_newest_bad_revisions_are_remembered() {
+        let mut deployment = Deployment::new("digits".parse().unwrap());
+        for number in 1..=150 {
+            deployment.mark_bad(RevisionNumber(number), Bad { at: Timestamp::UNIX_EPOCH, by: String::new() });
+        }
+        assert_eq!((deployment.bad.len(), deployment.bad.first_key_value().unwrap().0.0), (100, 51));
     }
 }

@@ -20,6 +20,8 @@ pub mod plan;
 pub struct Rollout {
     pub model: ModelName,
     pub number: RolloutNumber,
+    #[serde(default, skip_serializing_if = "RolloutKind::is_deploy")]
+    pub kind: RolloutKind,
     pub revision: RevisionNumber,
     /// What served before.
     pub from: Option<RevisionNumber>,
@@ -46,6 +48,27 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub trace: Option<TraceParent>,
+    /// The rollout that brought up the regions of this one, which only moves users back to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_of: Option<RolloutNumber>,
+}
+
+/// What a rollout is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutKind {
+    #[default]
+    Deploy,
+    /// Users are moved to what the other slot holds.
+    Switch,
+    /// Users are moved back to what served them before.
+    Rollback,
+}
+
+impl RolloutKind {
+    fn is_deploy(&self) -> bool {
+        *self == Self::Deploy
+    }
 }
 
 /// Where a rollout is. The order of the first five is the order in which they are passed.
@@ -90,6 +113,8 @@ pub enum Soak {
     Passed,
     /// The evidence neither clears nor condemns the revision.
     Inconclusive,
+    /// The monitors have proved that users are worse off: they were taken back, or there was nothing to take them back to.
+    Failed,
     /// The rollout failed or was superseded before there was a verdict.
     Skipped,
 }
@@ -105,6 +130,11 @@ impl Soak {
 }
 
 impl Rollout {
+    /// Under which number the records of its regions are kept.
+    pub fn records(&self) -> RolloutNumber {
+        self.records_of.unwrap_or(self.number)
+    }
+
     /// How the soak stands, to be shown.
     pub fn soak(&self) -> Soak {
         self.soak.under(self.state)

@@ -9,7 +9,10 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tradewind_api::{Problem, deploy::DeployAnswer, deploy::DeployRequest};
+use tradewind_api::{
+    Problem,
+    deploy::{DeployAnswer, DeployRequest, MoveAnswer, RollbackRequest, SwitchRequest},
+};
 use tradewind_control::{
     admission,
     assignments::AssignmentChanges,
@@ -19,7 +22,7 @@ use tradewind_control::{
     repository::{Repository, put},
 };
 use tradewind_core::{
-    Digest, ModelName, RegionName, Timestamp, VersionNumber,
+    Digest, ModelName, RegionName, Slot, Timestamp, VersionNumber,
     bundle::{ModelHead, ModelVersion},
     deployment::Deployment,
     region::Region,
@@ -165,6 +168,15 @@ impl Fleet {
     /// Asks for a deployment as a client does.
     pub async fn deploy(&self, request: DeployRequest) -> Result<DeployAnswer, Problem> {
         admission::deploy(&self.repository, &self.reported_to(), &model(), request, None, Timestamp::now()).await
+    }
+
+    pub async fn rollback(&self, request: RollbackRequest) -> Result<MoveAnswer, Problem> {
+        admission::rollback(&self.repository, &self.reported_to(), &model(), &request, None, Timestamp::now()).await
+    }
+
+    pub async fn switch(&self, to: Slot) -> Result<MoveAnswer, Problem> {
+        let request = SwitchRequest { to, requested_by: String::new() };
+        admission::switch(&self.repository, &self.reported_to(), &model(), &request, Timestamp::now()).await
     }
 
     pub async fn abort(&self) -> Result<(), Problem> {

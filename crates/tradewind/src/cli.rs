@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        alerts, completion, deploy, drill, events, history, infer, logs, models, monitors, reference, regions, rollout,
-        route, status, token, top, undeploy,
+        alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, reference, regions,
+        rollback, rollout, route, status, switch, token, top, undeploy,
     },
     roles,
     settings::Connection,
@@ -55,10 +55,13 @@ pub(crate) enum Command {
     Rollout(rollout::Args),
     Route(route::Args),
     History(history::Args),
+    Diff(diff::Args),
     Events(events::Args),
     Monitors(monitors::Args),
     Alerts(alerts::Args),
     Logs(logs::Args),
+    Switch(switch::Args),
+    Rollback(rollback::Args),
     Undeploy(undeploy::Args),
     Regions(regions::Args),
     Drill(drill::Args),
@@ -72,8 +75,8 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
     ("Ship a model", &["deploy", "models", "infer"]),
-    ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "events", "logs"]),
-    ("Undo", &["undeploy"]),
+    ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
+    ("Undo", &["rollback", "switch", "undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
 ];
 
@@ -89,6 +92,9 @@ impl Command {
             Self::Rollout(args) => args.format(),
             Self::Route(args) => args.format(),
             Self::History(args) => args.output.format,
+            Self::Diff(args) => args.output.format,
+            Self::Switch(args) => args.output.format,
+            Self::Rollback(args) => args.output.format,
             Self::Events(args) => args.output.format,
             Self::Monitors(args) => args.format(),
             Self::Alerts(args) => args.format(),

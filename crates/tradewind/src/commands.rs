@@ -18,6 +18,7 @@ pub(crate) mod alerts;
 mod capacity;
 pub(crate) mod completion;
 pub(crate) mod deploy;
+pub(crate) mod diff;
 pub(crate) mod drill;
 pub(crate) mod events;
 pub(crate) mod history;
@@ -25,11 +26,14 @@ pub(crate) mod infer;
 pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod monitors;
+mod moves;
 pub(crate) mod reference;
 pub(crate) mod regions;
+pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod status;
+pub(crate) mod switch;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod undeploy;
@@ -50,10 +54,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Rollout(args) => converse(to, async |session| rollout::run(args, &session).await),
         Command::Route(args) => converse(to, async |session| route::run(args, &session).await),
         Command::History(args) => converse(to, async |session| history::run(args, &session).await),
+        Command::Diff(args) => converse(to, async |session| diff::run(args, &session).await),
         Command::Events(args) => converse(to, async |session| events::run(args, &session).await),
         Command::Monitors(args) => converse(to, async |session| monitors::run(args, &session).await),
         Command::Alerts(args) => converse(to, async |session| alerts::run(args, &session).await),
         Command::Logs(args) => converse(to, async |session| logs::run(args, &session).await),
+        Command::Switch(args) => converse(to, async |session| {
+            session.traced("tradewind switch", async |session| switch::run(args, session).await).await
+        }),
+        Command::Rollback(args) => converse(to, async |session| {
+            session.traced("tradewind rollback", async |session| rollback::run(args, session).await).await
+        }),
         Command::Undeploy(args) => converse(to, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, async |session| regions::run(args, &session).await),
         Command::Drill(args) => converse(to, async |session| drill::run(args, &session).await),

@@ -6,12 +6,12 @@ use axum::{
     response::Json,
 };
 use tradewind_api::{
-    Problem, SCHEMA_VERSION,
-    deploy::{DeployAnswer, DeployRequest, History},
+    Code, Problem, SCHEMA_VERSION,
+    deploy::{DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, RollbackRequest, SwitchRequest},
     http,
 };
 use tradewind_core::{
-    ModelName, Timestamp,
+    ModelName, RevisionNumber, Timestamp,
     deployment::{Deployment, Revision},
     rollout::Rollout,
 };
@@ -19,10 +19,10 @@ use tradewind_traces::Kind;
 
 use super::{
     Result, Shared,
-    extract::{self, Path},
+    extract::{self, Path, Query},
     load,
 };
-use crate::{admission, keys, view};
+use crate::{admission, app::App, keys, view};
 
 /// Begins a rollout, unless exactly this runs already; with `dry_run` it only says what it would do.
 #[utoipa::path(post, path = "/v1/deployments/{model}", tag = "deployments",
@@ -50,6 +50,60 @@ pub(super) async fn deploy(
     answer.map(Json)
 }
 
+/// What one revision fixes otherwise than another.
+#[utoipa::path(get, path = "/v1/deployments/{model}/diff", tag = "deployments",
+    params(("model" = ModelName, Path), ("from" = u64, Query, description = "A revision"),
+        ("to" = Option<u64>, Query, description = "Another one; what users get unless told")),
+    responses((status = 200, body = DiffView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn diff(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    Query(query): Query<DiffQuery>,
+) -> Result<Json<DiffView>> {
+    let deployment = load::deployment(&app, &model).await?;
+    let live = || {
+        deployment.live.ok_or_else(|| {
+            Problem::new(Code::Refused, format!("users get no revision of {model} yet"))
+                .hint(format!("name two: tradewind diff {model} 1 2"))
+        })
+    };
+    let to = query.to.map_or_else(live, Ok)?;
+    let (before, after) = (revision(&app, &model, query.from).await?, revision(&app, &model, to).await?);
+    let changes = after.spec.changes_since(Some(&before.spec));
+    Ok(Json(DiffView { schema_version: SCHEMA_VERSION, model, from: query.from, to, changes }))
+}
+
+async fn revision(app: &App, model: &ModelName, number: RevisionNumber) -> Result<Revision> {
+    let kept = app.repository.get::<Revision>(keys::revision(model, number)).await?;
+    Ok(kept.ok_or_else(|| admission::unknown_revision(model, number))?.value)
+}
+
+/// Moves users back to what served them before.
+#[utoipa::path(post, path = "/v1/deployments/{model}/rollback", tag = "deployments",
+    params(("model" = ModelName, Path)), request_body = RollbackRequest,
+    responses((status = 200, body = MoveAnswer), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn rollback(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    headers: HeaderMap,
+    extract::Json(request): extract::Json<RollbackRequest>,
+) -> Result<Json<MoveAnswer>> {
+    let trace = http::trace(&headers);
+    admission::rollback(&app.repository, &app.hub, &model, &request, trace, Timestamp::now()).await.map(Json)
+}
+
+/// Moves users to what the other slot holds.
+#[utoipa::path(post, path = "/v1/deployments/{model}/switch", tag = "deployments",
+    params(("model" = ModelName, Path)), request_body = SwitchRequest,
+    responses((status = 200, body = MoveAnswer), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn switch(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<SwitchRequest>,
+) -> Result<Json<MoveAnswer>> {
+    admission::switch(&app.repository, &app.hub, &model, &request, Timestamp::now()).await.map(Json)
+}
+
 /// Takes a model out of all regions.
 #[utoipa::path(delete, path = "/v1/deployments/{model}", tag = "deployments",
     params(("model" = ModelName, Path)),
@@ -70,7 +124,7 @@ pub(super) async fn history(State(app): Shared, Path(model): Path<ModelName>) ->
         return Err(load::not_deployed(&app.repository, &model).await?);
     }
     let rollouts = app.repository.list::<Rollout>(keys::rollouts(&model)).await?.values();
-    let live = deployment.and_then(|deployment| deployment.value.live);
-    let revisions = view::history::view(&revisions, &rollouts, live);
+    let deployment = deployment.map(|kept| kept.value);
+    let revisions = view::history::view(&revisions, &rollouts, deployment.as_ref());
     Ok(Json(History { schema_version: SCHEMA_VERSION, model, revisions }))
 }

@@ -76,7 +76,7 @@ impl LoadedRollout {
         let revision = repository.get::<Revision>(keys::revision(model, rollout.revision)).await?;
         Ok(Self {
             version: revision.map_or_else(VersionNumber::default, |revision| revision.value.spec.version),
-            records: records(repository, model, number).await?,
+            records: records(repository, model, rollout.records()).await?,
             route: route(repository, model).await?,
             is_latest: deployment.is_some_and(|deployment| deployment.value.latest_rollout == number),
             rollout,

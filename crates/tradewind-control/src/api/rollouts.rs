@@ -65,9 +65,11 @@ pub(super) async fn show(
     ))]
 pub(super) async fn watch(State(app): Shared, Path((model, rollout)): Path<(ModelName, String)>) -> Result<Response> {
     let number = load::rollout_number(&app, &model, &rollout).await?;
+    let rollout = app.repository.get::<Rollout>(keys::rollout(&model, number)).await?;
+    let records = rollout.map_or(number, |kept| kept.value.records());
     // Made before the first look, so that nothing falls in between.
     let prefixes =
-        [keys::rollout(&model, number), keys::records(&model, number), keys::route(&model), keys::deployment(&model)];
+        [keys::rollout(&model, number), keys::records(&model, records), keys::route(&model), keys::deployment(&model)];
     let changes = Changes::of(app.repository.store(), prefixes);
     let reports = app.hub.changes();
     let (first, is_final) = view_of(&app, &model, number).await?;

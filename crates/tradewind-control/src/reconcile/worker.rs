@@ -9,7 +9,7 @@ use tradewind_core::{
     deployment::{Deployment, SlotRevisions},
     event::{EventKind, Severity},
     rollout::{
-        RolloutFailure, RolloutState,
+        RolloutFailure, RolloutState, Soak,
         plan::{self, Change, Plan},
     },
     route::Route,
@@ -21,6 +21,7 @@ use crate::{
     admission,
     hub::{Hub, RolloutEye},
     keys,
+    monitoring::Ledger,
     repository::{Repository, Result, put},
 };
 
@@ -34,6 +35,7 @@ const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 pub(super) struct Worker {
     repository: Repository,
     hub: Arc<Hub>,
+    ledger: Arc<Ledger>,
     term: Term,
     model: ModelName,
     waker: Arc<Notify>,
@@ -54,8 +56,15 @@ enum Next {
 }
 
 impl Worker {
-    pub(super) fn new(repository: Repository, hub: Arc<Hub>, term: Term, model: ModelName, waker: Arc<Notify>) -> Self {
-        Self { repository, hub, term, model, waker, working: None, swept: None }
+    pub(super) fn new(
+        repository: Repository,
+        hub: Arc<Hub>,
+        ledger: Arc<Ledger>,
+        term: Term,
+        model: ModelName,
+        waker: Arc<Notify>,
+    ) -> Self {
+        Self { repository, hub, ledger, term, model, waker, working: None, swept: None }
     }
 
     /// Runs until told to stop or until the deployment is gone.
@@ -126,7 +135,9 @@ impl Worker {
         }
         let now = Timestamp::now();
         let seen = self.hub.look(now);
-        let eye = RolloutEye { seen: &seen, model: &self.model, slot: working.slot(), epoch: working.epoch(), now };
+        let judge = |region: &RegionName| working.judge(&self.ledger, region, now);
+        let (slot, epoch) = (working.slot(), working.epoch());
+        let eye = RolloutEye { seen: &seen, model: &self.model, slot, epoch, now, judge: &judge };
         plan::plan(&working.rollout.value, &working.records, &eye, now)
     }
 
@@ -172,6 +183,9 @@ impl Worker {
         if matches!(change, Change::Arm { .. }) && !self.arm_regions(&change).await? {
             return Ok(false);
         }
+        if matches!(change, Change::Condemn { .. }) {
+            return self.condemn(&change).await;
+        }
         let now = Timestamp::now();
         let Some(working) = &mut self.working else { return Ok(false) };
         let mut after = working.rollout.value.clone();
@@ -190,6 +204,21 @@ impl Worker {
         // What is true now is in the store.
         self.working = None;
         Ok(written)
+    }
+
+    /// Takes users back from a revision that the monitors have condemned, or says that there is nothing to take them back to.
+    async fn condemn(&mut self, change: &Change) -> Result<bool> {
+        let now = Timestamp::now();
+        let Some(working) = self.working.take() else { return Ok(false) };
+        let txn = match admission::condemn(&self.repository, &self.hub, &working.rollout, change, now).await {
+            Ok(txn) => txn,
+            Err(problem) if problem.retryable => return Ok(false),
+            Err(problem) => {
+                tracing::warn!(model = %self.model, %problem, "users cannot be taken back");
+                fleet(&working, &Change::SoakEnded { soak: Soak::Failed }, now)
+            }
+        };
+        Ok(self.repository.commit(self.term.guard(txn)).await?.is_some())
     }
 
     /// Adds regions that caught up to the route, unless a killed predecessor has done so. Their records follow: the route

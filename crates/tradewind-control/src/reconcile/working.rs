@@ -1,12 +1,13 @@
 //! The working copy of one rollout: what the store holds, kept decoded, and each change as operations on it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tradewind_core::{
     Epoch, Generation, RegionName, Slot, Timestamp,
     assignment::{Assignment, SlotAssignment},
     deployment::{Deployment, Revision},
     event::{EventKind, EventRecord, Severity},
+    monitor::verdict::{self, Verdict},
     rollout::{RegionPhase, RegionRecord, Rollout, RolloutState, plan::Change},
     route::{Route, RouteState},
 };
@@ -14,9 +15,14 @@ use tradewind_store::{Compare, Op, Txn};
 
 use super::traced;
 use crate::{
+    hub::elapsed,
     keys,
+    monitoring::{Ledger, Subject},
     repository::{Kept, Repository, Result, put},
 };
+
+/// How long ago what was counted is still the past of a region.
+const PAST: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug)]
 pub(super) struct Working {
@@ -53,7 +59,7 @@ impl Working {
             let Some(earlier) = repository.get::<Rollout>(keys::rollout(&model, live)).await? else { return Ok(None) };
             rollout = earlier;
         }
-        let number = rollout.value.number;
+        let number = rollout.value.records();
         let key = keys::revision(&model, rollout.value.revision);
         let Some(revision) = repository.get::<Revision>(key).await? else { return Ok(None) };
         let mut records = rollout.value.new_records();
@@ -196,7 +202,7 @@ impl Working {
     /// Adds a region's writes to a transaction that must not happen if anybody else wrote them.
     pub(super) fn add(&self, mut txn: Txn, write: &RegionWrite) -> Txn {
         let model = &self.deployment.value.model;
-        let key = keys::record(model, self.rollout.value.number, &write.region);
+        let key = keys::record(model, self.rollout.value.records(), &write.region);
         txn = txn.then(put(key, &write.record));
         if let Some(assignment) = &write.assignment {
             let key = keys::assignment(&write.region, model);
@@ -229,6 +235,20 @@ impl Working {
         (self.deployment.value, self.deployment.mod_revision) = (deployment, revision);
         let key = keys::route(&route.model);
         self.route = Some(Kept { key, value: route, mod_revision: revision });
+    }
+
+    /// What was counted of the revision in a region since users were moved to it, beside what was counted there of the one
+    /// before until then.
+    pub(super) fn judge(&self, ledger: &Ledger, region: &RegionName, now: Timestamp) -> Verdict {
+        let rollout = &self.rollout.value;
+        let evidence = |revision, window| {
+            let subject = Subject { model: rollout.model.clone(), region: region.clone(), revision };
+            ledger.evidence(&subject, window, now)
+        };
+        let since = rollout.committed_at.map_or(Duration::ZERO, |at| elapsed(at, now));
+        let past = rollout.from.map(|from| evidence(from, since.saturating_add(PAST)));
+        let monitors = self.revision.spec.monitors_of(region);
+        verdict::judge(&monitors, &evidence(rollout.revision, since), past.as_ref())
     }
 
     /// The route that is offered: all regions that are verified.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use tradewind_api::deploy::HistoryEntry;
 use tradewind_core::{
     RevisionNumber,
-    deployment::Revision,
+    deployment::{Deployment, Revision},
     rollout::{Rollout, RolloutState},
 };
 
 /// Newest first. `revisions` and `rollouts` are in the order of their numbers.
-pub(crate) fn view(revisions: &[Revision], rollouts: &[Rollout], live: Option<RevisionNumber>) -> Vec<HistoryEntry> {
+pub(crate) fn view(revisions: &[Revision], rollouts: &[Rollout], deployment: Option<&Deployment>) -> Vec<HistoryEntry> {
+    let live = deployment.and_then(|deployment| deployment.live);
     // A later rollout of the same revision takes the earlier one's place.
     let states: BTreeMap<RevisionNumber, RolloutState> =
         rollouts.iter().map(|rollout| (rollout.revision, rollout.state)).collect();
@@ -27,6 +28,8 @@ pub(crate) fn view(revisions: &[Revision], rollouts: &[Rollout], live: Option<Re
             changes: revision.spec.changes_since(before.map(|before| &before.spec)),
             state: states.get(&revision.number).copied(),
             live: live == Some(revision.number),
+            bad: deployment.and_then(|deployment| deployment.bad.get(&revision.number).cloned()),
+            copy_of: revision.copy_of,
         })
         .collect();
     entries.reverse();

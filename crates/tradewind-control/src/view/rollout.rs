@@ -28,7 +28,7 @@ pub(crate) struct RolloutParts<'a> {
 
 /// Nothing more will change that a watcher waits for: it has ended, or its soak is decided.
 pub(crate) fn is_final(rollout: &Rollout) -> bool {
-    rollout.state.is_final() || matches!(rollout.soak, Soak::Passed | Soak::Inconclusive)
+    rollout.state.is_final() || matches!(rollout.soak, Soak::Passed | Soak::Inconclusive | Soak::Failed)
 }
 
 pub(crate) fn view(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> RolloutView {
@@ -39,6 +39,7 @@ pub(crate) fn view(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> RolloutView {
         schema_version: SCHEMA_VERSION,
         model: rollout.model.clone(),
         rollout: rollout.number,
+        kind: rollout.kind,
         revision: rollout.revision,
         version: parts.version,
         from: rollout.from,
@@ -69,6 +70,7 @@ pub(crate) fn summary(rollout: &Rollout, version: VersionNumber) -> RolloutSumma
     RolloutSummary {
         model: rollout.model.clone(),
         rollout: rollout.number,
+        kind: rollout.kind,
         revision: rollout.revision,
         version,
         state: rollout.state,

@@ -5,6 +5,7 @@ mod crash;
 mod failure;
 mod intercepted;
 mod leadership;
+mod moves;
 mod removal;
 
 use std::time::Duration;

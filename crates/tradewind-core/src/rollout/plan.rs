@@ -14,13 +14,11 @@ use crate::{
 
 mod apply;
 mod observed;
+mod soak;
 #[cfg(test)]
 mod tests;
 
 pub use observed::{GatewayObservation, Observed, Reach, RegionObservation};
-
-/// An inconclusive soak keeps the old slot warm for this long.
-pub const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// While a region is worked on, its agent is looked for this often.
 const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -81,6 +79,11 @@ pub enum Change {
     Armed,
     SoakEnded {
         soak: Soak,
+    },
+    /// Users are worse off in a region: all of them are taken back.
+    Condemn {
+        region: RegionName,
+        reason: String,
     },
     Retire,
     Fail {
@@ -346,46 +349,6 @@ impl<'a> Planner<'a> {
         } else {
             self.look_again_soon();
         }
-    }
-
-    fn soak(&mut self) {
-        let Some(until) = self.rollout.soak_until else { return };
-        if self.rollout.soak == Soak::Running {
-            if until > self.now {
-                return self.plan.wake(until);
-            }
-            // A control plane that has just started has no evidence yet, which is not bad evidence.
-            let unknown = |record: &RegionRecord| self.observed.region(&record.region).reach == Reach::Unknown;
-            if self.routed().any(unknown) {
-                return self.look_again_soon();
-            }
-            let soak = if self.all_routed_are_well() { Soak::Passed } else { Soak::Inconclusive };
-            self.plan.changes.push(Change::SoakEnded { soak });
-            return;
-        }
-        let standby = match self.rollout.soak {
-            _ if self.rollout.from.is_none() => std::time::Duration::ZERO,
-            Soak::Inconclusive => INCONCLUSIVE_STANDBY,
-            _ => self.rollout.strategy.standby.duration(),
-        };
-        let retire_at = until.checked_add(standby).unwrap_or(Timestamp::MAX);
-        if retire_at > self.now {
-            self.plan.wake(retire_at);
-        } else {
-            self.plan.changes.push(Change::Retire);
-        }
-    }
-
-    fn routed(&self) -> impl Iterator<Item = &'a RegionRecord> + use<'a> {
-        self.records.iter().filter(|record| record.routed_at.is_some())
-    }
-
-    fn all_routed_are_well(&self) -> bool {
-        self.routed().all(|record| {
-            let observation = self.observed.region(&record.region);
-            observation.reach == Reach::Reachable
-                && observation.slot.is_some_and(|slot| slot.replicas.ready >= slot.replicas.desired.max(1))
-        })
     }
 
     /// Deferred regions that are back, on their way to the route.

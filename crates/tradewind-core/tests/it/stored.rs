@@ -29,7 +29,8 @@ use tradewind_core::{
     probe::Probe,
     region::{Location, Member, MemberRole, Region},
     rollout::{
-        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult,
+        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
+        StepResult,
     },
     route::{Route, RouteState},
     stored::{self, StoredForm},
@@ -162,6 +163,7 @@ fn deployments() {
         latest_epoch: Epoch(3),
         slots: SlotRevisions { blue: Some(RevisionNumber(1)), green: Some(RevisionNumber(2)) },
         removing: false,
+        bad: BTreeMap::new(),
     });
     let spec = DeploymentSpec {
         model: model(),
@@ -176,8 +178,13 @@ fn deployments() {
         region_monitors: BTreeMap::new(),
         stay_in: BTreeSet::new(),
     };
-    let revision =
-        |spec| Revision { number: RevisionNumber(2), spec, created_at: at(0), created_by: "ada@engine".to_owned() };
+    let revision = |spec| Revision {
+        number: RevisionNumber(2),
+        spec,
+        created_at: at(0),
+        created_by: "ada@engine".to_owned(),
+        copy_of: None,
+    };
     check(&revision(spec.clone()));
     let latency = Some(LatencyObjective { within: Span::from_millis(100), share: 0.99 });
     let monitors = Monitors { latency, ..Monitors::default() };
@@ -191,6 +198,7 @@ fn rollouts() {
     check(&Rollout {
         model: model(),
         number: RolloutNumber(2),
+        kind: RolloutKind::Deploy,
         revision: RevisionNumber(2),
         from: Some(RevisionNumber(1)),
         slot: Slot::Green,
@@ -205,6 +213,7 @@ fn rollouts() {
         soak_until: None,
         soak: Soak::Pending,
         trace: None,
+        records_of: None,
     });
     let check_result =
         Check { name: CheckName::GoldenCases, result: CheckResult::Failed, detail: "golden cases 3/20".to_owned() };

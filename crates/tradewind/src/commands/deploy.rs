@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Take over from a rollout that has not switched yet
     #[arg(long)]
     replace: bool,
+    /// Deploy it although users were rolled back from the same before
+    #[arg(long)]
+    allow_bad: bool,
     /// Print the plan and the difference to what runs, and deploy nothing; a path is pushed
     #[arg(long)]
     dry_run: bool,
@@ -143,12 +146,35 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         return detach(&answer, rollout, format);
     }
     let until = if args.wait { Until::SoakVerdict } else { Until::Monitoring };
+    let view = watch(session, &model, rollout, until, format).await?;
+    conclude(session, &view, local.as_deref(), format, started).await
+}
+
+/// Stays with a rollout that somebody else began until users get it and monitoring is active.
+pub(super) async fn follow_to_monitoring(
+    session: &Session,
+    model: &ModelName,
+    rollout: RolloutNumber,
+    format: Format,
+    started: Instant,
+) -> Result<(), Failure> {
+    let view = watch(session, model, rollout, Until::Monitoring, format).await?;
+    conclude(session, &view, None, format, started).await
+}
+
+async fn watch(
+    session: &Session,
+    model: &ModelName,
+    rollout: RolloutNumber,
+    until: Until,
+    format: Format,
+) -> Result<RolloutView, Failure> {
     let mut progress = Progress::new(format);
-    let end = follow::follow(&session.client, &model, rollout, until, &mut progress).await;
+    let end = follow::follow(&session.client, model, rollout, until, &mut progress).await;
     progress.close();
     match end? {
-        End::Detached => Err(verdict::detached(&model)),
-        End::Reached(view) => conclude(session, &view, local.as_deref(), format, started).await,
+        End::Detached => Err(verdict::detached(model)),
+        End::Reached(view) => Ok(*view),
     }
 }
 

@@ -41,15 +41,21 @@ fn render(history: &History, paint: Paint) -> String {
             entry.regions.len().to_string().into(),
             units::ago(entry.created_at, now).into(),
             entry.created_by.as_str().into(),
-            entry.changes.join(", ").into(),
+            changes(entry).into(),
         ]);
     }
     table.render(paint)
 }
 
+fn changes(entry: &HistoryEntry) -> String {
+    let again = entry.copy_of.map(|revision| format!("revision {revision} again"));
+    again.into_iter().chain(entry.changes.iter().cloned()).collect::<Vec<_>>().join(", ")
+}
+
 fn state(entry: &HistoryEntry) -> Cell {
     match entry.state {
         _ if entry.live => Cell::new("live", Tone::Good),
+        _ if entry.bad.is_some() => Cell::new("bad", Tone::Bad),
         Some(state) => super::rollout::state_cell(state),
         None => "-".into(),
     }

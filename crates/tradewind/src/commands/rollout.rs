@@ -224,6 +224,7 @@ pub(super) fn soak_word(soak: Soak) -> &'static str {
         Soak::Running => "running",
         Soak::Passed => "passed",
         Soak::Inconclusive => "inconclusive",
+        Soak::Failed => "failed",
         Soak::Skipped => "skipped",
     }
 }

@@ -20,6 +20,7 @@ mod lifecycle;
 mod looks;
 mod outage;
 mod registry;
+mod rollbacks;
 mod servers;
 mod sync;
 mod wan;

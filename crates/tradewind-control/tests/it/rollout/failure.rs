@@ -88,7 +88,7 @@ async fn a_second_deploy_before_the_switch_must_say_that_it_takes_over() {
     let (fleet, control) = serving(2).await;
     fleet.order(&region(0), Behaviour::Hangs);
     deploy(&fleet, request(&fleet, 2)).await;
-    let third = DeployRequest { soak: Some(Span::from_millis(1)), ..request(&fleet, 1) };
+    let third = DeployRequest { standby: Some(Span::from_millis(1)), ..request(&fleet, 1) };
     let refused = fleet.deploy(DeployRequest { regions: Some(vec![region(0)]), prune: true, ..third.clone() }).await;
     let refused = refused.expect_err("a rollout is under way");
     assert_eq!(refused.code, Code::Refused);

@@ -2,9 +2,12 @@
 
 use super::{Change, failed_step, retry_wait};
 use crate::{
-    Epoch, RegionName, Timestamp,
+    Epoch, RegionName, RolloutNumber, Timestamp,
     assignment::{CheckName, Failure, Verification},
-    rollout::{Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, Step, StepResult},
+    rollout::{
+        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
+        StepResult,
+    },
 };
 
 impl Change {
@@ -24,6 +27,7 @@ impl Change {
             | Self::Extend { .. }
             | Self::Armed
             | Self::SoakEnded { .. }
+            | Self::Condemn { .. }
             | Self::Retire
             | Self::Fail { .. } => None,
         }
@@ -96,6 +100,20 @@ impl Change {
                 rollout.soak_until = now.checked_add(rollout.strategy.soak.duration()).ok();
             }
             Self::SoakEnded { soak } => rollout.soak = *soak,
+            Self::Condemn { region, reason } => {
+                let failure = Failure {
+                    message: format!("{reason} in {region} after users were moved"),
+                    causes: Vec::new(),
+                    hint: None,
+                    retryable: false,
+                };
+                fail(
+                    rollout,
+                    &RolloutFailure { region: Some(region.clone()), action: Action::ArmMonitoring, failure },
+                    now,
+                );
+                rollout.soak = Soak::Failed;
+            }
             Self::Retire => {
                 rollout.state = RolloutState::Succeeded;
                 rollout.finished_at = Some(now);
@@ -124,6 +142,34 @@ impl Rollout {
     pub fn supersede(&mut self, now: Timestamp) {
         self.state = RolloutState::Superseded;
         self.finished_at = Some(now);
+    }
+
+    /// A move of users to the revision that this rollout brought up and that is still there. It is committed as it is
+    /// written, at `epoch`: what was verified and warm needs no preparation.
+    #[must_use]
+    pub fn revisit(&self, kind: RolloutKind, number: RolloutNumber, epoch: Epoch, now: Timestamp) -> Self {
+        let select = Step {
+            result: StepResult::Success,
+            finished_at: Some(now),
+            detail: format!("revision {} is warm in slot {}", self.revision, self.slot),
+            ..Step::begun(1, now)
+        };
+        let route = Step { detail: format!("epoch {epoch}"), ..Step::begun(1, now) };
+        Self {
+            number,
+            kind,
+            state: RolloutState::Committing,
+            failure: None,
+            steps: FleetSteps { select: Some(select), route: Some(route), ..FleetSteps::default() },
+            created_at: now,
+            finished_at: None,
+            committed_at: Some(now),
+            soak_until: None,
+            soak: Soak::Pending,
+            trace: None,
+            records_of: Some(self.records()),
+            ..self.clone()
+        }
     }
 
     /// The records of a rollout that begins, in its order: nothing done in any region.

@@ -1,12 +1,14 @@
 //! What the planner looks at beside the record.
 
-use crate::{RegionName, Timestamp, assignment::SlotStatus};
+use crate::{RegionName, Timestamp, assignment::SlotStatus, monitor::verdict::Verdict};
 
 /// What is observed at the time of planning.
 pub trait Observed {
     fn region(&self, region: &RegionName) -> RegionObservation<'_>;
     /// The gateways, with respect to the newest epoch of the rollout.
     fn gateways(&self) -> GatewayObservation;
+    /// What the monitors say of the rollout's revision in a region since users were moved, beside the one before it.
+    fn verdict(&self, region: &RegionName) -> Verdict;
 }
 
 /// What is known of a region.

@@ -9,7 +9,8 @@ use crate::{
     Epoch, RevisionNumber, RolloutNumber, Slot,
     assignment::{Check, CheckName, CheckResult, ReplicaCount},
     deployment::{MaxParallel, Strategy as Policy},
-    rollout::FleetSteps,
+    monitor::verdict::Verdict,
+    rollout::{FleetSteps, RolloutKind},
 };
 
 /// What a region does in each attempt.
@@ -22,6 +23,8 @@ enum Behaviour {
     Hangs,
     Silent,
     SilentUntil(i64),
+    /// Verified, and then users fare worse.
+    ServesBadly,
 }
 
 struct World {
@@ -30,6 +33,8 @@ struct World {
     behaviours: BTreeMap<RegionName, Behaviour>,
     statuses: BTreeMap<RegionName, SlotStatus>,
     gateways: GatewayObservation,
+    /// What monitors say of all others.
+    verdict: Verdict,
     epoch: u64,
     now: i64,
     log: String,
@@ -51,6 +56,7 @@ impl World {
         let rollout = Rollout {
             model: "digits".parse().unwrap(),
             number: RolloutNumber(1),
+            kind: RolloutKind::Deploy,
             revision: RevisionNumber(2),
             from: Some(RevisionNumber(1)),
             slot: Slot::Green,
@@ -65,6 +71,7 @@ impl World {
             soak_until: None,
             soak: Soak::Pending,
             trace: None,
+            records_of: None,
         };
         Self {
             records: rollout.new_records().into_iter().map(|record| (record.region.clone(), record)).collect(),
@@ -72,6 +79,7 @@ impl World {
             behaviours: regions.into_iter().zip(behaviours.iter().copied()).collect(),
             statuses: BTreeMap::new(),
             gateways: GatewayObservation { gateways: 3, ..Default::default() },
+            verdict: Verdict::Healthy,
             epoch: 0,
             now: 0,
             log: String::new(),
@@ -210,6 +218,13 @@ impl Observed for World {
     fn gateways(&self) -> GatewayObservation {
         self.gateways.clone()
     }
+
+    fn verdict(&self, region: &RegionName) -> Verdict {
+        match self.behaviours[region] {
+            ServesBadly => Verdict::Failed { reason: "12 of 400 requests failed".to_owned() },
+            _ => self.verdict.clone(),
+        }
+    }
 }
 
 fn failure(message: &str) -> Failure {
@@ -227,7 +242,7 @@ fn story(behaviours: &[Behaviour], strategy: Policy) -> String {
     World::new(behaviours, strategy).run(100_000).log.clone()
 }
 
-use Behaviour::{AnswersWrongly, FailsToStart, FailsToStartOnce, Good, Hangs, Silent, SilentUntil};
+use Behaviour::{AnswersWrongly, FailsToStart, FailsToStartOnce, Good, Hangs, ServesBadly, Silent, SilentUntil};
 
 #[test]
 fn one_region_after_the_other_then_everybody_at_once() {
@@ -282,6 +297,45 @@ fn a_gateway_that_does_not_prepare_ends_the_rollout_at_its_deadline() {
     assert_eq!(world.rollout.state, RolloutState::Failed);
     assert!(world.log.contains("1 of 3 gateways did not prepare the new route"), "{}", world.log);
     assert!(world.routed.is_empty());
+}
+
+#[test]
+fn a_revision_that_serves_badly_is_condemned_as_soon_as_that_is_proved() {
+    let mut world = World::new(&[Good, ServesBadly], Policy::default());
+    world.run(100_000);
+    assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Failed, Soak::Failed), "{}", world.log);
+    let failure = world.rollout.failure.unwrap();
+    assert_eq!(failure.failure.message, "12 of 400 requests failed in r1 after users were moved");
+    assert_eq!(world.rollout.finished_at, Some(at(0)), "the soak is not waited for");
+}
+
+#[test]
+fn nobody_is_taken_back_from_where_a_person_moved_them_or_to_nothing() {
+    let check = |change: fn(&mut Rollout)| {
+        let mut world = World::new(&[ServesBadly], Policy::default());
+        change(&mut world.rollout);
+        world.run(59);
+        assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Soaking, Soak::Running), "{}", world.log);
+        world.run(60);
+        assert_eq!(world.rollout.soak, Soak::Failed, "{}", world.log);
+    };
+    check(|rollout| rollout.kind = RolloutKind::Rollback);
+    check(|rollout| rollout.kind = RolloutKind::Switch);
+    check(|rollout| rollout.from = None);
+}
+
+#[test]
+fn a_soak_without_evidence_keeps_what_served_before_for_a_day() {
+    let mut world = World::new(&[Good], Policy::default());
+    world.verdict = Verdict::Inconclusive { reason: "only 3 answers to judge by".to_owned() };
+    world.run(80_000);
+    assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Soaking, Soak::Inconclusive));
+    world.run(90_000);
+    assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
+    let unwatched = Policy { soak: crate::duration::Span::from_secs(0), ..Policy::default() };
+    let mut world = World { verdict: world.verdict, ..World::new(&[Good], unwatched) };
+    world.run(80_000);
+    assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Succeeded, Soak::Passed));
 }
 
 fn behaviour() -> impl Strategy<Value = Behaviour> {
@@ -417,5 +471,11 @@ fn a_gateway_that_never_acknowledges_is_waited_for_and_then_left() {
     assert_eq!(world.rollout.state, RolloutState::Committing, "{}", world.log);
     world.run(20);
     assert_eq!(world.rollout.state, RolloutState::Soaking, "{}", world.log);
-    assert_eq!(world.rollout.steps.route.unwrap().detail, "epoch 1 acknowledged by 2 of 3 gateways");
+    assert_eq!(world.rollout.steps.route.as_ref().unwrap().detail, "epoch 1 acknowledged by 2 of 3 gateways");
+    // What served before is not taken away from it.
+    world.run(10_000);
+    assert_eq!(world.rollout.state, RolloutState::Soaking, "{}", world.log);
+    world.gateways.committed = 3;
+    world.run(10_001);
+    assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
 }

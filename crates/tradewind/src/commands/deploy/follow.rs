@@ -23,7 +23,7 @@ pub(super) enum Until {
 
 impl Until {
     fn is_reached(self, view: &RolloutView) -> bool {
-        let verdict = matches!(view.soak, Soak::Passed | Soak::Inconclusive);
+        let verdict = matches!(view.soak, Soak::Passed | Soak::Inconclusive | Soak::Failed);
         view.state.is_final() || view.state == RolloutState::Soaking && (self == Self::Monitoring || verdict)
     }
 }

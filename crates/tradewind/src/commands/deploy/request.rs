@@ -60,6 +60,7 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
         standby: flags.standby.or(table.standby),
         prune: args.prune,
         replace: args.replace,
+        allow_bad: args.allow_bad,
         dry_run: args.dry_run,
         requested_by: requested_by(),
     };

@@ -31,7 +31,8 @@ fn failed(view: &RolloutView) -> Failure {
         return Failure::failed(format!("{model} {version} was not deployed")).note(standing(view));
     };
     let (headline, causes) = rollout::explain(cause);
-    let failure = Failure::failed(format!("{model} {version} was not deployed: {headline}"));
+    let fate = if view.soak == Soak::Failed { "was rolled back" } else { "was not deployed" };
+    let failure = Failure::failed(format!("{model} {version} {fate}: {headline}"));
     let failure = causes.into_iter().fold(failure, Failure::cause).note(standing(view));
     let failure = match &cause.failure.hint {
         Some(hint) => failure.hint(hint),
@@ -95,6 +96,7 @@ fn in_phase(view: &RolloutView, phase: RegionPhase) -> impl Iterator<Item = &Reg
 async fn soak(session: &Session, view: &RolloutView) -> String {
     match view.soak {
         Soak::Passed => return "Soak passed".to_owned(),
+        Soak::Failed => return "Soak failed, and there is nothing better to go back to".to_owned(),
         Soak::Inconclusive => return "Soak inconclusive, the old version stays warm".to_owned(),
         Soak::Pending | Soak::Running | Soak::Skipped => {}
     }

@@ -164,6 +164,7 @@ pub(in crate::commands) fn tracker(status: &DeploymentStatus, now: Timestamp) ->
         }
         (_, Soak::Passed, Some(until)) => format!("soak passed {}", units::ago(until, now)),
         (_, Soak::Passed, None) => "soak passed".to_owned(),
+        (_, Soak::Failed, _) => "soak failed".to_owned(),
         (_, Soak::Inconclusive, _) => "soak inconclusive".to_owned(),
         (state, ..) => format!("revision {} {}", brief.revision, rollout::state_word(state)),
     };

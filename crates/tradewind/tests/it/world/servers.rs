@@ -96,7 +96,7 @@ async fn a_stream_survives_the_deploy_of_a_new_version_and_the_end_of_the_old_on
 
     let changed = changed_copy()?;
     let path = changed.path().join("tokens");
-    let line = format!("deploy --wait --soak 1s --standby 0s --max-parallel all {}", path.display());
+    let line = format!("deploy --wait --soak 0s --standby 0s --max-parallel all {}", path.display());
     ok(&world, &line).await?;
     let mut new = Stream::open(&world, "us-east1", 2, 0).await?;
     new.read(usize::MAX).await?;

@@ -108,9 +108,9 @@ impl Script {
     pub(super) async fn begin(world: &World, regions: &[&str], seed: u64) -> Result<Self> {
         let all = regions.join(",");
         let tokens = digits().join("../tokens/v1");
-        let line = format!("deploy --max-parallel all --replicas 2 --standby 1s --soak 1s --regions {all}");
+        let line = format!("deploy --max-parallel all --replicas 2 --standby 1s --soak 0s --regions {all}");
         ok(world, &format!("{line} {}", example("v1"))).await?;
-        let line = format!("deploy --max-parallel all --standby 1s --soak 1s --regions {all}");
+        let line = format!("deploy --max-parallel all --standby 1s --soak 0s --regions {all}");
         ok(world, &format!("{line} {}", tokens.display())).await?;
         Ok(Self {
             regions: regions.iter().map(|region| (*region).to_owned()).collect(),
