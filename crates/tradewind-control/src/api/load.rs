@@ -41,7 +41,7 @@ impl Deployed {
                 revisions.insert(number, revision.value);
             }
         }
-        let records = records(repository, model, number).await?;
+        let records = records(repository, &rollout).await?;
         let route = route(repository, model).await?;
         Ok(Some(Self { deployment, rollout, records, route, revisions }))
     }
@@ -76,7 +76,7 @@ impl LoadedRollout {
         let revision = repository.get::<Revision>(keys::revision(model, rollout.revision)).await?;
         Ok(Self {
             version: revision.map_or_else(VersionNumber::default, |revision| revision.value.spec.version),
-            records: records(repository, model, rollout.records()).await?,
+            records: records(repository, &rollout).await?,
             route: route(repository, model).await?,
             is_latest: deployment.is_some_and(|deployment| deployment.value.latest_rollout == number),
             rollout,
@@ -94,12 +94,9 @@ impl LoadedRollout {
     }
 }
 
-async fn records(
-    repository: &Repository,
-    model: &ModelName,
-    number: RolloutNumber,
-) -> Result<BTreeMap<RegionName, RegionRecord>> {
-    let records = repository.list::<RegionRecord>(keys::records(model, number)).await?.values();
+async fn records(repository: &Repository, rollout: &Rollout) -> Result<BTreeMap<RegionName, RegionRecord>> {
+    let key = keys::records(&rollout.model, rollout.records());
+    let records = repository.list::<RegionRecord>(key).await?.values();
     Ok(records.into_iter().map(|record| (record.region.clone(), record)).collect())
 }
 

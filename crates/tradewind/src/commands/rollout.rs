@@ -3,7 +3,7 @@
 use tradewind_api::deploy::{RolloutList, RolloutView};
 use tradewind_core::{
     ModelName, RolloutNumber, Timestamp,
-    rollout::{Action, RolloutFailure, RolloutState, Soak, StepResult},
+    rollout::{Action, RolloutFailure, RolloutKind, RolloutState, Soak, StepResult},
 };
 
 use crate::{
@@ -103,11 +103,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
 
 fn render_list(list: &RolloutList, paint: Paint) -> String {
     let now = Timestamp::now();
-    let mut table = Table::new(&["ROLLOUT", "REVISION", "VERSION", "STATE", "SOAK", "REGIONS", "STARTED", "TOOK"]);
+    let mut table =
+        Table::new(&["ROLLOUT", "KIND", "REVISION", "VERSION", "STATE", "SOAK", "REGIONS", "STARTED", "TOOK"]);
     for rollout in &list.rollouts {
         let took = rollout.finished_at.map(|at| units::took(units::between(rollout.created_at, at)));
         table.row([
             rollout.rollout.to_string().into(),
+            kind_word(rollout.kind).into(),
             rollout.revision.to_string().into(),
             rollout.version.to_string().into(),
             state_cell(rollout.state),
@@ -226,6 +228,14 @@ pub(super) fn soak_word(soak: Soak) -> &'static str {
         Soak::Inconclusive => "inconclusive",
         Soak::Failed => "failed",
         Soak::Skipped => "skipped",
+    }
+}
+
+fn kind_word(kind: RolloutKind) -> &'static str {
+    match kind {
+        RolloutKind::Deploy => "deploy",
+        RolloutKind::Switch => "switch",
+        RolloutKind::Rollback => "rollback",
     }
 }
 

@@ -66,6 +66,9 @@ impl<'a> Planner<'a> {
     /// The first region where the monitors have proved that users are worse off than before. One that is lost as a whole
     /// says nothing of the revision.
     fn condemned(&self) -> Option<(RegionName, String)> {
+        if !self.is_judged() {
+            return None;
+        }
         let reachable = |record: &&RegionRecord| self.observed.region(&record.region).reach == Reach::Reachable;
         self.routed().filter(reachable).find_map(|record| match self.observed.verdict(&record.region) {
             Verdict::Failed { reason } => Some((record.region.clone(), reason)),
@@ -73,10 +76,15 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The monitors find it well everywhere. Without a soak nobody was to look.
+    /// The monitors find it well everywhere.
     fn is_cleared(&self) -> bool {
         let cleared = |record: &RegionRecord| self.observed.verdict(&record.region) == Verdict::Healthy;
-        self.rollout.strategy.soak.duration().is_zero() || self.routed().all(cleared)
+        !self.is_judged() || self.routed().all(cleared)
+    }
+
+    /// Without a soak nobody is to look.
+    fn is_judged(&self) -> bool {
+        !self.rollout.strategy.soak.duration().is_zero()
     }
 
     fn all_routed_are_well(&self) -> bool {

@@ -333,7 +333,7 @@ fn a_soak_without_evidence_keeps_what_served_before_for_a_day() {
     world.run(90_000);
     assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
     let unwatched = Policy { soak: crate::duration::Span::from_secs(0), ..Policy::default() };
-    let mut world = World { verdict: world.verdict, ..World::new(&[Good], unwatched) };
+    let mut world = World { verdict: world.verdict, ..World::new(&[Good, ServesBadly], unwatched) };
     world.run(80_000);
     assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Succeeded, Soak::Passed));
 }

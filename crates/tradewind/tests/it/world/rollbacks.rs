@@ -1,6 +1,9 @@
 //! Users who are moved back by a person: at once where the old version is warm, and nobody notices.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -43,6 +46,11 @@ async fn a_rollback_moves_all_users_in_one_epoch_and_none_notices() -> Result<()
     assert!(told.contains("epoch 3 acknowledged by 2 of 2 gateways"), "{told}");
     assert!(told.contains("revision 2 is remembered as bad"), "{told}");
     served(&load, "1").await?;
+    let status = json(&world, "status digits").await?;
+    for region in REGIONS {
+        let (deployed, verified) = (&status["deployment_status"][region], &status["verification_status"][region]);
+        assert_eq!((deployed, verified), (&"success".into(), &"success".into()), "{status}");
+    }
     let second = refused(&world, "rollback digits", 5).await?;
     assert!(second.contains("no revision of digits before 1 has served users and is not bad"), "{second}");
     let again = refused(&world, "deploy digits:2", 5).await?;
@@ -93,7 +101,9 @@ async fn a_version_that_fails_once_it_has_users_is_rolled_back_everywhere_by_its
     ok(&world, &format!("deploy -f {}", good.deployment(lines)?.display())).await?;
     let load = Load::start(&world.gateways()?, 2, Duration::from_millis(20), Faulty::PATH, "{}")?;
     served(&load, "1").await?;
-    ok(&world, &format!("deploy -f {}", bad.deployment(lines)?.display())).await?;
+    let file = bad.deployment(lines)?;
+    let mut waits = world.command(["deploy".as_ref(), "--wait".as_ref(), "-f".as_ref(), file.as_os_str()])?;
+    let waits = waits.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     served(&load, "2").await?;
     let before = load.so_far();
     assert!(before.failures().is_empty(), "{:?}", before.failures().first());
@@ -102,6 +112,13 @@ async fn a_version_that_fails_once_it_has_users_is_rolled_back_everywhere_by_its
     bad.falls(Ailment::Fails)?;
     served(&load, "1").await?;
     let back = Instant::now();
+    let told = waits.wait_with_output().await?;
+    let words = String::from_utf8(told.stderr)?;
+    assert_eq!(told.status.code(), Some(1), "{words}");
+    assert!(
+        words.starts_with("error: faulty 2 was rolled back: ") && words.contains("faulty 1 serves in 2 regions"),
+        "{words}"
+    );
     let shown = json(&world, "rollout show faulty 2").await?;
     assert_eq!((&shown["state"], &shown["soak"]), (&"failed".into(), &"failed".into()), "{shown}");
     let why = shown["failure"]["failure"]["message"].as_str().context("a message")?;
