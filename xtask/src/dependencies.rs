@@ -12,7 +12,7 @@ use crate::workspace::{Package, Workspace};
 
 /// Permissive ones: each lets the binary be shipped as a whole under Apache-2.0.
 const LICENSES: &[&str] =
-    &["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0", "Zlib"];
+    &["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-3-Clause", "BSL-1.0", "ISC", "MIT", "Unicode-3.0", "Zlib"];
 
 /// The registry, under both names that cargo has for it.
 const SOURCES: &[&str] = &["registry+https://github.com/rust-lang/crates.io-index", "sparse+https://index.crates.io/"];

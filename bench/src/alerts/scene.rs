@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process};
 use tradewind_api::monitoring::{AlertQuery, AlertView};
-use tradewind_testkit::{Ailment, Disk, Faulty, Host, Part, Roles, eventually_ok};
+use tradewind_testkit::{Ailment, Disk, Faulty, Host, Part, Roles, Signal, eventually_ok, signal};
 
 use super::fault::Fault;
 use crate::{
@@ -92,7 +91,7 @@ impl Scene {
                 let replicas = self.roles.replicas(STRUCK);
                 ensure!(replicas.len() == 2, "{STRUCK} has {} replicas", replicas.len());
                 for replica in replicas.iter().take(if fault == Fault::Replica { 1 } else { 2 }) {
-                    send(Signal::KILL, replica.pid)?;
+                    signal(replica.pid, Signal::KILL)?;
                 }
             }
             Fault::Wrong => falls(Ailment::Wrong)?,
@@ -108,11 +107,6 @@ impl Scene {
         }
         Ok(Instant::now())
     }
-}
-
-fn send(signal: Signal, pid: u32) -> Result<()> {
-    let pid = Pid::from_raw(i32::try_from(pid)?).context("not a pid")?;
-    kill_process(pid, signal).context("striking a process")
 }
 
 fn start_users(entry: SocketAddr) -> Asking {

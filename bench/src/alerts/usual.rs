@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
-use tradewind_testkit::{Faulty, Part, Roles};
+use tradewind_testkit::{Faulty, Part, Roles, Signal, signal};
 
 use super::scene::{OTHER, STRUCK, Scene};
 use crate::progress::say;
@@ -64,7 +63,7 @@ async fn carry_out(scene: &mut Scene, work: Work, done: usize) -> Result<()> {
         Work::RestartGateway(region) => restart(roles, &Part::gateway(region)).await?,
         Work::LoseReplica => {
             let replica = roles.replicas(OTHER).first().context("a replica")?.pid;
-            kill_process(Pid::from_raw(i32::try_from(replica)?).context("a pid")?, Signal::KILL)?;
+            signal(replica, Signal::KILL)?;
         }
     }
     Ok(())

@@ -9,7 +9,11 @@ use anyhow::{Context, Result, anyhow};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tradewind_api::deploy::DeployRequest;
-use tradewind_core::{VersionNumber, deployment::MaxParallel, duration::Span, rollout::RolloutState};
+use tradewind_core::{
+    VersionNumber,
+    duration::Span,
+    rollout::{RolloutState, strategy::MaxParallel},
+};
 use tradewind_store::Store;
 use tradewind_testkit::fleet::Fleet;
 

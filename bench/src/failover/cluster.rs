@@ -10,10 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tradewind_api::{Client, auth::Scope};
-use tradewind_testkit::{Host, Loss, Network, Part, Roles, eventually_ok, processes_below};
+use tradewind_testkit::{Host, Loss, Network, Part, Roles, Signal, eventually_ok, processes_below, signal};
 
 use super::{
     PATIENCE, PER_SECOND, USERS,
@@ -189,13 +188,10 @@ fn pids(directory: &Path) -> Vec<u32> {
     processes_below(&directory.display().to_string()).into_iter().map(|process| process.pid).collect()
 }
 
-fn send(signal: Signal, pids: Vec<u32>) -> Result<Instant> {
+fn send(word: Signal, pids: Vec<u32>) -> Result<Instant> {
     ensure!(!pids.is_empty(), "there is nothing to strike");
     let at = Instant::now();
-    for pid in pids {
-        let pid = Pid::from_raw(i32::try_from(pid)?).context("not a pid")?;
-        kill_process(pid, signal).context("striking a process")?;
-    }
+    pids.into_iter().try_for_each(|pid| signal(pid, word)).context("striking a process")?;
     Ok(at)
 }
 

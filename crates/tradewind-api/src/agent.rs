@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+/// An agent or gateway that has not reported for this long counts as gone.
+pub use tradewind_core::rollout::plan::SILENCE_LIMIT;
 use tradewind_core::{
     Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, ReplicaStatus, SlotStatus},
@@ -25,8 +27,6 @@ pub const LOGS_PATH: &str = "/v1/logs";
 
 /// An agent reports at least this often.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
-/// An agent or gateway that has not reported for this long counts as gone.
-pub const SILENCE_LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Everything that one region should run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -18,8 +18,8 @@ use tradewind_core::{
 use crate::{
     agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{
-        DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, RollbackRequest, RolloutList,
-        RolloutView, SwitchRequest,
+        DecisionRequest, DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, PinList, PinRequest,
+        PromoteRequest, RollbackRequest, RolloutList, RolloutView, SwitchRequest, UnpinRequest,
     },
     drain::{DrainAnswer, DrainRequest, UndrainRequest},
     drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
@@ -254,8 +254,32 @@ impl Client {
         self.stream(self.request(Method::GET, &format!("/v1/deployments/{model}/rollouts/{rollout}/watch"))).await
     }
 
-    pub async fn abort_rollout(&self, model: &ModelName) -> Result<RolloutView, Error> {
-        self.post(&format!("/v1/deployments/{model}/rollouts/latest/abort"), &()).await
+    pub async fn pins(&self, model: &ModelName) -> Result<PinList, Error> {
+        self.get(&format!("/v1/routes/{model}/pins")).await
+    }
+
+    pub async fn pin(&self, model: &ModelName, request: &PinRequest) -> Result<PinList, Error> {
+        self.post(&format!("/v1/routes/{model}/pins"), request).await
+    }
+
+    pub async fn unpin(&self, model: &ModelName, request: &UnpinRequest) -> Result<PinList, Error> {
+        self.post(&format!("/v1/routes/{model}/unpin"), request).await
+    }
+
+    pub async fn abort_rollout(&self, model: &ModelName, request: &DecisionRequest) -> Result<RolloutView, Error> {
+        self.post(&format!("/v1/deployments/{model}/rollouts/latest/abort"), request).await
+    }
+
+    pub async fn pause_rollout(&self, model: &ModelName, request: &DecisionRequest) -> Result<RolloutView, Error> {
+        self.post(&format!("/v1/deployments/{model}/rollouts/latest/pause"), request).await
+    }
+
+    pub async fn resume_rollout(&self, model: &ModelName, request: &DecisionRequest) -> Result<RolloutView, Error> {
+        self.post(&format!("/v1/deployments/{model}/rollouts/latest/resume"), request).await
+    }
+
+    pub async fn promote_rollout(&self, model: &ModelName, request: &PromoteRequest) -> Result<RolloutView, Error> {
+        self.post(&format!("/v1/deployments/{model}/rollouts/latest/promote"), request).await
     }
 
     pub async fn rollback(&self, model: &ModelName, request: &RollbackRequest) -> Result<MoveAnswer, Error> {

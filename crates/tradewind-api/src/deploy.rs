@@ -6,19 +6,25 @@ use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
     assignment::{SlotStatus, Verification},
-    deployment::{Bad, MaxParallel, OnFailure},
+    deployment::Bad,
     duration::Span,
-    rollout::{Action, RegionPhase, RolloutFailure, RolloutKind, RolloutState, Soak, StepResult},
+    rollout::{
+        Action, RegionPhase, RolloutFailure, RolloutKind, RolloutState, Soak, StepResult,
+        course::Pause,
+        strategy::{MaxParallel, OnFailure, Percent, Strategy, Switch},
+    },
 };
 use utoipa::ToSchema;
 
 pub use self::{
     changes::{HealthChange, MonitorsChange, ScaleChange},
-    moves::{MoveAnswer, RollbackRequest, SwitchRequest},
+    moves::{DecisionRequest, MoveAnswer, PromoteRequest, RollbackRequest, SwitchRequest},
+    pins::{PinList, PinRequest, PinView, UnpinRequest},
 };
 
 mod changes;
 mod moves;
+mod pins;
 
 /// `POST /v1/deployments/{model}`. What is absent stays as the last revision has it, or takes its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
@@ -28,6 +34,8 @@ pub struct DeployRequest {
     pub version: Option<VersionNumber>,
     pub regions: Option<Vec<RegionName>>,
     pub scale: Option<ScaleChange>,
+    /// Regions that have replicas of their own kind or number; as with `region_health`.
+    pub region_scale: Option<BTreeMap<RegionName, ScaleChange>>,
     pub health: Option<HealthChange>,
     /// Regions that are probed in a way of their own; those that are not named stay as they are. One that is named with
     /// nothing in it is probed like the others again.
@@ -38,6 +46,16 @@ pub struct DeployRequest {
     /// Requests of these regions' users are answered in these regions and nowhere else. With nothing in it: anywhere.
     pub stay_in: Option<Vec<RegionName>>,
     pub max_parallel: Option<MaxParallel>,
+    /// Regions in turn, each of them once.
+    pub waves: Option<Vec<Vec<RegionName>>>,
+    /// These come first, and all of them must succeed.
+    pub first: Option<Vec<RegionName>>,
+    pub switch: Option<Switch>,
+    /// Shares of users in percent, growing; 100 is added. Makes the switch a canary.
+    #[schema(value_type = Option<Vec<f64>>)]
+    pub canary: Option<Vec<Percent>>,
+    /// The keys of users who get a canary from its first step on.
+    pub allow: Option<Vec<String>>,
     pub retries: Option<u32>,
     pub progress_deadline: Option<Span>,
     pub on_failure: Option<OnFailure>,
@@ -54,6 +72,35 @@ pub struct DeployRequest {
     pub dry_run: bool,
     /// `user@host`, for the history.
     pub requested_by: String,
+}
+
+/// The shares of a canary that names none, in percent.
+const CANARY: [f64; 4] = [1.0, 10.0, 50.0, 100.0];
+
+impl DeployRequest {
+    /// How the rollout is to go: what is absent takes its default. Shares of users are a canary, and a canary has some.
+    pub fn strategy(&self) -> Strategy {
+        let default = Strategy::default();
+        let switch = self.switch.unwrap_or(if self.canary.is_some() { Switch::Canary } else { default.switch });
+        let usual = || match switch {
+            Switch::Canary => CANARY.iter().filter_map(|share| Percent::try_from(*share).ok()).collect(),
+            Switch::Fleet | Switch::Wave => Vec::new(),
+        };
+        Strategy {
+            max_parallel: self.max_parallel.unwrap_or(default.max_parallel),
+            waves: self.waves.clone().unwrap_or_default(),
+            first: self.first.clone().unwrap_or_default(),
+            switch,
+            canary: self.canary.clone().unwrap_or_else(usual),
+            allow: self.allow.clone().unwrap_or_default(),
+            retries: self.retries.unwrap_or(default.retries),
+            progress_deadline: self.progress_deadline.unwrap_or(default.progress_deadline),
+            on_failure: self.on_failure.unwrap_or(default.on_failure),
+            min_regions: self.min_regions,
+            soak: self.soak.unwrap_or(default.soak),
+            standby: self.standby.unwrap_or(default.standby),
+        }
+    }
 }
 
 /// The answer to a [`DeployRequest`].
@@ -103,6 +150,10 @@ pub struct RolloutView {
     pub slot: Slot,
     pub state: RolloutState,
     pub soak: Soak,
+    #[serde(default)]
+    pub stage: StageView,
+    /// It waits for a person, who resumes, promotes or aborts it.
+    pub paused: Option<Pause>,
     pub failure: Option<RolloutFailure>,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
@@ -120,6 +171,39 @@ pub struct ServingView {
     pub version: VersionNumber,
     pub revision: RevisionNumber,
     pub regions: usize,
+}
+
+/// Which of its stages a rollout is in, and who gets its revision when that is routed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StageView {
+    /// From 1.
+    pub number: u32,
+    pub of: u32,
+    pub users: AudienceView,
+}
+
+impl Default for StageView {
+    fn default() -> Self {
+        Self { number: 1, of: 1, users: AudienceView::Everyone }
+    }
+}
+
+impl StageView {
+    /// Everybody gets the revision when it is routed.
+    pub fn is_last(&self) -> bool {
+        self.number == self.of
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AudienceView {
+    Everyone,
+    /// Those of so many regions, from the first on.
+    OfRegions(usize),
+    /// So many percent of them.
+    #[schema(value_type = f64)]
+    Share(Percent),
 }
 
 /// One region in a rollout.
@@ -236,4 +320,17 @@ pub struct HistoryEntry {
     pub bad: Option<Bad>,
     /// It is that revision again, brought up anew.
     pub copy_of: Option<RevisionNumber>,
+    /// Those that brought it up or moved users to it, in their order.
+    #[serde(default)]
+    pub rollouts: Vec<RolloutNumber>,
+}
+
+/// One revision with everything that was done to bring it to users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionHistory {
+    pub schema_version: u32,
+    pub model: ModelName,
+    pub revision: HistoryEntry,
+    /// Newest first.
+    pub rollouts: Vec<RolloutView>,
 }

@@ -8,6 +8,8 @@ pub(crate) mod fixtures;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+/// COMMIT waits for a gateway that has reported within this time.
+pub use tradewind_core::rollout::plan::LEASE;
 use tradewind_core::{
     DrillNumber, Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp, capacity::Capacity,
     deployment::HealthPolicy, duration::Span, histogram::Histogram, region::Location, route::Route,
@@ -20,6 +22,9 @@ pub const SNAPSHOT_PATH: &str = "/v1/gateway/snapshot";
 pub const REPORT_PATH: &str = "/v1/gateway/report";
 /// `GET` on a gateway: a [`PeerState`], for the holders of the mesh token.
 pub const PEER_PATH: &str = "/v1/peer";
+/// `GET` on a gateway: the [`config::Edition`] that it serves, for the holders of the mesh token: a gateway that control does
+/// not reach learns of what is committed from one that it does.
+pub const EDITION_PATH: &str = "/v1/peer/edition";
 /// `GET` on a gateway with an [`ExplainQuery`]: an [`Explanation`], for the holders of the mesh token.
 pub const EXPLAIN_PATH: &str = "/v1/explain";
 /// Carries the mesh token on a request that another gateway passed on. Such a request goes no further.
@@ -37,6 +42,9 @@ pub const TIMEOUT_HEADER: &str = "x-request-timeout";
 pub const USER_HEADER: &str = "x-tradewind-user";
 pub const CLIENT_REGION_HEADER: &str = "x-tradewind-client-region";
 pub const REGION_HEADER: &str = "x-tradewind-region";
+/// On an answer to a user who is pinned: `live`, `candidate` or `revision`, as the pin says, or `retired` where that
+/// revision is not there any more and the user gets what is live.
+pub const PIN_HEADER: &str = "x-tradewind-pin";
 pub const SLOT_HEADER: &str = "x-tradewind-slot";
 pub const REVISION_HEADER: &str = "x-tradewind-revision";
 pub const EPOCH_HEADER: &str = "x-tradewind-epoch";
@@ -44,8 +52,6 @@ pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// Marks golden cases and other requests that are not users'.
 pub const PROBE_HEADER: &str = "x-tradewind-probe";
 
-/// COMMIT waits for a gateway that has reported within this time.
-pub const LEASE: std::time::Duration = std::time::Duration::from_secs(10);
 /// A gateway reports at least this often.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -179,6 +185,11 @@ pub struct Traffic {
 pub struct PeerState {
     pub region: RegionName,
     pub ready: Vec<PeerCapacity>,
+    /// Of the snapshot that it serves.
+    #[serde(default)]
+    pub incarnation: String,
+    #[serde(default)]
+    pub config_revision: u64,
 }
 
 /// Ready replicas of one slot.

@@ -14,6 +14,8 @@ use tradewind_core::{
 };
 use utoipa::ToSchema;
 
+use crate::deploy::{AudienceView, StageView};
+
 /// `GET /v1/status`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorldStatus {
@@ -44,6 +46,9 @@ pub struct DeploymentStatus {
     pub version: Option<VersionNumber>,
     pub epoch: Option<Epoch>,
     pub live_slot: Option<Slot>,
+    /// What some users get instead.
+    #[serde(default)]
+    pub candidate: Option<CandidateView>,
     pub slots: BTreeMap<Slot, SlotView>,
 
     /// Health of each region that serves or should serve, as users of that region feel it.
@@ -68,11 +73,25 @@ pub enum VerificationProgress {
     Failed,
 }
 
+/// A revision that some users get, and which users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CandidateView {
+    pub revision: RevisionNumber,
+    pub version: VersionNumber,
+    pub slot: Slot,
+    pub users: AudienceView,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RolloutBrief {
     pub revision: RevisionNumber,
     pub state: RolloutState,
     pub soak: Soak,
+    #[serde(default)]
+    pub stage: StageView,
+    /// Why it waits for a person.
+    #[serde(default)]
+    pub paused: Option<String>,
     #[schema(value_type = Option<String>)]
     pub soak_until: Option<Timestamp>,
 }

@@ -8,12 +8,12 @@ use tradewind_api::{
 };
 use tradewind_core::{
     ModelName, RevisionNumber, RolloutNumber, Timestamp,
-    assignment::Failure,
     deployment::{Deployment, DeploymentSpec, Revision},
     event::{EventKind, EventRecord, Severity},
     rollout::{
-        Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
-        StepResult,
+        FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak, Step, StepResult,
+        course::{self, Course},
+        strategy::Switch,
     },
     route::Route,
     trace::TraceParent,
@@ -26,11 +26,18 @@ use crate::{
     repository::{self, Kept, Repository, put},
 };
 
+mod decisions;
+mod ending;
 mod moves;
+mod pins;
 mod spec;
 
+pub use decisions::{pause, promote, resume};
+pub use ending::abort;
+pub(crate) use ending::{Standing, end, take_back};
 pub(crate) use moves::{condemn, unknown_revision};
 pub use moves::{rollback, switch};
+pub use pins::{pin, unpin};
 use spec::{find_version, specify};
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -60,6 +67,7 @@ struct Existing {
     rollout: Kept<Rollout>,
     /// The live revision, or the newest where none is live.
     revision: Revision,
+    route: Option<Kept<Route>>,
 }
 
 enum Loaded {
@@ -76,9 +84,10 @@ impl Existing {
         let number = deployment.value.live.unwrap_or(deployment.value.latest_revision);
         let revision = repository.get::<Revision>(keys::revision(model, number)).await?;
         let rollout = repository.get::<Rollout>(keys::rollout(model, deployment.value.latest_rollout)).await?;
+        let route = repository.get::<Route>(keys::route(model)).await?;
         match (rollout, revision) {
             (Some(rollout), Some(revision)) => {
-                Ok(Loaded::Whole(Some(Box::new(Self { deployment, rollout, revision: revision.value }))))
+                Ok(Loaded::Whole(Some(Box::new(Self { deployment, rollout, revision: revision.value, route }))))
             }
             _ => Ok(Loaded::Torn),
         }
@@ -147,8 +156,8 @@ async fn admit(
     moves::check_bad(repository, &mut deployment, &spec, request.allow_bad, now).await?;
     let mut plan = plan_document(&spec, &deployment, existing);
 
-    // Until its monitoring is active a rollout is joined; from then on, its revision is what runs.
-    let on_its_way = existing.filter(|existing| existing.rollout.value.state < RolloutState::Soaking);
+    // Until everybody has it and its monitoring is active a rollout is joined; from then on, its revision is what runs.
+    let on_its_way = existing.filter(|existing| is_on_its_way(&existing.rollout.value));
     if let Some(same) = on_its_way {
         let newest = repository.get::<Revision>(keys::revision(model, same.rollout.value.revision)).await?;
         if newest.is_some_and(|newest| newest.value.spec.runs_the_same(&spec)) {
@@ -174,6 +183,11 @@ async fn admit(
     Ok(answered(plan, (!request.dry_run).then_some(rollout), Some(txn)))
 }
 
+fn is_on_its_way(rollout: &Rollout) -> bool {
+    let soaks_last = rollout.state == RolloutState::Soaking && rollout.in_last_stage();
+    !rollout.state.is_final() && !soaks_last
+}
+
 /// Whether a region of what serves was given up, so that only another rollout brings it up.
 async fn has_failed_region(
     repository: &Repository,
@@ -197,34 +211,32 @@ fn answered(plan: DeployPlan, rollout: Option<RolloutNumber>, txn: Option<Txn>) 
 }
 
 fn check_supersedable(model: &ModelName, rollout: &Rollout, replace: bool) -> Result<(), Problem> {
-    match rollout.state {
-        RolloutState::Regions | RolloutState::Preparing if !replace => Err(Problem::new(
+    if matches!(rollout.state, RolloutState::Committing | RolloutState::Arming) {
+        let mut problem = Problem::new(
             Code::Refused,
-            format!("a rollout of {model} to revision {} is under way", rollout.revision),
-        )
-        .hint(format!("watch it with `tradewind rollout show {model}`, or take over from it with --replace"))),
-        RolloutState::Committing | RolloutState::Arming => {
-            let mut problem = Problem::new(
-                Code::Refused,
-                format!("{model} is being switched to revision {} at this moment", rollout.revision),
-            );
-            problem.retryable = true;
-            Err(problem.hint("try again in a second"))
-        }
-        _ => Ok(()),
+            format!("{model} is being switched to revision {} at this moment", rollout.revision),
+        );
+        problem.retryable = true;
+        return Err(problem.hint("try again in a second"));
     }
+    if is_on_its_way(rollout) && !replace {
+        let under_way = format!("a rollout of {model} to revision {} is under way", rollout.revision);
+        return Err(Problem::new(Code::Refused, under_way)
+            .hint(format!("watch it with `tradewind rollout show {model}`, or take over from it with --replace")));
+    }
+    Ok(())
 }
 
 fn plan_document(spec: &DeploymentSpec, deployment: &Deployment, existing: Option<&Existing>) -> DeployPlan {
-    let fleet = |action| PlannedStep { action, region: None };
-    let mut steps = vec![fleet(Action::SelectRegions)];
-    for region in &spec.regions {
-        for action in [Action::Deploy, Action::ConfigureMonitoring, Action::Verify] {
-            steps.push(PlannedStep { action, region: Some(region.clone()) });
-        }
-    }
-    steps.extend([fleet(Action::Route), fleet(Action::ArmMonitoring)]);
-    steps.extend(deployment.live.map(|_| fleet(Action::Retire)));
+    let is_first = deployment.live.is_none();
+    let stages = course::stages(&spec.strategy, spec.regions.len(), is_first);
+    let step = |planned: course::Planned| {
+        let region = planned.region.map(|region| spec.regions[region].clone());
+        PlannedStep { action: planned.action, region }
+    };
+    let steps = course::outline(&stages, !is_first).into_iter().map(step).collect();
+    let all_at_once = is_first && spec.strategy.switch != Switch::Fleet;
+    let note = if all_at_once { " (the first revision takes all users at once)" } else { "" };
     DeployPlan {
         model: spec.model.clone(),
         version: spec.version,
@@ -239,7 +251,7 @@ fn plan_document(spec: &DeploymentSpec, deployment: &Deployment, existing: Optio
                 .map(|existing| &existing.revision.spec),
         ),
         steps,
-        summary: spec.strategy.summary(),
+        summary: format!("{}{note}", spec.strategy.summary()),
     }
 }
 
@@ -256,6 +268,10 @@ fn begin(
     deployment.latest_revision = plan.revision;
     deployment.latest_rollout = deployment.latest_rollout.next();
     deployment.slots[plan.slot] = Some(plan.revision);
+    let mut txn = Txn::new();
+    if let Some(existing) = existing {
+        txn = ending::take_back(txn, existing.route.as_ref(), &mut deployment).0;
+    }
     let number = deployment.latest_rollout;
     let rollout = Rollout {
         model: model.clone(),
@@ -265,7 +281,7 @@ fn begin(
         from: plan.from,
         slot: plan.slot,
         regions: spec.regions.clone(),
-        strategy: spec.strategy,
+        strategy: if asked.again.is_some() { spec.strategy.of_rollback() } else { spec.strategy.clone() },
         state: RolloutState::Regions,
         failure: None,
         steps: FleetSteps {
@@ -285,12 +301,13 @@ fn begin(
         soak: Soak::Pending,
         trace: asked.trace.filter(|trace| trace.sampled),
         records_of: None,
+        course: Course::default(),
     };
     let again = asked.again.map(|again| format!("back to revision {again}: ")).unwrap_or_default();
     let message = format!("revision {}: {again}{}", plan.revision, plan.changes.join(", "));
     let revision =
         Revision { number: plan.revision, spec, created_at: now, created_by: person(asked.by), copy_of: asked.again };
-    let mut txn = Txn::new()
+    txn = txn
         .then(put(keys::deployment(model), &deployment))
         .then(put(keys::revision(model, plan.revision), &revision))
         .then(put(keys::rollout(model, number), &rollout))
@@ -359,62 +376,6 @@ pub async fn undeploy(
         }
     }
     Err(conflict(model))
-}
-
-/// Ends the rollout that is under way; what served before goes on. After the switch it is too late.
-pub async fn abort(repository: &Repository, hub: &Arc<Hub>, model: &ModelName, now: Timestamp) -> Result<(), Problem> {
-    for _ in 0..CONFLICT_RETRIES {
-        let Loaded::Whole(existing) = Existing::load(repository, model).await? else { continue };
-        let existing = existing.ok_or_else(|| not_deployed(model))?;
-        let mut rollout = existing.rollout.value.clone();
-        if !matches!(rollout.state, RolloutState::Regions | RolloutState::Preparing) {
-            return Err(Problem::new(Code::Refused, format!("no rollout of {model} is before its switch"))
-                .hint(format!("see `tradewind rollout show {model}`; to go back, `tradewind rollback {model}`")));
-        }
-        let failure = Failure { message: "aborted".to_owned(), causes: Vec::new(), hint: None, retryable: false };
-        let failure = RolloutFailure { region: None, action: Action::SelectRegions, failure };
-        let txn =
-            end_before_switch(repository, &existing.deployment, &existing.rollout, &mut rollout, failure, now).await?;
-        if repository.commit(txn).await?.is_some() {
-            hub.wake();
-            return Ok(());
-        }
-    }
-    Err(conflict(model))
-}
-
-/// The transaction that ends a rollout before its switch: the candidate slot is given up, nothing is prepared.
-pub(crate) async fn end_before_switch(
-    repository: &Repository,
-    deployment: &Kept<Deployment>,
-    kept: &Kept<Rollout>,
-    rollout: &mut Rollout,
-    failure: RolloutFailure,
-    now: Timestamp,
-) -> repository::Result<Txn> {
-    let model = rollout.model.clone();
-    let message = match &failure.region {
-        Some(region) => format!("revision {} failed in {region}: {}", rollout.revision, failure.failure.message),
-        None => format!("revision {} ended: {}", rollout.revision, failure.failure.message),
-    };
-    tradewind_core::rollout::plan::Change::Fail { failure }.apply_fleet(rollout, Default::default(), now);
-    let mut given_up = deployment.value.clone();
-    given_up.slots[rollout.slot] = None;
-    let mut txn = Txn::new()
-        .when(deployment.unchanged())
-        .when(kept.unchanged())
-        .then(put(&deployment.key, &given_up))
-        .then(put(&kept.key, rollout))
-        .then(event(now, &model, EventKind::RolloutFailed, Severity::Error, message));
-    if let Some(route) =
-        repository.get::<Route>(keys::route(&model)).await?.filter(|kept| kept.value.prepared.is_some())
-    {
-        txn = txn.when(route.unchanged()).then(match &route.value.committed {
-            Some(_) => put(&route.key, &Route { prepared: None, ..route.value.clone() }),
-            None => Op::delete(&route.key),
-        });
-    }
-    Ok(txn)
 }
 
 /// An event of a model. One per model, kind and moment.

@@ -191,8 +191,14 @@ mod tests {
             health: HealthPolicy::default(),
             region_health: Default::default(),
             stay_in: Default::default(),
+            candidate: None,
         };
-        Route { model: format!("model-{number:04}").parse().unwrap(), committed: Some(state), prepared: None }
+        Route {
+            model: format!("model-{number:04}").parse().unwrap(),
+            committed: Some(state),
+            prepared: None,
+            pins: Default::default(),
+        }
     }
 
     fn write(route: &Route) -> tradewind_store::Op {

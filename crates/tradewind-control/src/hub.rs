@@ -14,8 +14,9 @@ use tradewind_api::{
 use tradewind_core::{
     Epoch, ModelName, RegionName, Slot, Timestamp,
     assignment::SlotStatus,
+    deployment::DeploymentSpec,
     monitor::verdict::Verdict,
-    rollout::plan::{GatewayObservation, Observed, Reach, RegionObservation},
+    rollout::plan::{GatewayObservation, Observed, Reach, RegionObservation, Room},
 };
 
 /// The newest report of one agent.
@@ -65,6 +66,18 @@ impl Seen {
     /// Whether COMMIT waits for it: it reported within the lease, or nobody has listened for as long as that.
     pub fn leased(&self, gateway: &GatewaySeen, now: Timestamp) -> bool {
         elapsed(gateway.at.unwrap_or(self.since).max(self.since), now) <= LEASE
+    }
+
+    /// What users of each region have in flight of a model, as the gateways say that are heard of.
+    pub fn in_flight(&self, model: &ModelName, now: Timestamp) -> BTreeMap<RegionName, f64> {
+        let mut in_flight = BTreeMap::new();
+        for gateway in self.gateways.values().filter(|gateway| self.leased(gateway, now)) {
+            let Some(report) = &gateway.report else { continue };
+            let of_model = report.load.iter().filter(|load| load.model == *model);
+            let sum: f64 = of_model.map(|load| load.capacity.in_flight).sum();
+            *in_flight.entry(report.region.clone()).or_default() += sum;
+        }
+        in_flight
     }
 
     /// The gateways with respect to one epoch of a model.
@@ -206,14 +219,18 @@ fn progress(
 }
 
 /// What was seen, as the planner of one rollout looks at it.
+#[derive(Debug)]
 pub(crate) struct RolloutEye<'a> {
     pub seen: &'a Seen,
     pub model: &'a ModelName,
     pub slot: Slot,
     pub epoch: Epoch,
     pub now: Timestamp,
-    /// What was counted of a region, judged.
-    pub judge: &'a dyn Fn(&RegionName) -> Verdict,
+    /// What was counted of regions, judged.
+    pub verdicts: &'a BTreeMap<RegionName, Verdict>,
+    pub spec: &'a DeploymentSpec,
+    /// What users of each region have in flight; empty while nobody is about to be moved.
+    pub in_flight: &'a BTreeMap<RegionName, f64>,
 }
 
 impl Observed for RolloutEye<'_> {
@@ -230,7 +247,14 @@ impl Observed for RolloutEye<'_> {
         self.seen.gateways_at(self.model, self.epoch, self.now)
     }
 
+    fn room(&self, region: &RegionName) -> Room {
+        let ready = self.region(region).slot.map_or(0, |slot| slot.replicas.ready);
+        let limit = self.spec.scale_of(region).concurrency.map(|limit| limit.saturating_mul(ready));
+        Room { in_flight: self.in_flight.get(region).copied().unwrap_or_default(), limit }
+    }
+
     fn verdict(&self, region: &RegionName) -> Verdict {
-        (self.judge)(region)
+        let unjudged = || Verdict::Inconclusive { reason: "it is not judged".to_owned() };
+        self.verdicts.get(region).cloned().unwrap_or_else(unjudged)
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     repository::Repository,
 };
 
+mod judge;
 mod leader;
 mod sweep;
 mod traced;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
-    duration::Span, monitor::Monitors,
+    duration::Span, monitor::Monitors, rollout::strategy::Strategy,
 };
 
 /// The most regions of one deployment.
@@ -25,6 +25,9 @@ pub struct DeploymentSpec {
     pub regions: Vec<RegionName>,
     #[serde(default)]
     pub scale: Scale,
+    /// Regions that have replicas of their own kind or number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub region_scale: BTreeMap<RegionName, Scale>,
     #[serde(default)]
     pub strategy: Strategy,
     #[serde(default)]
@@ -59,66 +62,6 @@ impl Default for Scale {
     fn default() -> Self {
         Self { replicas: 1, threads: 1, concurrency: None }
     }
-}
-
-/// How one revision replaces another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Strategy {
-    pub max_parallel: MaxParallel,
-    /// Further attempts for a region after its first one failed.
-    pub retries: u32,
-    /// A region that makes no progress for this long has failed its attempt.
-    pub progress_deadline: Span,
-    pub on_failure: OnFailure,
-    /// With fewer than all listed, unreachable regions are deferred. Absent: all listed.
-    pub min_regions: Option<u32>,
-    pub soak: Span,
-    /// The old slot stays warm for this long after the soak.
-    pub standby: Span,
-}
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Self {
-            max_parallel: MaxParallel::Count(1),
-            retries: 2,
-            progress_deadline: Span::from_secs(600),
-            on_failure: OnFailure::Stop,
-            min_regions: None,
-            soak: Span::from_secs(60),
-            standby: Span::from_secs(600),
-        }
-    }
-}
-
-/// How many regions are worked on at once: a positive number, or `all`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MaxParallel {
-    All,
-    #[serde(untagged)]
-    Count(u32),
-}
-
-impl MaxParallel {
-    pub fn limit(self) -> usize {
-        match self {
-            Self::All => usize::MAX,
-            Self::Count(count) => count.max(1) as usize,
-        }
-    }
-}
-
-/// What a rollout does when a region has used up its attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// Nothing is routed; the candidate is taken down.
-    #[default]
-    Stop,
-    /// Route the regions that verified, at least `min_regions`.
-    Continue,
 }
 
 /// How a region's replicas and gateways are probed, and when they count as unhealthy.
@@ -219,6 +162,11 @@ impl Revision {
 }
 
 impl DeploymentSpec {
+    /// The replicas of one region.
+    pub fn scale_of(&self, region: &RegionName) -> Scale {
+        self.region_scale.get(region).copied().unwrap_or(self.scale)
+    }
+
     /// How one region is probed.
     pub fn health_of(&self, region: &RegionName) -> HealthPolicy {
         self.region_health.get(region).copied().unwrap_or(self.health)
@@ -239,6 +187,7 @@ impl DeploymentSpec {
         self.digest == other.digest
             && self.version == other.version
             && self.scale == other.scale
+            && self.region_scale == other.region_scale
             && self.health == other.health
             && self.region_health == other.region_health
             && self.monitors == other.monitors
@@ -275,6 +224,10 @@ impl DeploymentSpec {
             self.monitors.golden_interval.to_string(),
         );
         differs("saturation", before.monitors.saturation.to_string(), self.monitors.saturation.to_string());
+        let scaled = self.own_way(&self.region_scale, &before.region_scale, |region| {
+            self.scale_of(region) != before.scale_of(region)
+        });
+        changes.extend(scaled.map(|regions| format!("scale of {regions}")));
         let probed = self.own_way(&self.region_health, &before.region_health, |region| {
             self.health_of(region) != before.health_of(region)
         });
@@ -314,23 +267,6 @@ impl DeploymentSpec {
         let own = own.into_iter().filter(|region| self.regions.contains(region) && differs(region));
         let names: Vec<&str> = own.map(AsRef::as_ref).collect();
         (!names.is_empty()).then(|| names.join(", "))
-    }
-}
-
-impl Strategy {
-    /// In one phrase: `regions one after the other, switch fleet, on failure stop`.
-    pub fn summary(&self) -> String {
-        let parallel = match self.max_parallel {
-            MaxParallel::All => "all regions at once".to_owned(),
-            MaxParallel::Count(0 | 1) => "regions one after the other".to_owned(),
-            MaxParallel::Count(count) => format!("{count} regions at a time"),
-        };
-        let on_failure = match self.on_failure {
-            OnFailure::Stop => "stop",
-            OnFailure::Continue => "continue",
-        };
-        let least = self.min_regions.map(|least| format!(", at least {least} of them now")).unwrap_or_default();
-        format!("{parallel}{least}, switch fleet, on failure {on_failure}")
     }
 }
 

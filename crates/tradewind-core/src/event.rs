@@ -54,8 +54,13 @@ pub enum EventKind {
     RolloutStarted,
     RolloutRegion,
     RolloutFailed,
+    /// It waits for a person.
+    RolloutPaused,
+    /// A person has paused it, or told it to go on.
+    RolloutDecided,
     RolloutFinished,
     RouteCommitted,
+    UsersPinned,
     RegionDeferred,
     RegionCaughtUp,
     MonitoringArmed,

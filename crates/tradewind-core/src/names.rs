@@ -153,6 +153,10 @@ pub enum Slot {
 impl Slot {
     pub const BOTH: [Self; 2] = [Self::Blue, Self::Green];
 
+    pub fn named(text: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|slot| slot.as_str() == text)
+    }
+
     #[must_use]
     pub fn other(self) -> Self {
         match self {

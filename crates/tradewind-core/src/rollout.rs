@@ -9,11 +9,15 @@ use utoipa::ToSchema;
 use crate::{
     Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
     assignment::{Failure, Verification},
-    deployment::Strategy,
     trace::TraceParent,
 };
 
+pub mod course;
 pub mod plan;
+pub mod strategy;
+
+use course::Course;
+use strategy::Strategy;
 
 /// The fleet-wide part of a rollout's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -37,7 +41,7 @@ pub struct Rollout {
     pub created_at: Timestamp,
     #[schema(value_type = Option<String>)]
     pub finished_at: Option<Timestamp>,
-    /// When the route was committed.
+    /// When the route of its stage was committed.
     #[schema(value_type = Option<String>)]
     pub committed_at: Option<Timestamp>,
     /// When the soak ends; set when monitoring is armed.
@@ -51,6 +55,8 @@ pub struct Rollout {
     /// The rollout that brought up the regions of this one, which only moves users back to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records_of: Option<RolloutNumber>,
+    #[serde(default, skip_serializing_if = "Course::is_default")]
+    pub course: Course,
 }
 
 /// What a rollout is for.
@@ -71,7 +77,7 @@ impl RolloutKind {
     }
 }
 
-/// Where a rollout is. The order of the first five is the order in which they are passed.
+/// Where a rollout is. The first five are passed in this order, in each of its stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
@@ -83,7 +89,7 @@ pub enum RolloutState {
     Committing,
     /// Alerts are armed in the routed regions.
     Arming,
-    /// Monitoring is active; the soak and then the standby of the old slot run.
+    /// Monitoring is active; the soak runs, and after that of the last stage the standby of the old slot.
     Soaking,
     /// Done: the old slot is retired.
     Succeeded,

@@ -1,17 +1,22 @@
 //! Which users belong to a share of the traffic: the same user falls in the same bucket on every gateway.
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::{ModelName, RolloutNumber};
+
 /// A place on the unit interval, in steps of 2^-64. As a share grows, those who are in it stay in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(u64);
 
+/// What spreads the users of one rollout otherwise than those of another, so that it is not always the same who try first.
+pub fn salt(model: &ModelName, rollout: RolloutNumber) -> u64 {
+    xxh3_64(format!("{model}/{rollout}").as_bytes())
+}
+
 impl Bucket {
     /// The bucket of a key, such as a user's. Spreads evenly; no defence against keys chosen to collide.
-    pub fn of_key(key: &[u8]) -> Self {
-        // FNV-1a, whose upper bits are weak for short keys, then mixed.
-        let folded = key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Self(mix(folded))
+    pub fn of_key(salt: u64, key: &[u8]) -> Self {
+        Self(xxh3_64_with_seed(key, salt))
     }
 
     /// The bucket of the n-th request of somebody without a key.
@@ -63,7 +68,8 @@ mod tests {
         for share in [0.0, 0.01, 0.1, 0.5, 0.9, 1.0] {
             let requests = (0..100_000).filter(|n| Bucket::of_request(*n).within(share)).count() as f64;
             assert!((requests / 100_000.0 - share).abs() < 0.005, "{share} of requests: {requests}");
-            let users = (0..100_000).filter(|n| Bucket::of_key(format!("user-{n}").as_bytes()).within(share)).count();
+            let users =
+                (0..100_000).filter(|n| Bucket::of_key(7, format!("user-{n}").as_bytes()).within(share)).count();
             assert!((users as f64 / 100_000.0 - share).abs() < 0.005, "{share} of users: {users}");
         }
     }
@@ -72,14 +78,21 @@ mod tests {
     fn buckets_stay_what_they_are() {
         // Gateways of different builds must agree.
         assert_eq!(Bucket::of_request(0), Bucket(0xe220_a839_7b1d_cdaf));
-        assert_eq!(Bucket::of_key(b"ada"), Bucket::of_key(b"ada"));
-        assert_ne!(Bucket::of_key(b"ada"), Bucket::of_key(b"bob"));
+        assert_eq!(Bucket::of_key(0, b"ada"), Bucket(7_574_285_342_802_214_959));
+        assert_eq!(salt(&"digits".parse().unwrap(), RolloutNumber(3)), 8_177_008_640_708_593_687);
+        assert_ne!(Bucket::of_key(0, b"ada"), Bucket::of_key(0, b"bob"));
+        assert_ne!(Bucket::of_key(0, b"ada"), Bucket::of_key(1, b"ada"), "another rollout, other users");
     }
 
     proptest! {
         #[test]
-        fn who_is_in_a_share_stays_in_a_larger_one(user in ".*", a in 0.0..=1.0, b in 0.0..=1.0) {
-            let bucket = Bucket::of_key(user.as_bytes());
+        fn who_is_in_a_share_stays_in_a_larger_one(
+            salt: u64,
+            user in ".*",
+            a in 0.0..=1.0,
+            b in 0.0..=1.0,
+        ) {
+            let bucket = Bucket::of_key(salt, user.as_bytes());
             let (small, large) = (f64::min(a, b), f64::max(a, b));
             prop_assert!(!bucket.within(small) || bucket.within(large));
         }

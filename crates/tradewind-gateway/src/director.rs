@@ -23,7 +23,7 @@ use tradewind_api::{
         config::{ConfigMessage, Edition},
     },
 };
-use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier};
+use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier, route::RouteState};
 
 use crate::{
     agents,
@@ -33,6 +33,7 @@ use crate::{
     gate::Gate,
     gateway::Gateway,
     lane::Lane,
+    learning::Learning,
     link::Links,
     peer::Peer,
     probe::{Prober, Subject},
@@ -103,6 +104,7 @@ pub(crate) struct Director {
     peers: HashMap<(RegionName, String), Watched<Peer, (HealthPolicy, String)>>,
     lanes: HashMap<ModelName, Arc<Lane>>,
     drill: Drill,
+    learning: Learning,
     ticks: u64,
 }
 
@@ -133,6 +135,7 @@ impl Director {
             peers: HashMap::new(),
             lanes: HashMap::new(),
             drill: Drill::default(),
+            learning: Learning::default(),
             ticks: 0,
         };
         (director, tell)
@@ -359,8 +362,9 @@ impl Director {
         let Some(world) = self.gateway.world.load_full() else { return };
         self.replicas.values().for_each(|replica| replica.value.target.measure(rotate));
         if window {
-            let committed = world.models.iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?)));
-            for (name, serving) in committed {
+            let served =
+                world.models.iter().flat_map(|(name, model)| model.served().map(move |serving| (name, serving)));
+            for (name, serving) in served {
                 for replica in serving.replicas.iter().filter(|replica| replica.target.failing()) {
                     if eject(&serving.replicas, &replica.target) {
                         let Gateway { metrics, region, .. } = &*self.gateway;
@@ -438,9 +442,21 @@ impl Director {
         if world.order_now() != world.order {
             self.compose();
         }
+        self.learn();
         self.gateway.metrics.trim(&world);
         let refused = self.gateway.acknowledged.borrow().snapshot_refused.clone();
         self.acknowledge(refused);
+    }
+
+    /// Asks a peer for what it knows and this gateway does not, if control does not tell.
+    fn learn(&mut self) {
+        let Some(snapshot) = self.held.as_ref().map(|held| Arc::clone(&held.snapshot)) else { return };
+        let urgent = self.gateway.behind.swap(false, Ordering::Relaxed);
+        let peers = self.peers.values().map(|known| &known.value);
+        let Some(peer) = self.learning.whom_to_ask(peers, snapshot.revision, urgent).cloned() else { return };
+        let prober = self.prober(probe_policy(&snapshot, &peer.region));
+        let asked = self.learning.ask(prober, peer, snapshot.mesh_token.clone(), self.tell.clone());
+        self.tasks.spawn_local(asked);
     }
 
     /// Says what is prepared and what is served.
@@ -465,7 +481,7 @@ impl Director {
 
 /// How a region is probed: as the most watchful of the models that are routed there asks for.
 fn probe_policy(snapshot: &GatewaySnapshot, region: &RegionName) -> HealthPolicy {
-    let committed = snapshot.routes.iter().filter_map(|route| route.committed.as_ref());
-    let policies = committed.filter(|state| state.regions.contains(region)).map(|state| state.health_of(region));
+    let served = snapshot.routes.iter().filter_map(|route| route.committed.as_ref()).flat_map(RouteState::served);
+    let policies = served.filter(|state| state.regions.contains(region)).map(|state| state.health_of(region));
     policies.min_by_key(|policy| (policy.interval, policy.unhealthy_after)).unwrap_or(snapshot.health)
 }

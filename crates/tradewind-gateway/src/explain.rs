@@ -14,6 +14,9 @@ use crate::{
     world::{Serving, World, describe},
 };
 
+/// The number of a request that is in no share but that of all.
+const NO_DRAW: u64 = 0;
+
 pub(crate) fn answer<B>(gateway: &Gateway, world: &World, request: &Request<B>) -> Reply {
     let query = request.head.path.query().unwrap_or_default();
     let query: ExplainQuery = match serde_urlencoded::from_str(query) {
@@ -23,10 +26,17 @@ pub(crate) fn answer<B>(gateway: &Gateway, world: &World, request: &Request<B>) 
     let Some(model) = world.models.get(query.model.as_str()) else {
         return Reply::error(StatusCode::NOT_FOUND, format!("no model is called `{}`", query.model));
     };
-    let Some(serving) = &model.committed else {
+    let Some(routed) = &model.committed else {
         return Reply::error(StatusCode::NOT_FOUND, format!("model `{}` is not routed yet", query.model));
     };
     let from = query.from.clone().unwrap_or_else(|| gateway.region.clone());
+    // Without a key most get what is live.
+    let pinned = model.pin_of(query.user.as_deref().map(str::as_bytes)).and_then(|target| routed.of_pin(target));
+    let serving = match query.user.as_deref() {
+        _ if pinned.is_some() => pinned.unwrap_or(&routed.live),
+        Some(user) => routed.of_user(&from, Some(user.as_bytes()), || 0),
+        None => routed.of_user(&from, None, || NO_DRAW),
+    };
     let Some(order) = world.order_from(&from) else {
         return Reply::error(StatusCode::NOT_FOUND, format!("no region is called `{from}`"));
     };

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     thread,
 };
 
@@ -68,6 +68,8 @@ pub(crate) struct Gateway {
     pub(crate) access: Option<AccessLog>,
     pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
+    /// A user has seen what this gateway has not heard of.
+    pub(crate) behind: AtomicBool,
     /// What the replicas of the own region do.
     pub(crate) load: RegionLoad,
     /// Targets that probes found dead.
@@ -94,6 +96,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         access,
         doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
+        behind: AtomicBool::new(false),
         load: RegionLoad::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
         room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),

@@ -22,6 +22,7 @@ mod headers;
 mod histogram;
 mod http1;
 mod lane;
+mod learning;
 mod link;
 mod load;
 mod message;

@@ -77,7 +77,7 @@ fn at_once(world: &World) -> BTreeMap<Key, Capacity> {
     }
     for ((model, slot, revision), group) in &mut groups {
         let Some(model) = world.models.get(model.as_str()) else { continue };
-        let live = model.committed.as_ref().map(|serving| (serving.state.live, serving.state.revision));
+        let live = model.live().map(|serving| (serving.state.live, serving.state.revision));
         if live == Some((*slot, *revision)) {
             group.in_flight_now += model.lane.gate.waiting();
         }

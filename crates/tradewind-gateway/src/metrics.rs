@@ -145,8 +145,8 @@ impl Metrics {
             return;
         }
         let routed = |key: &Key| {
-            let serving = world.models.get(key.model.as_str()).and_then(|model| model.committed.as_ref());
-            serving.is_some_and(|serving| serving.state.revision == key.revision)
+            let model = world.models.get(key.model.as_str());
+            model.is_some_and(|model| model.served().any(|serving| serving.state.revision == key.revision))
         };
         self.series.rcu(|series| {
             let kept = series.iter().filter(|(key, _)| routed(key));

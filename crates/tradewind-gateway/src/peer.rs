@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     /// As many when it told last how much room it has.
     spilled_then: AtomicU32,
     round_trip_us: AtomicU64,
+    /// The revision of the snapshot that it serves; 0: not told, or of another incarnation.
+    config_revision: AtomicU64,
     /// Written by the one task that probes.
     window: Mutex<VecDeque<u64>>,
 }
@@ -42,6 +44,7 @@ impl Peer {
             spilled: AtomicU32::new(0),
             spilled_then: AtomicU32::new(0),
             round_trip_us: AtomicU64::new(UNMEASURED),
+            config_revision: AtomicU64::new(0),
             window: Mutex::default(),
         }
     }
@@ -73,6 +76,14 @@ impl Peer {
         }
         self.capacity.store(Arc::new(capacity));
         true
+    }
+
+    pub(crate) fn config_revision(&self) -> u64 {
+        self.config_revision.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn serves_config(&self, revision: u64) {
+        self.config_revision.store(revision, Ordering::Relaxed);
     }
 
     /// The peer answered that it cannot serve the model: believed until the next probe, which is wanted at once.
@@ -159,6 +170,7 @@ mod tests {
             regions: Vec::new(),
             region_health: Default::default(),
             stay_in: Default::default(),
+            candidate: None,
             health: HealthPolicy::default(),
         }
     }

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tradewind_api::gateway::{PEER_PATH, PeerState};
+use tradewind_api::{
+    gateway::{EDITION_PATH, PEER_PATH, PeerState, config::Edition},
+    ndjson::LINE_LIMIT,
+};
 use tradewind_core::{
     bundle::Runtime,
     deployment::HealthPolicy,
@@ -153,7 +156,8 @@ impl Prober {
                     // Of a server of somebody's own a connection may be all that it serves at a time.
                     let own = replica.endpoint.runtime == Runtime::Onnx;
                     let reuse = if own { Reuse::Allowed } else { Reuse::Never };
-                    self.get(&replica.target, path, None, reuse).await.map_or_else(|found| found, |_| Found::Well)
+                    let asked = self.get(&replica.target, path, None, reuse, ANSWER_LIMIT).await;
+                    asked.map_or_else(|found| found, |_| Found::Well)
                 }
                 Probe::Connect => {
                     let connected = TcpStream::connect(replica.target.address());
@@ -165,22 +169,38 @@ impl Prober {
                 }
             },
             Subject::Peer { peer, mesh_token } => {
-                let (body, round_trip) = match self.get(&peer.target, PEER_PATH, Some(mesh_token), Reuse::Allowed).await
-                {
-                    Ok(answer) => answer,
-                    Err(found) => return found,
-                };
+                let token = Some(mesh_token.as_str());
+                let (body, round_trip) =
+                    match self.get(&peer.target, PEER_PATH, token, Reuse::Allowed, ANSWER_LIMIT).await {
+                        Ok(answer) => answer,
+                        Err(found) => return found,
+                    };
                 let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Found::Unwell };
                 if state.region != peer.region {
                     return Found::Unwell;
                 }
                 peer.measured(round_trip);
-                if peer.advertise(state.ready) {
+                if peer.advertise(state.ready) | self.is_ahead(peer, &state.incarnation, state.config_revision) {
                     self.news.notify_one();
                 }
                 Found::Well
             }
         }
+    }
+
+    /// Whether a peer has been told of something that this gateway has not.
+    fn is_ahead(&self, peer: &Peer, incarnation: &str, revision: u64) -> bool {
+        let world = self.gateway.world.load();
+        let Some(own) = world.as_ref().map(|world| &world.snapshot) else { return false };
+        let revision = if own.incarnation == incarnation { revision } else { 0 };
+        peer.serves_config(revision);
+        revision > own.revision
+    }
+
+    /// What a peer serves; nothing if it does not say.
+    pub(crate) async fn edition(&self, peer: &Peer, mesh_token: &str) -> Option<Edition> {
+        let asked = self.get(&peer.target, EDITION_PATH, Some(mesh_token), Reuse::Allowed, LINE_LIMIT).await;
+        serde_json::from_slice(&asked.ok()?.0).ok()
     }
 
     /// The body of a good answer, and how long it took on a connection that stood.
@@ -190,6 +210,7 @@ impl Prober {
         path: &str,
         token: Option<&str>,
         reuse: Reuse,
+        limit: usize,
     ) -> Result<(Bytes, Duration), Found> {
         let deadline = Instant::now() + self.policy.timeout.duration();
         let mut headers = Headers::default();
@@ -211,7 +232,7 @@ impl Prober {
                 Failure::Connect(_) | Failure::Broken { .. } => Found::Unwell,
             })?;
             let good = exchange.response.status.is_success();
-            let body = Limited::new(exchange.response.body, ANSWER_LIMIT).collect().await;
+            let body = Limited::new(exchange.response.body, limit).collect().await;
             let body = body.map_err(|_| Found::Unwell)?.to_bytes();
             if good { Ok((body, exchange.elapsed)) } else { Err(Found::Unwell) }
         };

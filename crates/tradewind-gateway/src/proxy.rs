@@ -2,6 +2,7 @@
 
 mod ask;
 mod attempt;
+mod echo;
 mod notes;
 mod origin;
 mod record;
@@ -87,7 +88,11 @@ pub(crate) async fn pass_on(
     }
     // A slow body may have taken longer than a switch. From here on one world is held.
     let world = worker.world().unwrap_or(world);
-    let found = match find(&world, asked.named(), &origin) {
+    let world = match echo::catch_up(worker, world, asked.named().model, &origin).await {
+        Ok(world) => world,
+        Err(reply) => return refuse(worker, notes, reply, dialect),
+    };
+    let found = match find(&world, asked.named(), &origin, head.headers.get(&name::USER), || worker.random()) {
         Ok(found) => found,
         Err(reply) if origin.is_user() => return refuse(worker, notes, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
@@ -198,11 +203,11 @@ impl Journey<'_> {
     async fn run(mut self, world: &Arc<World>, found: Found<'_>) -> Response<Answer> {
         let (mut world, mut found, mut worlds) = (world, found, 1);
         let mut newer: Arc<World>;
+        if self.origin.is_user() {
+            self.worker.model(found.name).asked();
+        }
         loop {
             let own = self.worker.model(found.name);
-            if worlds == 1 && self.origin.is_user() {
-                own.asked();
-            }
             let Self { worker, origin, asked, head, .. } = self;
             let call = Call { worker, world, found, own: &own, origin, asked, head };
             let mut answered = call.run(&mut self.progress).await;
@@ -213,8 +218,16 @@ impl Journey<'_> {
                 (self.progress.deaths, self.progress.region_died) = (0, true);
                 answered = call.run(&mut self.progress).await;
             }
-            if let Some(response) = answered {
+            if let Some(mut response) = answered {
+                if let Some(pin) = found.pin {
+                    response.headers.append(&name::PIN, HeaderValue::from_static(pin));
+                }
                 return response;
+            }
+            // Nobody can give what some users get: what all others get is better than nothing.
+            if let Some(live) = self.live_instead(found) {
+                found = live;
+                continue;
             }
             // Nobody in this world can answer any more; perhaps somebody in a newer one.
             let next = self.worker.world().filter(|next| !Arc::ptr_eq(next, world));
@@ -223,11 +236,28 @@ impl Journey<'_> {
                 None => return self.give_up(world),
             }
             (world, worlds) = (&newer, worlds + 1);
-            found = match find(world, self.asked.named(), self.origin) {
+            found = match self.find(world) {
                 Ok(found) => found,
                 Err(reply) => return self.refuse(reply),
             };
         }
+    }
+
+    fn find<'w>(&self, world: &'w World) -> Result<Found<'w>, Reply> {
+        let user = self.head.headers.get(&name::USER);
+        find(world, self.asked.named(), self.origin, user, || self.worker.random())
+    }
+
+    /// What is live, if it was something else that a user was to get and the request may still be sent.
+    fn live_instead<'w>(&mut self, found: Found<'w>) -> Option<Found<'w>> {
+        let live = found.model.live().filter(|live| !std::ptr::eq(*live, found.serving))?;
+        if !self.origin.is_user() || self.progress.spent(self.origin) {
+            return None;
+        }
+        if let Some((record, _)) = &mut self.progress.luggage {
+            record.serve(found.name, live);
+        }
+        Some(Found { serving: live, ..found })
     }
 
     /// It killed whoever had it, unless the whole region has died.
@@ -250,7 +280,7 @@ impl Journey<'_> {
             }
             (_, Unanswered::Full) => full_reply(&self.asked.model),
             (_, Unanswered::NotSent) => {
-                let found = find(world, self.asked.named(), self.origin);
+                let found = self.find(world);
                 Reply::unavailable(found.map(|found| world.why_not(found.name, found.serving)).unwrap_or_default())
             }
         };

@@ -47,7 +47,7 @@ impl Acknowledged {
         self.route_refused = None;
         for route in &world.snapshot.routes {
             let Some(model) = world.models.get(route.model.as_str()) else { continue };
-            if let Some(serving) = &model.committed {
+            if let Some(serving) = model.live() {
                 let epoch = serving.state.epoch;
                 let known = self.committed.get(&route.model).filter(|known| known.epoch == epoch);
                 let entry = known.cloned().unwrap_or_else(|| Committed { epoch, at: Timestamp::now() });
@@ -55,14 +55,16 @@ impl Acknowledged {
                 let goes_to = world.users_go_to(route.model.as_str(), serving).cloned();
                 self.users_go_to.insert(route.model.clone(), goes_to);
             }
-            if let Some(serving) = &model.prepared {
-                let epoch = serving.state.epoch;
+            if let Some(routed) = &model.prepared {
+                let epoch = routed.epoch();
                 let known = self.prepared.get(&route.model) == Some(&epoch);
-                if known || world.eligible(route.model.as_str(), serving) {
-                    prepared.insert(route.model.clone(), epoch);
-                } else {
-                    let why = world.why_not(route.model.as_str(), serving);
-                    self.route_refused = Some(format!("epoch {epoch} is not prepared: {why}"));
+                let unserved = routed.served().find(|serving| !world.eligible(route.model.as_str(), serving));
+                match unserved.filter(|_| !known) {
+                    None => drop(prepared.insert(route.model.clone(), epoch)),
+                    Some(serving) => {
+                        let why = world.why_not(route.model.as_str(), serving);
+                        self.route_refused = Some(format!("epoch {epoch} is not prepared: {why}"));
+                    }
                 }
             }
         }

@@ -224,9 +224,15 @@ mod tests {
             regions: vec![name(NEAR), name(FAR)],
             region_health: Default::default(),
             stay_in: Default::default(),
+            candidate: None,
             health: HealthPolicy::default(),
         };
-        let route = Route { model: "digits".parse().unwrap(), committed: Some(state), prepared: None };
+        let route = Route {
+            model: "digits".parse().unwrap(),
+            committed: Some(state),
+            prepared: None,
+            pins: Default::default(),
+        };
         let snapshot = GatewaySnapshot {
             incarnation: "one".to_owned(),
             revision: 1,
@@ -256,7 +262,7 @@ mod tests {
     /// Who is asked, one after the other, while nobody can be connected to.
     fn check(answering: &[&str], expected: &[&str]) {
         let world = world(answering);
-        let serving = world.models["digits"].committed.as_ref().unwrap();
+        let serving = world.models["digits"].live().unwrap();
         let (order, heat) = (&world.order, &RefCell::default());
         let (own_last, from) = (false, &world.own);
         let walk = Walk { world: &world, model: "digits", serving, order, from, own_last, heat };

@@ -7,6 +7,9 @@ use std::{
 
 use tradewind_core::{health::return_share, traffic::Bucket};
 
+/// The salt of the order in which users come back, which has nothing to do with that of any rollout.
+const RETURNING: u64 = 0;
+
 /// What the own region has for a model that it should serve, compared with what it had at the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
@@ -68,7 +71,7 @@ impl Returning {
             return true;
         }
         let bucket = match user {
-            Some(user) => Bucket::of_key(user),
+            Some(user) => Bucket::of_key(RETURNING, user),
             None => Bucket::of_request(self.sequence.fetch_add(1, Ordering::Relaxed)),
         };
         bucket.within(share)
@@ -77,7 +80,7 @@ impl Returning {
     /// Whether this user is still served elsewhere; for one without a key, whether some are.
     pub(crate) fn is_away(&self, user: Option<&[u8]>) -> bool {
         let share = self.share();
-        user.map_or(share < 1.0, |user| !Bucket::of_key(user).within(share))
+        user.map_or(share < 1.0, |user| !Bucket::of_key(RETURNING, user).within(share))
     }
 
     /// The share of its users that the region takes since it is back.

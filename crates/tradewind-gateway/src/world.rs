@@ -13,12 +13,13 @@ use std::{
 use http::HeaderValue;
 use tradewind_api::gateway::{GatewaySnapshot, PeerCapacity};
 use tradewind_core::{
-    ModelName, RegionName,
+    Epoch, ModelName, RegionName, Slot, Timestamp,
     capacity::SPARE,
     catalogue,
     locality::{self, Condition, RegionView},
+    pins::{PinTarget, Pins},
     region::Location,
-    route::{Route, RouteState},
+    route::{Candidate, Route, RouteState, Users},
 };
 
 use crate::{
@@ -51,10 +52,52 @@ pub(crate) struct World {
 
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) committed: Option<Serving>,
+    pub(crate) committed: Option<Routed>,
     /// Never served, except to a gateway that has proof that it was committed.
-    pub(crate) prepared: Option<Serving>,
+    pub(crate) prepared: Option<Routed>,
+    pub(crate) pins: Arc<Pins>,
     pub(crate) lane: Arc<Lane>,
+}
+
+/// What users get at one epoch, with what serves it here.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) live: Serving,
+    /// What some users get instead.
+    pub(crate) candidate: Option<(Users, Serving)>,
+}
+
+impl Routed {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.live.state.epoch
+    }
+
+    pub(crate) fn served(&self) -> impl Iterator<Item = &Serving> {
+        std::iter::once(&self.live).chain(self.candidate.iter().map(|(_, serving)| serving))
+    }
+
+    /// What a user of that region gets; `draw` is for one without a key.
+    pub(crate) fn of_user(&self, from: &RegionName, user: Option<&[u8]>, draw: impl FnOnce() -> u64) -> &Serving {
+        match &self.candidate {
+            Some((users, serving)) if users.include(from, user, draw) => serving,
+            _ => &self.live,
+        }
+    }
+
+    /// What a user gets who is pinned to it; `None` if that is not there any more.
+    pub(crate) fn of_pin(&self, target: PinTarget) -> Option<&Serving> {
+        match target {
+            PinTarget::Live => Some(&self.live),
+            // Until there is one.
+            PinTarget::Candidate => Some(self.candidate.as_ref().map_or(&self.live, |(_, serving)| serving)),
+            PinTarget::Revision(number) => self.served().find(|serving| serving.state.revision == number),
+        }
+    }
+
+    /// What another gateway has chosen for its user, as long as there is such a thing.
+    pub(crate) fn in_slot(&self, slot: Option<Slot>) -> &Serving {
+        self.served().find(|serving| Some(serving.state.live) == slot).unwrap_or(&self.live)
+    }
 }
 
 /// One state of a route with what serves it here.
@@ -135,12 +178,12 @@ impl World {
     /// back gradually.
     pub(crate) fn look(&self, before: &Self) {
         for (name, model) in &self.models {
-            let Some(serving) = &model.committed else { continue };
+            let Some(serving) = model.live() else { continue };
             let condition = self.condition(name, serving, &self.own);
             if !condition.routed || condition.drained {
                 continue;
             }
-            let had = before.models.get(name).and_then(|model| model.committed.as_ref());
+            let had = before.models.get(name).and_then(Model::live);
             let replaced = had.is_some_and(|had| serving.replaces_all_of(had));
             model.lane.returning.look(Look { known: self.replicas_known, any_ready: condition.ready > 0, replaced });
         }
@@ -201,7 +244,7 @@ impl World {
         let mut unserved: Vec<String> = self
             .models
             .iter()
-            .filter_map(|(name, model)| Some((name, model.committed.as_ref()?)))
+            .filter_map(|(name, model)| Some((name, model.live()?)))
             .filter(|(name, serving)| !self.eligible(name, serving))
             .map(|(name, serving)| self.why_not(name, serving))
             .collect();
@@ -284,8 +327,34 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 
 impl Model {
     fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], lane: Arc<Lane>) -> Self {
-        let serving = |state: &RouteState| Serving::compose(own, &route.model, state, replicas);
-        Self { committed: route.committed.as_ref().map(serving), prepared: route.prepared.as_ref().map(serving), lane }
+        let routed = |state: &RouteState| {
+            let serving = |state| Serving::compose(own, &route.model, state, replicas);
+            let candidate =
+                state.candidate.as_deref().map(|Candidate { users, state }| (users.clone(), serving(state)));
+            Routed { live: serving(state), candidate }
+        };
+        Self {
+            committed: route.committed.as_ref().map(routed),
+            prepared: route.prepared.as_ref().map(routed),
+            pins: Arc::clone(&route.pins),
+            lane,
+        }
+    }
+
+    /// What most users get.
+    pub(crate) fn live(&self) -> Option<&Serving> {
+        self.committed.as_ref().map(|routed| &routed.live)
+    }
+
+    /// What somebody has chosen for a user.
+    pub(crate) fn pin_of(&self, user: Option<&[u8]>) -> Option<PinTarget> {
+        let user = user.filter(|_| !self.pins.is_empty())?;
+        self.pins.of(user, Timestamp::now())
+    }
+
+    /// Everything that users get.
+    pub(crate) fn served(&self) -> impl Iterator<Item = &Serving> {
+        self.committed.iter().flat_map(Routed::served)
     }
 }
 
@@ -301,7 +370,7 @@ impl Serving {
             slot: HeaderValue::from_static(state.live.as_str()),
             revision: HeaderValue::from(state.revision.0),
             epoch: HeaderValue::from(state.epoch.0),
-            state: state.clone(),
+            state: state.without_candidate(state.epoch),
         }
     }
 

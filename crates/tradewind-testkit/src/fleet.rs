@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tradewind_api::{
     Problem,
-    deploy::{DeployAnswer, DeployRequest, MoveAnswer, RollbackRequest, SwitchRequest},
+    deploy::{DeployAnswer, DeployRequest, MoveAnswer, PinRequest, RollbackRequest, SwitchRequest, UnpinRequest},
 };
 use tradewind_control::{
     admission,
@@ -27,6 +27,7 @@ use tradewind_core::{
     deployment::Deployment,
     region::Region,
     rollout::Rollout,
+    route::Route,
 };
 use tradewind_store::{SqliteOptions, SqliteStore, Store, Txn, list_then_watch};
 
@@ -38,7 +39,7 @@ mod traces;
 use agent::{Agent, Orders};
 pub use agent::{Begun, Behaviour};
 pub use crash::CrashingStore;
-use gateway::Gateway;
+use gateway::{Condition, Gateway};
 pub use traces::Traces;
 
 /// Puts of regions in one transaction.
@@ -56,6 +57,7 @@ pub struct Fleet {
     /// Of the control plane that agents and gateways report to.
     hub: watch::Sender<Arc<Hub>>,
     orders: Arc<Orders>,
+    gateways_are: watch::Sender<Condition>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _directory: TempDir,
@@ -70,7 +72,19 @@ impl Fleet {
         let regions = (0..regions).map(region).collect();
         let hub = watch::Sender::new(Arc::new(Hub::new(Timestamp::now())));
         let (orders, tasks, stop) = (Arc::default(), TaskTracker::new(), CancellationToken::new());
-        let fleet = Self { store, repository, regions, gateways, hub, orders, tasks, stop, _directory: directory };
+        let gateways_are = watch::Sender::default();
+        let fleet = Self {
+            store,
+            repository,
+            regions,
+            gateways,
+            hub,
+            orders,
+            gateways_are,
+            tasks,
+            stop,
+            _directory: directory,
+        };
         fleet.register().await?;
         let changes = Arc::new(AssignmentChanges::default());
         for region in &fleet.regions {
@@ -79,7 +93,7 @@ impl Fleet {
         }
         fleet.tasks.spawn(changes.run(Arc::new(fleet.store.clone()), fleet.stop.clone()));
         for number in 0..gateways {
-            let gateway = Gateway::new(&fleet.regions, number, fleet.hub.subscribe());
+            let gateway = Gateway::new(&fleet.regions, number, fleet.hub.subscribe(), fleet.gateways_are.subscribe());
             fleet.tasks.spawn(gateway.run(fleet.repository.clone(), fleet.stop.clone()));
         }
         Ok(fleet)
@@ -117,6 +131,16 @@ impl Fleet {
     /// From now on a region's agent behaves so.
     pub fn order(&self, region: &RegionName, behaviour: Behaviour) {
         self.orders.give(region, behaviour);
+    }
+
+    /// From now on gateways report, and take up nothing new; or do again.
+    pub fn deafen(&self, deaf: bool) {
+        self.gateways_are.send_modify(|condition| condition.deaf = deaf);
+    }
+
+    /// From now on users have so many requests in flight by way of each gateway.
+    pub fn load(&self, in_flight: f64) {
+        self.gateways_are.send_modify(|condition| condition.in_flight = in_flight);
     }
 
     /// Waits until there is a leader and all agents and gateways have reported.
@@ -180,7 +204,27 @@ impl Fleet {
     }
 
     pub async fn abort(&self) -> Result<(), Problem> {
-        admission::abort(&self.repository, &self.reported_to(), &model(), Timestamp::now()).await
+        admission::abort(&self.repository, &self.reported_to(), &model(), "a test", Timestamp::now()).await
+    }
+
+    pub async fn pause(&self) -> Result<(), Problem> {
+        admission::pause(&self.repository, &self.reported_to(), &model(), "a test", Timestamp::now()).await
+    }
+
+    pub async fn resume(&self) -> Result<(), Problem> {
+        admission::resume(&self.repository, &self.reported_to(), &model(), "a test", Timestamp::now()).await
+    }
+
+    pub async fn promote(&self, full: bool) -> Result<(), Problem> {
+        admission::promote(&self.repository, &self.reported_to(), &model(), full, "a test", Timestamp::now()).await
+    }
+
+    pub async fn pin(&self, request: PinRequest) -> Result<Route, Problem> {
+        admission::pin(&self.repository, &self.reported_to(), &model(), &request, Timestamp::now()).await
+    }
+
+    pub async fn unpin(&self, request: UnpinRequest) -> Result<Route, Problem> {
+        admission::unpin(&self.repository, &self.reported_to(), &model(), &request, Timestamp::now()).await
     }
 
     pub async fn undeploy(&self) -> Result<(), Problem> {

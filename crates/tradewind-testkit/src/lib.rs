@@ -25,5 +25,6 @@ pub use hosts::{Host, Loss, Network};
 pub use load::{Answer, Load, Report, Tally, Users};
 pub use ports::Ports;
 pub use roles::{Part, Roles};
+pub use tradewind_process::Signal;
 pub use wait::{eventually, eventually_ok};
-pub use world::{Listed, Options, Output, World, WorldFile, processes_below};
+pub use world::{Listed, Options, Output, World, WorldFile, processes_below, signal};

@@ -6,10 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tradewind_core::RegionName;
+
+use crate::wait::eventually_ok;
 
 /// A user gives up on an answer after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,8 +87,26 @@ impl Load {
         Self::of(&gateways.iter().map(users).collect::<Vec<_>>(), pause, path, body)
     }
 
+    /// So many users who name themselves and the newest epoch that they have seen, and come through another gateway each
+    /// time. `region` is where they are from.
+    pub fn roaming(
+        region: &RegionName,
+        gateways: &[(RegionName, String)],
+        count: usize,
+        pause: Duration,
+        path: &str,
+        body: &str,
+    ) -> Result<Self> {
+        let gateways = gateways.iter().map(|(_, gateway)| gateway.clone()).collect();
+        Self::begin(&[Users { region: region.clone(), gateways, count }], pause, path, body, true)
+    }
+
     /// Like [`start`](Self::start), with users who may know more than one address.
     pub fn of(groups: &[Users], pause: Duration, path: &str, body: &str) -> Result<Self> {
+        Self::begin(groups, pause, path, body, false)
+    }
+
+    fn begin(groups: &[Users], pause: Duration, path: &str, body: &str, roams: bool) -> Result<Self> {
         let http = tradewind_api::client::http_client().timeout(PATIENCE).build()?;
         let answers = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
@@ -99,6 +119,8 @@ impl Load {
                 urls: group.gateways.iter().map(|gateway| format!("{gateway}{path}")).collect(),
                 body: body.to_owned(),
                 answers: answers.clone(),
+                roams,
+                seen: 0,
             };
             users.spawn(user.keep_asking(pause, stop.clone()));
         }
@@ -122,6 +144,26 @@ impl Load {
         Report { answers: answers[first..].to_vec() }
     }
 
+    /// Waits until so many answers in a row, of those that come from now on, are as they should be.
+    pub async fn settles(
+        &self,
+        what: &str,
+        deadline: Duration,
+        count: usize,
+        is_right: impl Fn(&Answer) -> bool,
+    ) -> Result<()> {
+        let since = Instant::now();
+        eventually_ok(what, deadline, || async {
+            let answers = self.since(since).answers;
+            let newest = answers.get(answers.len().saturating_sub(count)..).filter(|newest| newest.len() == count);
+            let newest = newest.with_context(|| format!("{} answers so far", answers.len()))?;
+            let other = newest.iter().find(|answer| !is_right(answer));
+            ensure!(other.is_none(), "another answer: {other:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Lets every user finish the request that it waits for.
     pub async fn stop(mut self) -> Report {
         self.stop.cancel();
@@ -137,12 +179,19 @@ struct User {
     urls: Vec<String>,
     body: String,
     answers: Arc<Mutex<Vec<Answer>>>,
+    /// Names itself and the epoch that it has seen, and comes through another gateway each time.
+    roams: bool,
+    seen: u64,
 }
 
 impl User {
-    async fn keep_asking(self, pause: Duration, stop: CancellationToken) {
+    async fn keep_asking(mut self, pause: Duration, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let mut answer = self.ask().await;
+            self.seen = self.seen.max(answer.epoch.unwrap_or(0));
+            if self.roams {
+                self.urls.rotate_left(1);
+            }
             {
                 let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
                 // Taken under the lock, so that the answers stand in the order of their times.
@@ -187,7 +236,13 @@ impl User {
     }
 
     async fn send(&self, url: &str, answer: &mut Answer) -> Result<(), reqwest::Error> {
-        let response = self.http.post(url).body(self.body.clone()).send().await?;
+        let mut request = self.http.post(url).body(self.body.clone());
+        if self.roams {
+            let key = format!("user-{}", self.number);
+            request = request.header("x-tradewind-user", key).header("x-tradewind-epoch", self.seen);
+            request = request.header("x-tradewind-client-region", self.region.as_str());
+        }
+        let response = request.send().await?;
         let status = response.status();
         let headers = response.headers().clone();
         let header = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
@@ -216,6 +271,21 @@ impl Report {
 
     pub fn failures(&self) -> Vec<&Answer> {
         self.answers.iter().filter(|answer| answer.failure.is_some()).collect()
+    }
+
+    /// Answers of an older epoch than the same user had seen before.
+    pub fn went_back(&self) -> Vec<&Answer> {
+        let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut went_back = Vec::new();
+        for answer in &self.answers {
+            let Some(epoch) = answer.epoch else { continue };
+            let newest = seen.entry(answer.user).or_default();
+            if epoch < *newest {
+                went_back.push(answer);
+            }
+            *newest = epoch.max(*newest);
+        }
+        went_back
     }
 
     pub fn tally(&self) -> Tally {

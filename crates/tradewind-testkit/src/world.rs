@@ -292,7 +292,8 @@ async fn collect(up: &mut Child) -> Result<Output> {
     Ok(Output { code, stdout, stderr })
 }
 
-pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
     Ok(rustix::process::kill_process(pid, signal)?)
 }

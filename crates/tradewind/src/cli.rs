@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::{
     commands::{
         alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, reference, regions,
-        rollback, rollout, route, status, switch, token, top, undeploy,
+        rollback, rollout, route, simulate, status, switch, token, top, undeploy,
     },
     roles,
     settings::Connection,
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Inspect(roles::InspectArgs),
     Models(models::Args),
     Deploy(Box<deploy::Args>),
+    Simulate(simulate::Args),
     Infer(infer::Args),
     Status(status::Args),
     Top(top::Args),
@@ -74,7 +75,7 @@ pub(crate) enum Command {
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
-    ("Ship a model", &["deploy", "models", "infer"]),
+    ("Ship a model", &["deploy", "simulate", "models", "infer"]),
     ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
     ("Undo", &["rollback", "switch", "undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
@@ -87,6 +88,7 @@ impl Command {
             Self::Up(args) => args.output.format,
             Self::Models(args) => args.format(),
             Self::Deploy(args) => args.output.format,
+            Self::Simulate(args) => args.output.format,
             Self::Infer(args) => args.output.format,
             Self::Status(args) => args.output.format,
             Self::Rollout(args) => args.format(),

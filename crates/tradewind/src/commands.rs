@@ -32,6 +32,7 @@ pub(crate) mod regions;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod route;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod token;
@@ -74,6 +75,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(args) => roles::gateway(args, &traces),
         Command::Replica(args) => roles::replica(args, &traces),
         Command::Inspect(args) => roles::inspect(args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Reference(args) => reference::run(&args),

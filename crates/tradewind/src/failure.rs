@@ -15,6 +15,8 @@ use crate::terminal::{self, Format, Paint, Tone};
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The exit code of an action that goes on without the command.
 pub(crate) const EXIT_UNFINISHED: u8 = 6;
+/// The exit code of an action that waits for a person.
+pub(crate) const EXIT_WAITS: u8 = 7;
 
 /// An error for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ enum Kind {
     Failed,
     /// It goes on, but this command does not wait any longer.
     Unfinished,
+    /// It goes on when a person says how.
+    Waits,
     /// Whoever reads the output has gone, which is no error.
     ReaderGone,
 }
@@ -67,6 +71,10 @@ impl Failure {
 
     pub(crate) fn unfinished(detail: impl Into<String>) -> Self {
         Self::with_kind(Kind::Unfinished, detail)
+    }
+
+    pub(crate) fn waiting(detail: impl Into<String>) -> Self {
+        Self::with_kind(Kind::Waits, detail)
     }
 
     pub(crate) fn reader_gone() -> Self {
@@ -114,6 +122,7 @@ impl Failure {
             Kind::Problem(code) => code.exit(),
             Kind::Failed => EXIT_FAILED,
             Kind::Unfinished => EXIT_UNFINISHED,
+            Kind::Waits => EXIT_WAITS,
             Kind::ReaderGone => 0,
         }
     }
@@ -165,6 +174,7 @@ impl Failure {
             Kind::Problem(code) => serde_json::json!(code),
             Kind::Failed | Kind::ReaderGone => "failed".into(),
             Kind::Unfinished => "unfinished".into(),
+            Kind::Waits => "waits".into(),
         };
         let hint = (!self.hints.is_empty()).then(|| self.hints.join("; "));
         let error = Error { code, detail: &self.detail, causes: &self.causes, hint, retryable: self.retryable };

@@ -26,7 +26,25 @@ pub struct SwitchRequest {
     pub requested_by: String,
 }
 
-/// The answer to both.
+/// `POST /v1/deployments/{model}/rollouts/latest/pause`, `resume` and `abort`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecisionRequest {
+    /// `user@host`, for the history.
+    pub requested_by: String,
+}
+
+/// `POST /v1/deployments/{model}/rollouts/latest/promote`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromoteRequest {
+    /// To everybody at once: the steps of the canary that are left are skipped.
+    pub full: bool,
+    /// `user@host`, for the history.
+    pub requested_by: String,
+}
+
+/// The answer to a [`RollbackRequest`] and a [`SwitchRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MoveAnswer {
     pub schema_version: u32,

@@ -42,6 +42,7 @@ pub(crate) fn route(model: &str, epoch: u64, regions: &[&str]) -> Route {
         health: HealthPolicy::default(),
         region_health: Default::default(),
         stay_in: Default::default(),
+        candidate: None,
     };
-    Route { model: model.parse().unwrap(), committed: Some(committed), prepared: None }
+    Route { model: model.parse().unwrap(), committed: Some(committed), prepared: None, pins: Default::default() }
 }

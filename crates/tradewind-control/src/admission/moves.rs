@@ -8,11 +8,12 @@ use tradewind_api::{
     deploy::{MoveAnswer, RollbackRequest, SwitchRequest},
 };
 use tradewind_core::{
-    ModelName, RevisionNumber, Slot, Timestamp,
+    Epoch, ModelName, RegionName, RevisionNumber, Slot, Timestamp,
+    assignment::Failure,
     deployment::{Bad, Deployment, DeploymentSpec, Revision},
     event::{EventKind, Severity},
     rollout::{
-        RegionRecord, Rollout, RolloutKind,
+        Action, RegionRecord, Rollout, RolloutFailure, RolloutKind,
         plan::{Change, Reach},
     },
     route::{Route, RouteState},
@@ -21,7 +22,7 @@ use tradewind_core::{
 use tradewind_store::{Compare, Txn};
 
 use super::{
-    Asked, CONFLICT_RETRIES, Existing, Loaded, base, begin, check_supersedable, conflict, event, not_deployed, person,
+    Asked, CONFLICT_RETRIES, Existing, Loaded, begin, check_supersedable, conflict, end, event, not_deployed, person,
     plan_document, spec::find_version, supersede,
 };
 use crate::{
@@ -45,22 +46,20 @@ pub async fn rollback(
     for _ in 0..CONFLICT_RETRIES {
         let Some(past) = Past::load(repository, model).await? else { continue };
         let live = past.live()?;
+        if request.to.is_none() && past.has_candidate() {
+            let (txn, answer) = past.withdraw(live, &request.requested_by, now);
+            if repository.commit(txn).await?.is_some() {
+                hub.wake();
+                return Ok(answer);
+            }
+            continue;
+        }
         let target = past.rollback_target(&live, request)?;
         if target.number == live.number {
             return Ok(past.unchanged(live));
         }
-        let mut deployment = past.existing.deployment.value.clone();
-        deployment.bad.remove(&target.number);
-        if target.number < live.number {
-            let bad = Bad { at: now, by: person(&request.requested_by) };
-            deployment.mark_bad(live.origin(), bad.clone());
-            deployment.mark_bad(live.number, bad);
-        }
         let asked = Asked { by: &request.requested_by, trace, at: now, again: None };
-        let (txn, answer) = match past.warm(repository, hub, &target, now).await? {
-            Some(warm) => past.revisit(deployment, RolloutKind::Rollback, &warm, &asked),
-            None => past.bring_up(repository, deployment, &target, asked).await?,
-        };
+        let (txn, answer) = past.go_back(repository, hub, &live, &target, asked).await?;
         if repository.commit(txn).await?.is_some() {
             hub.wake();
             return Ok(answer);
@@ -111,6 +110,26 @@ pub async fn switch(
     Err(conflict(model))
 }
 
+/// Users leave a revision that soaks, for what served before it.
+pub(super) async fn abort(
+    repository: &Repository,
+    hub: &Arc<Hub>,
+    model: &ModelName,
+    from: Option<RevisionNumber>,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(to) = from else {
+        return Err(Problem::new(
+            Code::Refused,
+            format!("nothing of {model} served before: there is nothing to go back to"),
+        )
+        .hint(format!("take it out of all regions with `tradewind undeploy {model}`")));
+    };
+    let request = RollbackRequest { to: Some(to), allow_bad: true, requested_by: by.to_owned() };
+    rollback(repository, hub, model, &request, None, now).await.map(drop)
+}
+
 pub(crate) fn unknown_revision(model: &ModelName, number: RevisionNumber) -> Problem {
     Problem::new(Code::NotFound, format!("{model} has no revision {number}"))
         .hint(format!("see those that it has with `tradewind history {model}`"))
@@ -130,18 +149,17 @@ pub(crate) async fn condemn(
     if kept.value.number != condemned.value.number || kept.mod_revision != condemned.mod_revision {
         return Err(conflict(model));
     }
+    if !condemned.value.has_served() {
+        let bad = Bad { at: now, by: MONITORS.to_owned() };
+        return Ok(end(past.existing.standing(), change, Some(bad), now));
+    }
     change.apply_fleet(&mut kept.value, Default::default(), now);
     let (ended, guard) = (put(&kept.key, &kept.value), kept.unchanged());
     let why = kept.value.failure.as_ref().map(|failure| failure.failure.message.clone()).unwrap_or_default();
     let live = past.live()?;
     let target = past.rollback_target(&live, &RollbackRequest::default())?;
-    let mut deployment = past.existing.deployment.value.clone();
-    deployment.mark_bad(live.number, Bad { at: now, by: MONITORS.to_owned() });
     let asked = Asked { by: MONITORS, trace: None, at: now, again: None };
-    let (txn, _) = match past.warm(repository, hub, &target, now).await? {
-        Some(warm) => past.revisit(deployment, RolloutKind::Rollback, &warm, &asked),
-        None => past.bring_up(repository, deployment, &target, asked).await?,
-    };
+    let (txn, _) = past.go_back(repository, hub, &live, &target, asked).await?;
     let message = format!("revision {} is rolled back: {why}", live.number);
     Ok(txn.when(guard).then(ended).then(event(now, model, EventKind::RolloutFailed, Severity::Error, message)))
 }
@@ -174,24 +192,32 @@ pub(super) async fn check_bad(
 }
 
 /// A deployment with all that it was.
-struct Past {
-    existing: Existing,
+pub(super) struct Past {
+    pub(super) existing: Existing,
     /// In the order of their numbers.
     rollouts: Vec<Rollout>,
     revisions: Vec<Revision>,
-    route: Option<Kept<Route>>,
 }
 
 /// A revision whose replicas are there, and the rollout that brought them.
-struct Warm {
-    revision: Revision,
+pub(super) struct Warm {
+    pub(super) revision: Revision,
     brought: Rollout,
     records: Vec<RegionRecord>,
 }
 
+impl Warm {
+    /// What those get who get this.
+    pub(super) fn state(&self, epoch: Epoch) -> RouteState {
+        let routed: BTreeSet<&RegionName> = self.records.iter().map(|record| &record.region).collect();
+        let regions = self.brought.regions.iter().filter(|region| routed.contains(region)).cloned().collect();
+        RouteState::of(&self.revision, epoch, self.brought.slot, regions)
+    }
+}
+
 impl Past {
     /// `None` if it was written between the reads.
-    async fn load(repository: &Repository, model: &ModelName) -> Result<Option<Self>, Problem> {
+    pub(super) async fn load(repository: &Repository, model: &ModelName) -> Result<Option<Self>, Problem> {
         let existing = match Existing::load(repository, model).await? {
             Loaded::Torn => return Ok(None),
             Loaded::Whole(existing) => *existing.ok_or_else(|| not_deployed(model))?,
@@ -203,7 +229,6 @@ impl Past {
             existing,
             rollouts: repository.list::<Rollout>(keys::rollouts(model)).await?.values(),
             revisions: repository.list::<Revision>(keys::revisions(model)).await?.values(),
-            route: repository.get::<Route>(keys::route(model)).await?,
         }))
     }
 
@@ -220,7 +245,7 @@ impl Past {
         self.revision(live).cloned()
     }
 
-    fn revision(&self, number: RevisionNumber) -> Result<&Revision, Problem> {
+    pub(super) fn revision(&self, number: RevisionNumber) -> Result<&Revision, Problem> {
         let found = self.revisions.iter().find(|revision| revision.number == number);
         found.ok_or_else(|| unknown_revision(self.model(), number))
     }
@@ -238,14 +263,62 @@ impl Past {
                 None => Ok(revision.clone()),
             };
         }
-        let committed = self.rollouts.iter().filter(|rollout| rollout.committed_at.is_some());
-        let served: BTreeSet<RevisionNumber> = committed.map(|rollout| rollout.revision).collect();
+        let served = self.rollouts.iter().filter(|rollout| rollout.has_served());
+        let served: BTreeSet<RevisionNumber> = served.map(|rollout| rollout.revision).collect();
         let target = deployment.rollback_target(&served, live.origin()).ok_or_else(|| {
             let none = format!("no revision of {model} before {} has served users and is not bad", live.origin());
             Problem::new(Code::Refused, none)
                 .hint(format!("see all of them with `tradewind history {model}`, and go to any with --to"))
         })?;
         self.revision(target).cloned()
+    }
+
+    /// Some users get the revision of a rollout that is under way.
+    fn has_candidate(&self) -> bool {
+        let committed = self.existing.route.as_ref().and_then(|route| route.value.committed.as_ref());
+        let candidate = committed.and_then(|state| state.candidate.as_ref());
+        let rollout = &self.existing.rollout.value;
+        !rollout.state.is_final() && candidate.is_some_and(|candidate| candidate.state.revision == rollout.revision)
+    }
+
+    /// Those who have a revision that not everybody has yet go back, and it is remembered as bad.
+    fn withdraw(&self, live: Revision, by: &str, now: Timestamp) -> (Txn, MoveAnswer) {
+        let rollout = &self.existing.rollout.value;
+        let by = person(by);
+        let failure =
+            Failure { message: format!("rolled back by {by}"), causes: Vec::new(), hint: None, retryable: false };
+        let failure = RolloutFailure { region: None, action: Action::SelectRegions, failure };
+        let txn = end(self.existing.standing(), &Change::Fail { failure }, Some(Bad { at: now, by }), now);
+        let epoch = self.existing.deployment.value.latest_epoch.next();
+        let answer = MoveAnswer {
+            from: Some(rollout.revision),
+            rollout: Some(rollout.number),
+            epoch: Some(epoch),
+            ..self.unchanged(live)
+        };
+        (txn, answer)
+    }
+
+    /// From `live` to `target`. What is older is gone to because what is newer was bad.
+    async fn go_back(
+        &self,
+        repository: &Repository,
+        hub: &Hub,
+        live: &Revision,
+        target: &Revision,
+        asked: Asked<'_>,
+    ) -> Result<(Txn, MoveAnswer), Problem> {
+        let mut deployment = self.existing.deployment.value.clone();
+        deployment.bad.remove(&target.number);
+        if target.number < live.number {
+            let bad = Bad { at: asked.at, by: person(asked.by) };
+            deployment.mark_bad(live.origin(), bad.clone());
+            deployment.mark_bad(live.number, bad);
+        }
+        match self.warm(repository, hub, target, asked.at).await? {
+            Some(warm) => Ok(self.revisit(deployment, RolloutKind::Rollback, &warm, &asked)),
+            None => self.bring_up(repository, deployment, target, asked).await,
+        }
     }
 
     /// The answer to who asks for what users get already.
@@ -258,13 +331,13 @@ impl Past {
             from: Some(live.number),
             slot: self.existing.deployment.value.live_slot().unwrap_or(Slot::Blue),
             rollout: None,
-            epoch: self.route.as_ref().and_then(|route| Some(route.value.committed.as_ref()?.epoch)),
+            epoch: self.existing.route.as_ref().and_then(|route| Some(route.value.committed.as_ref()?.epoch)),
             warm: true,
         }
     }
 
     /// Whether the other slot still holds a revision that has served, with replicas wherever anybody can tell.
-    async fn warm(
+    pub(super) async fn warm(
         &self,
         repository: &Repository,
         hub: &Hub,
@@ -276,7 +349,7 @@ impl Past {
         let brought = self
             .rollouts
             .iter()
-            .rfind(|rollout| rollout.revision == target.number && rollout.committed_at.is_some())
+            .rfind(|rollout| rollout.revision == target.number && rollout.has_served())
             .filter(|_| deployment.slots[slot] == Some(target.number));
         let Some(brought) = brought else { return Ok(None) };
         let kept = repository.list::<RegionRecord>(keys::records(self.model(), brought.records())).await?;
@@ -312,18 +385,7 @@ impl Past {
         deployment.live_rollout = Some(deployment.latest_rollout);
         let (number, epoch) = (deployment.latest_rollout, deployment.latest_epoch);
         let rollout = Rollout { from, ..warm.brought.revisit(kind, number, epoch, now) };
-        let spec = &warm.revision.spec;
-        let routed = |region: &&tradewind_core::RegionName| warm.records.iter().any(|record| record.region == **region);
-        let state = RouteState {
-            epoch,
-            live: rollout.slot,
-            revision: warm.revision.number,
-            version: spec.version,
-            regions: rollout.regions.iter().filter(routed).cloned().collect(),
-            health: spec.health,
-            region_health: spec.region_health.clone(),
-            stay_in: spec.stay_in.clone(),
-        };
+        let state = warm.state(epoch);
         let message = format!(
             "revision {}, which is warm, is live again at epoch {epoch} in {} regions, by {}",
             state.revision,
@@ -342,8 +404,9 @@ impl Past {
             warm: true,
         };
         let key = keys::route(model);
-        let unchanged = self.route.as_ref().map_or_else(|| Compare::absent(&key), Kept::unchanged);
-        let route = Route { model: model.clone(), committed: Some(state), prepared: None };
+        let unchanged = self.existing.route.as_ref().map_or_else(|| Compare::absent(&key), Kept::unchanged);
+        let pins = self.existing.route.as_ref().map(|route| Arc::clone(&route.value.pins)).unwrap_or_default();
+        let route = Route { model: model.clone(), committed: Some(state), prepared: None, pins };
         let txn = Txn::new()
             .when(self.existing.deployment.unchanged())
             .when(unchanged)
@@ -358,7 +421,7 @@ impl Past {
     async fn bring_up(
         &self,
         repository: &Repository,
-        marked: Deployment,
+        deployment: Deployment,
         target: &Revision,
         asked: Asked<'_>,
     ) -> Result<(Txn, MoveAnswer), Problem> {
@@ -366,7 +429,6 @@ impl Past {
         check_supersedable(model, &self.existing.rollout.value, true)?;
         let spec = target.spec.clone();
         let version = find_version(repository, model, Some(spec.version)).await?;
-        let deployment = Deployment { bad: marked.bad, ..base(repository, model, Some(&self.existing)).await? };
         let plan = plan_document(&spec, &deployment, Some(&self.existing));
         let asked = Asked { again: Some(target.origin()), ..asked };
         let (txn, rollout) = begin(model, Some(&self.existing), deployment, spec, &plan, asked);

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tradewind_api::{Code, Problem, deploy::DeployRequest};
+use tradewind_api::{
+    Code, Problem,
+    deploy::{DeployRequest, ScaleChange},
+};
 use tradewind_core::{
     ModelName, RegionName, VersionNumber,
     bundle::{ModelHead, ModelVersion},
-    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT, Strategy},
+    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT},
     region::Region,
 };
 
@@ -16,6 +19,9 @@ use crate::{
     repository::{Kept, Repository},
     suggest,
 };
+
+/// The most threads of one inference.
+const THREADS_LIMIT: u32 = 256;
 
 /// The most requests in flight that a replica may be said to take.
 const CONCURRENCY_LIMIT: u32 = 65_536;
@@ -76,18 +82,20 @@ pub(super) async fn specify(
             .hint("--regions is the whole set: name those regions too, or leave them with --prune"));
         }
     }
-    let default = Strategy::default();
-    let strategy = Strategy {
-        max_parallel: request.max_parallel.unwrap_or(default.max_parallel),
-        retries: request.retries.unwrap_or(default.retries),
-        progress_deadline: request.progress_deadline.unwrap_or(default.progress_deadline),
-        on_failure: request.on_failure.unwrap_or(default.on_failure),
-        min_regions: request.min_regions,
-        soak: request.soak.unwrap_or(default.soak),
-        standby: request.standby.unwrap_or(default.standby),
-    };
+    let strategy = request.strategy();
+    strategy.check(&regions).map_err(|problem| {
+        Problem::new(Code::Invalid, problem).hint("strategies are written as in docs/deploying.md")
+    })?;
+    let regions = strategy.in_order(&regions);
     let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
     let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
+    let region_scale = own_way(
+        before.map(|spec| &spec.region_scale),
+        request.region_scale.as_ref(),
+        &regions,
+        |change| change != ScaleChange::default(),
+        |change, own| change.applied_to(own.unwrap_or(scale)),
+    );
     let region_health = own_way(
         before.map(|spec| &spec.region_health),
         request.region_health.as_ref(),
@@ -114,6 +122,7 @@ pub(super) async fn specify(
         digest: version.digest,
         regions,
         scale,
+        region_scale,
         strategy,
         health,
         region_health,
@@ -167,23 +176,22 @@ async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Resul
 
 fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
-    let regions = spec.regions.len();
-    if spec.scale.replicas == 0 || spec.scale.replicas > REPLICAS_LIMIT {
-        return invalid(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", spec.scale.replicas));
+    for scale in std::iter::once(&spec.scale).chain(spec.region_scale.values()) {
+        if scale.replicas == 0 || scale.replicas > REPLICAS_LIMIT {
+            return invalid(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", scale.replicas));
+        }
+        if scale.threads == 0 || scale.threads > THREADS_LIMIT {
+            return invalid(format!("threads are between 1 and {THREADS_LIMIT}, not {}", scale.threads));
+        }
+        if scale.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
+            return invalid(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
+        }
     }
-    if spec.scale.threads == 0 || spec.scale.threads > 256 {
-        return invalid(format!("threads are between 1 and 256, not {}", spec.scale.threads));
-    }
-    if spec.scale.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
-        return invalid(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
-    }
-    if let Some(least) = spec.strategy.min_regions.filter(|least| *least == 0 || *least as usize > regions) {
-        return invalid(format!("--min-regions is between 1 and the number of regions, {regions}, not {least}"));
-    }
+    let scale = spec.region_scale.keys().map(|region| ("region_scale", region));
     let health = spec.region_health.keys().map(|region| ("region_health", region));
     let monitors = spec.region_monitors.keys().map(|region| ("region_monitors", region));
     let bounds = spec.stay_in.iter().map(|region| ("stay_in", region));
-    let mut named = health.chain(monitors).chain(bounds);
+    let mut named = scale.chain(health).chain(monitors).chain(bounds);
     if let Some((setting, stranger)) = named.find(|(_, region)| !spec.regions.contains(region)) {
         return invalid(format!("{setting} names {stranger}, which is not a region of this deployment"));
     }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use tokio::{sync::watch, time::Instant};
 use tradewind_api::{
     Problem, SCHEMA_VERSION,
-    deploy::{RolloutList, RolloutView},
+    deploy::{DecisionRequest, PromoteRequest, RolloutList, RolloutView},
 };
 use tradewind_core::{
     ModelName, RolloutNumber, Timestamp, VersionNumber,
@@ -18,7 +18,11 @@ use tradewind_core::{
     rollout::Rollout,
 };
 
-use super::{Result, Shared, extract::Path, load};
+use super::{
+    Result, Shared,
+    extract::{self, Path},
+    load,
+};
 use crate::{admission, app::App, changes::Changes, keys, view};
 
 /// A watcher gets at most one message in so long.
@@ -90,21 +94,71 @@ pub(super) async fn watch(State(app): Shared, Path((model, rollout)): Path<(Mode
     app.stream(futures_util::StreamExt::chain(stream::iter([first]), rest))
 }
 
-/// Ends the rollout that is under way, before its switch. What served goes on.
+/// Ends the rollout that is under way. Everybody gets what served before it.
 #[utoipa::path(post, path = "/v1/deployments/{model}/rollouts/latest/abort", tag = "rollouts",
-    params(("model" = ModelName, Path)),
+    params(("model" = ModelName, Path)), request_body = DecisionRequest,
     responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn abort(State(app): Shared, Path(model): Path<ModelName>) -> Result<Json<RolloutView>> {
+pub(super) async fn abort(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<DecisionRequest>,
+) -> Result<Json<RolloutView>> {
     let number = load::rollout_number(&app, &model, "latest").await?;
-    admission::abort(&app.repository, &app.hub, &model, Timestamp::now()).await?;
+    admission::abort(&app.repository, &app.hub, &model, &request.requested_by, Timestamp::now()).await?;
     Ok(Json(view_of(&app, &model, number).await?.0))
+}
+
+/// Begins nothing new until it is told to go on. What soaks goes on being judged.
+#[utoipa::path(post, path = "/v1/deployments/{model}/rollouts/latest/pause", tag = "rollouts",
+    params(("model" = ModelName, Path)), request_body = DecisionRequest,
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn pause(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<DecisionRequest>,
+) -> Result<Json<RolloutView>> {
+    admission::pause(&app.repository, &app.hub, &model, &request.requested_by, Timestamp::now()).await?;
+    latest(&app, &model).await
+}
+
+/// Goes on with a rollout that waits, and tries once more what has failed.
+#[utoipa::path(post, path = "/v1/deployments/{model}/rollouts/latest/resume", tag = "rollouts",
+    params(("model" = ModelName, Path)), request_body = DecisionRequest,
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn resume(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<DecisionRequest>,
+) -> Result<Json<RolloutView>> {
+    admission::resume(&app.repository, &app.hub, &model, &request.requested_by, Timestamp::now()).await?;
+    latest(&app, &model).await
+}
+
+/// Goes on without what has failed, and without the rest of the soak.
+#[utoipa::path(post, path = "/v1/deployments/{model}/rollouts/latest/promote", tag = "rollouts",
+    params(("model" = ModelName, Path)), request_body = PromoteRequest,
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn promote(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<PromoteRequest>,
+) -> Result<Json<RolloutView>> {
+    let PromoteRequest { full, requested_by } = request;
+    admission::promote(&app.repository, &app.hub, &model, full, &requested_by, Timestamp::now()).await?;
+    latest(&app, &model).await
+}
+
+async fn latest(app: &App, model: &ModelName) -> Result<Json<RolloutView>> {
+    let number = load::rollout_number(app, model, "latest").await?;
+    Ok(Json(view_of(app, model, number).await?.0))
 }
 
 async fn view_of(app: &App, model: &ModelName, number: RolloutNumber) -> Result<(RolloutView, bool)> {
     let loaded = load::LoadedRollout::load(&app.repository, model, number).await?;
     let regions = app.regions().await?;
     let view = app.look(&regions, |sight| view::rollout::view(&loaded.parts(), sight));
-    Ok((view, view::rollout::is_final(&loaded.rollout)))
+    let is_final = view::rollout::is_final(&loaded.rollout) && !view::rollout::takes_users_back(&view, &loaded.rollout);
+    Ok((view, is_final))
 }
 
 struct Watcher {

@@ -6,17 +6,18 @@ use axum::{extract::State, response::Json};
 use tokio::time::{Instant, timeout_at};
 use tradewind_api::{
     Code, Problem, SCHEMA_VERSION,
+    deploy::{PinList, PinRequest, PinView, UnpinRequest},
     gateway::{EXPLAIN_PATH, ExplainQuery, Explanation, RouteExplanation, RouteQuery},
 };
-use tradewind_core::{ModelName, RegionName, Timestamp, bundle::ModelHead};
+use tradewind_core::{ModelName, RegionName, Timestamp, bundle::ModelHead, pins::Pin, route::Route};
 
 use super::{
     Result, Shared,
-    extract::{Path, Query},
-    models,
+    extract::{self, Path, Query},
+    load, models,
     regions::check_exists,
 };
-use crate::{app::App, keys};
+use crate::{admission, app::App, keys};
 
 /// A gateway answers within this time, or the next one is asked.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +25,60 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(6);
 /// The longest answer of a gateway, in bytes.
 const ANSWER_LIMIT: usize = 4 << 20;
+
+/// The users of a model for whom somebody has chosen what they get.
+#[utoipa::path(get, path = "/v1/routes/{model}/pins", tag = "routes",
+    params(("model" = ModelName, Path)),
+    responses((status = 200, body = PinList), (status = 404, body = Problem)))]
+pub(super) async fn pins(State(app): Shared, Path(model): Path<ModelName>) -> Result<Json<PinList>> {
+    let Some(route) = app.repository.get::<Route>(keys::route(&model)).await? else {
+        return Err(load::not_deployed(&app.repository, &model).await?);
+    };
+    Ok(Json(pin_list(&app, &route.value)))
+}
+
+/// Chooses what users get, whatever all others get.
+#[utoipa::path(post, path = "/v1/routes/{model}/pins", tag = "routes",
+    params(("model" = ModelName, Path)), request_body = PinRequest,
+    responses((status = 200, body = PinList), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn pin(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<PinRequest>,
+) -> Result<Json<PinList>> {
+    let route = admission::pin(&app.repository, &app.hub, &model, &request, Timestamp::now()).await?;
+    Ok(Json(pin_list(&app, &route)))
+}
+
+/// Lets users get what all others get.
+#[utoipa::path(post, path = "/v1/routes/{model}/unpin", tag = "routes",
+    params(("model" = ModelName, Path)), request_body = UnpinRequest,
+    responses((status = 200, body = PinList), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn unpin(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<UnpinRequest>,
+) -> Result<Json<PinList>> {
+    let route = admission::unpin(&app.repository, &app.hub, &model, &request, Timestamp::now()).await?;
+    Ok(Json(pin_list(&app, &route)))
+}
+
+/// Of the pins that have not expired.
+fn pin_list(app: &App, route: &Route) -> PinList {
+    let now = Timestamp::now();
+    let epoch = route.committed.as_ref().map(|state| state.epoch);
+    let gateways = app.hub.look(now).gateways_at(&route.model, epoch.unwrap_or_default(), now);
+    let lasting = route.pins.users.iter().filter(|(_, pin)| pin.until > now);
+    let view = |(user, pin): (&String, &Pin)| PinView { user: user.clone(), to: pin.to, until: pin.until };
+    PinList {
+        schema_version: SCHEMA_VERSION,
+        model: route.model.clone(),
+        epoch,
+        pins: lasting.map(view).collect(),
+        acknowledged: gateways.committed,
+        gateways: gateways.gateways,
+    }
+}
 
 /// Where a request of that region's user would go now, and why: as a gateway of the region says.
 #[utoipa::path(get, path = "/v1/routes/{model}/explain", tag = "routes",

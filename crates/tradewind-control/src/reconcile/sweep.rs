@@ -1,11 +1,14 @@
 //! Takes out of the regions what no deployment wants there any more: slots of failed, superseded and retired revisions,
 //! regions that were left, deployments that were undeployed.
 
-use tradewind_core::{ModelName, assignment::Assignment, deployment::Deployment, region::Region};
+use tradewind_core::{
+    ModelName, Timestamp, assignment::Assignment, deployment::Deployment, region::Region, route::Route,
+};
 use tradewind_store::{Op, Txn};
 
 use super::Term;
 use crate::{
+    hub::Hub,
     keys,
     repository::{Kept, Repository, Result, put},
 };
@@ -13,8 +16,22 @@ use crate::{
 /// Region changes that go into one transaction.
 const BATCH: usize = 40;
 
-/// Empties slots that hold a revision other than the deployment's. Says whether everything could be written.
-pub(super) async fn sweep(repository: &Repository, term: &Term, deployment: &Kept<Deployment>) -> Result<bool> {
+/// How far a sweep came.
+pub(super) enum Swept {
+    Clean,
+    /// Somebody else wrote in between.
+    Conflict,
+    /// A gateway has not taken up yet that nobody gets what is to go.
+    StillServed,
+}
+
+/// Empties slots that hold a revision other than the deployment's, when no gateway sends users there any more.
+pub(super) async fn sweep(
+    repository: &Repository,
+    hub: &Hub,
+    term: &Term,
+    deployment: &Kept<Deployment>,
+) -> Result<Swept> {
     let model = &deployment.value.model;
     let mut stale = Vec::new();
     let mut left = 0;
@@ -29,6 +46,9 @@ pub(super) async fn sweep(repository: &Repository, term: &Term, deployment: &Kep
             stale.push((kept, wanted));
         }
     }
+    if !stale.is_empty() && !deployment.value.removing && !is_known_to_gateways(repository, hub, model).await? {
+        return Ok(Swept::StillServed);
+    }
     for batch in stale.chunks(BATCH) {
         let mut txn = term.guard(Txn::new().when(deployment.unchanged()));
         for (kept, wanted) in batch {
@@ -36,13 +56,23 @@ pub(super) async fn sweep(repository: &Repository, term: &Term, deployment: &Kep
             txn = txn.when(kept.unchanged()).then(op);
         }
         if repository.commit(txn).await?.is_none() {
-            return Ok(false);
+            return Ok(Swept::Conflict);
         }
     }
     if deployment.value.removing && left == 0 {
-        return forget(repository, term, deployment, model).await;
+        let forgotten = forget(repository, term, deployment, model).await?;
+        return Ok(if forgotten { Swept::Clean } else { Swept::Conflict });
     }
-    Ok(true)
+    Ok(Swept::Clean)
+}
+
+/// Whether every gateway with a lease has taken up what is committed.
+async fn is_known_to_gateways(repository: &Repository, hub: &Hub, model: &ModelName) -> Result<bool> {
+    let route = repository.get::<Route>(keys::route(model)).await?;
+    let Some(committed) = route.and_then(|kept| kept.value.committed) else { return Ok(true) };
+    let now = Timestamp::now();
+    let gateways = hub.look(now).gateways_at(model, committed.epoch, now);
+    Ok(gateways.committed >= gateways.gateways)
 }
 
 /// Deletes all records of a deployment whose regions are empty.

@@ -2,8 +2,8 @@
 //! the times of its record and in the place that everybody knows: which control plane began it does not matter.
 
 use tradewind_core::{
-    RegionName,
-    rollout::{Action, FleetSteps, RegionRecord, Rollout, Step, StepResult, place},
+    Epoch, RegionName, Timestamp,
+    rollout::{Action, RegionRecord, Rollout, Step, StepResult, place, plan::Change},
 };
 use tradewind_traces::Kind;
 
@@ -17,9 +17,14 @@ pub(super) fn region(rollout: &Rollout, before: &RegionRecord, after: &RegionRec
     ended(rollout, Some(&after.region), steps);
 }
 
-/// Records what has ended of the fleet's steps.
-pub(super) fn fleet(rollout: &Rollout, after: &FleetSteps) {
-    let before = &rollout.steps;
+/// Records what has ended of the fleet's steps with a change.
+pub(super) fn fleet(rollout: &Rollout, change: &Change, epoch: Epoch, now: Timestamp) {
+    if rollout.trace.is_none() {
+        return;
+    }
+    let mut after = rollout.clone();
+    change.apply_fleet(&mut after, epoch, now);
+    let (before, after) = (&rollout.steps, &after.steps);
     let steps = [
         (Action::Route, &before.route, &after.route),
         (Action::ArmMonitoring, &before.arm, &after.arm),

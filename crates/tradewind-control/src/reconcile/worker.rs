@@ -1,6 +1,10 @@
 //! One deployment's worker: plans, writes, and waits for the next thing worth looking at.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -9,14 +13,20 @@ use tradewind_core::{
     deployment::{Deployment, SlotRevisions},
     event::{EventKind, Severity},
     rollout::{
-        RolloutFailure, RolloutState, Soak,
+        RolloutState, Soak,
         plan::{self, Change, Plan},
     },
-    route::Route,
+    route::{Route, RouteState},
 };
 use tradewind_store::{Compare, Txn};
 
-use super::{STORE_RETRY, Term, sweep, traced, working::Working};
+use super::{
+    STORE_RETRY, Term,
+    judge::Judge,
+    sweep::{self, Swept},
+    traced,
+    working::Working,
+};
 use crate::{
     admission,
     hub::{Hub, RolloutEye},
@@ -29,6 +39,8 @@ use crate::{
 const BATCH: usize = 40;
 /// Changes that follow each other without anything new being observed; more means that the planner goes in circles.
 const ROUNDS_LIMIT: usize = 64;
+/// What gateways may still send users to is looked at again so much later.
+const STILL_SERVED_RETRY: Duration = Duration::from_millis(250);
 /// After somebody else wrote in between, the state is read again so much later.
 const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 
@@ -36,6 +48,7 @@ pub(super) struct Worker {
     repository: Repository,
     hub: Arc<Hub>,
     ledger: Arc<Ledger>,
+    judge: Judge,
     term: Term,
     model: ModelName,
     waker: Arc<Notify>,
@@ -64,7 +77,7 @@ impl Worker {
         model: ModelName,
         waker: Arc<Notify>,
     ) -> Self {
-        Self { repository, hub, ledger, term, model, waker, working: None, swept: None }
+        Self { repository, hub, ledger, judge: Judge::default(), term, model, waker, working: None, swept: None }
     }
 
     /// Runs until told to stop or until the deployment is gone.
@@ -113,14 +126,16 @@ impl Worker {
         if self.working.as_ref().is_none_or(|working| working.deployment.mod_revision != deployment.mod_revision) {
             let slots = deployment.value.slots;
             if self.swept != Some(slots) || deployment.value.removing {
-                if !sweep::sweep(&self.repository, &self.term, &deployment).await? {
-                    return Ok(Next::Conflict);
+                match sweep::sweep(&self.repository, &self.hub, &self.term, &deployment).await? {
+                    Swept::Clean => self.swept = Some(slots),
+                    Swept::Conflict => return Ok(Next::Conflict),
+                    Swept::StillServed => return Ok(Next::Wait(Timestamp::now().checked_add(STILL_SERVED_RETRY).ok())),
                 }
-                self.swept = Some(slots);
             }
             self.working = Working::load(&self.repository, deployment).await?;
         }
         let Some(working) = &self.working else { return Ok(Next::Conflict) };
+        self.judge.look(working, &self.ledger);
         let Plan { changes, wake_at } = self.plan(working);
         if changes.is_empty() {
             return Ok(Next::Wait(wake_at));
@@ -135,9 +150,12 @@ impl Worker {
         }
         let now = Timestamp::now();
         let seen = self.hub.look(now);
-        let judge = |region: &RegionName| working.judge(&self.ledger, region, now);
-        let (slot, epoch) = (working.slot(), working.epoch());
-        let eye = RolloutEye { seen: &seen, model: &self.model, slot, epoch, now, judge: &judge };
+        let (slot, epoch, verdicts) = (working.slot(), working.epoch(), self.judge.verdicts());
+        let is_about_to_move = working.rollout.value.state == RolloutState::Preparing;
+        let in_flight = if is_about_to_move { seen.in_flight(&self.model, now) } else { BTreeMap::new() };
+        let spec = &working.revision.spec;
+        let eye =
+            RolloutEye { seen: &seen, model: &self.model, slot, epoch, now, verdicts, spec, in_flight: &in_flight };
         plan::plan(&working.rollout.value, &working.records, &eye, now)
     }
 
@@ -187,22 +205,19 @@ impl Worker {
             return self.condemn(&change).await;
         }
         let now = Timestamp::now();
-        let Some(working) = &mut self.working else { return Ok(false) };
-        let mut after = working.rollout.value.clone();
-        change.apply_fleet(&mut after, working.epoch(), now);
-        let txn = match change {
+        let Some(working) = &self.working else { return Ok(false) };
+        let txn = match &change {
             Change::Prepare => prepare(working, now),
             Change::Commit => commit_route(working, now),
-            Change::Fail { failure } => fail(working, &self.repository, failure, now).await?,
+            Change::Fail { .. } => admission::end(working.standing(), &change, None, now),
             Change::Retire => retire(working, now),
-            change => fleet(working, &change, now),
+            change => fleet(working, Txn::new(), change, now),
         };
         let written = self.repository.commit(self.term.guard(txn)).await?.is_some();
-        if let Some(working) = self.working.as_ref().filter(|_| written) {
-            traced::fleet(&working.rollout.value, &after.steps);
-        }
         // What is true now is in the store.
-        self.working = None;
+        if let Some(working) = self.working.take().filter(|_| written) {
+            traced::fleet(&working.rollout.value, &change, working.epoch(), now);
+        }
         Ok(written)
     }
 
@@ -215,7 +230,7 @@ impl Worker {
             Err(problem) if problem.retryable => return Ok(false),
             Err(problem) => {
                 tracing::warn!(model = %self.model, %problem, "users cannot be taken back");
-                fleet(&working, &Change::SoakEnded { soak: Soak::Failed }, now)
+                fleet(&working, Txn::new(), &Change::SoakEnded { soak: Soak::Failed }, now)
             }
         };
         Ok(self.repository.commit(self.term.guard(txn)).await?.is_some())
@@ -235,9 +250,9 @@ impl Worker {
     async fn arm_regions(&mut self, change: &Change) -> Result<bool> {
         let now = Timestamp::now();
         let Some(working) = &mut self.working else { return Ok(false) };
-        let Some(state) = working.route.as_ref().and_then(|route| route.value.committed.clone()) else {
-            return Ok(true);
-        };
+        let revision = working.revision.number;
+        let own = |state: &RouteState| state.served().find(|served| served.revision == revision).cloned();
+        let Some(state) = working.served().and_then(own) else { return Ok(true) };
         for batch in state.regions.chunks(BATCH) {
             let mut txn = self.term.guard(Txn::new().when(working.rollout.unchanged()));
             let mut writes = Vec::with_capacity(batch.len());
@@ -266,11 +281,11 @@ async fn sleep(wait: Option<Duration>) {
     }
 }
 
-/// A change of the rollout's record alone.
-fn fleet(working: &Working, change: &Change, now: Timestamp) -> Txn {
+/// A change of the rollout's record alone, in a transaction that may hold more.
+fn fleet(working: &Working, txn: Txn, change: &Change, now: Timestamp) -> Txn {
     let mut rollout = working.rollout.value.clone();
     change.apply_fleet(&mut rollout, working.epoch(), now);
-    let txn = Txn::new().when(working.rollout.unchanged()).then(put(&working.rollout.key, &rollout));
+    let txn = txn.when(working.rollout.unchanged()).then(put(&working.rollout.key, &rollout));
     let model = &rollout.model;
     let event = match change {
         Change::Armed => (
@@ -282,6 +297,10 @@ fn fleet(working: &Working, change: &Change, now: Timestamp) -> Txn {
         ),
         Change::SoakEnded { soak } => {
             (EventKind::SoakEnded, format!("the soak of revision {} ended: {soak:?}", rollout.revision).to_lowercase())
+        }
+        Change::Pause { reason } => {
+            let message = format!("revision {} waits for a person: {reason}", rollout.revision);
+            return txn.then(admission::event(now, model, EventKind::RolloutPaused, Severity::Warning, message));
         }
         Change::Retire => (EventKind::RolloutFinished, format!("the rollout of revision {} is done", rollout.revision)),
         _ => return txn,
@@ -297,8 +316,9 @@ fn prepare(working: &Working, now: Timestamp) -> Txn {
     Change::Prepare.apply_fleet(&mut rollout, epoch, now);
     let route = Route {
         model: rollout.model.clone(),
-        committed: working.route.as_ref().and_then(|kept| kept.value.committed.clone()),
+        committed: working.served().cloned(),
         prepared: Some(working.offered(epoch)),
+        pins: working.pins(),
     };
     write_route(working, &route)
         .when(working.deployment.unchanged())
@@ -309,15 +329,25 @@ fn prepare(working: &Working, now: Timestamp) -> Txn {
 
 fn commit_route(working: &Working, now: Timestamp) -> Txn {
     let mut deployment = working.deployment.value.clone();
-    deployment.live = Some(working.revision.number);
-    deployment.live_rollout = Some(working.rollout.value.number);
     let mut rollout = working.rollout.value.clone();
+    if rollout.in_last_stage() {
+        deployment.live = Some(rollout.revision);
+        deployment.live_rollout = Some(rollout.number);
+    }
     Change::Commit.apply_fleet(&mut rollout, working.epoch(), now);
     let prepared = working.route.as_ref().and_then(|kept| kept.value.prepared.clone());
     let state = prepared.unwrap_or_else(|| working.offered(working.epoch()));
-    let message =
-        format!("revision {} is live at epoch {} in {} regions", state.revision, state.epoch, state.regions.len());
-    let route = Route { model: rollout.model.clone(), committed: Some(state), prepared: None };
+    let message = match &state.candidate {
+        None => {
+            format!("revision {} is live at epoch {} in {} regions", state.revision, state.epoch, state.regions.len())
+        }
+        Some(candidate) => {
+            let detail = rollout.steps.route.as_ref().map_or("", |step| step.detail.as_str());
+            format!("revision {} is routed at {detail}, in {} regions", rollout.revision, candidate.state.regions.len())
+        }
+    };
+    let (model, pins) = (rollout.model.clone(), working.pins());
+    let route = Route { model, committed: Some(state), prepared: None, pins };
     write_route(working, &route)
         .when(working.deployment.unchanged())
         .when(working.rollout.unchanged())
@@ -339,7 +369,7 @@ fn extend(working: &Working, regions: &[RegionName]) -> Option<(Txn, Deployment,
     let in_order = working.rollout.value.regions.iter().filter(|region| routed.contains(region));
     committed.regions = in_order.cloned().collect();
     deployment.latest_epoch = working.epoch().next();
-    committed.epoch = deployment.latest_epoch;
+    *committed = committed.at(deployment.latest_epoch);
     let txn = Txn::new()
         .when(working.deployment.unchanged())
         .when(working.rollout.unchanged())
@@ -349,17 +379,14 @@ fn extend(working: &Working, regions: &[RegionName]) -> Option<(Txn, Deployment,
     Some((txn, deployment, route))
 }
 
-async fn fail(working: &Working, repository: &Repository, failure: RolloutFailure, now: Timestamp) -> Result<Txn> {
-    let mut rollout = working.rollout.value.clone();
-    admission::end_before_switch(repository, &working.deployment, &working.rollout, &mut rollout, failure, now).await
-}
-
 /// The old slot is given up; the sweep that follows empties it.
 fn retire(working: &Working, now: Timestamp) -> Txn {
     let mut deployment = working.deployment.value.clone();
     deployment.slots[working.slot().other()] = None;
+    // Users who are pinned to it get what is live.
+    let (taken_back, _) = admission::take_back(Txn::new(), working.route.as_ref(), &mut deployment);
     debug_assert_ne!(working.rollout.value.state, RolloutState::Regions, "only what was routed is retired");
-    fleet(working, &Change::Retire, now)
+    fleet(working, taken_back, &Change::Retire, now)
         .when(working.deployment.unchanged())
         .then(put(&working.deployment.key, &deployment))
 }

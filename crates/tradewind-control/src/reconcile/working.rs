@@ -1,13 +1,13 @@
 //! The working copy of one rollout: what the store holds, kept decoded, and each change as operations on it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tradewind_core::{
     Epoch, Generation, RegionName, Slot, Timestamp,
     assignment::{Assignment, SlotAssignment},
     deployment::{Deployment, Revision},
     event::{EventKind, EventRecord, Severity},
-    monitor::verdict::{self, Verdict},
+    pins::Pins,
     rollout::{RegionPhase, RegionRecord, Rollout, RolloutState, plan::Change},
     route::{Route, RouteState},
 };
@@ -15,14 +15,10 @@ use tradewind_store::{Compare, Op, Txn};
 
 use super::traced;
 use crate::{
-    hub::elapsed,
+    admission::Standing,
     keys,
-    monitoring::{Ledger, Subject},
     repository::{Kept, Repository, Result, put},
 };
-
-/// How long ago what was counted is still the past of a region.
-const PAST: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug)]
 pub(super) struct Working {
@@ -151,7 +147,7 @@ impl Working {
             revision: self.revision.number,
             version: spec.version,
             digest: spec.digest,
-            scale: spec.scale,
+            scale: spec.scale_of(region),
             health: spec.health_of(region),
             monitors: spec.monitors_of(region),
             attempt,
@@ -237,34 +233,22 @@ impl Working {
         self.route = Some(Kept { key, value: route, mod_revision: revision });
     }
 
-    /// What was counted of the revision in a region since users were moved to it, beside what was counted there of the one
-    /// before until then.
-    pub(super) fn judge(&self, ledger: &Ledger, region: &RegionName, now: Timestamp) -> Verdict {
-        let rollout = &self.rollout.value;
-        let evidence = |revision, window| {
-            let subject = Subject { model: rollout.model.clone(), region: region.clone(), revision };
-            ledger.evidence(&subject, window, now)
-        };
-        let since = rollout.committed_at.map_or(Duration::ZERO, |at| elapsed(at, now));
-        let past = rollout.from.map(|from| evidence(from, since.saturating_add(PAST)));
-        let monitors = self.revision.spec.monitors_of(region);
-        verdict::judge(&monitors, &evidence(rollout.revision, since), past.as_ref())
+    /// The route that is offered to gateways.
+    pub(super) fn offered(&self, epoch: Epoch) -> RouteState {
+        self.rollout.value.offered(&self.records, &self.revision, self.served(), &self.pins(), epoch)
     }
 
-    /// The route that is offered: all regions that are verified.
-    pub(super) fn offered(&self, epoch: Epoch) -> RouteState {
-        let verified =
-            |region: &&RegionName| self.record(region).is_some_and(|record| record.phase == RegionPhase::Verified);
-        RouteState {
-            epoch,
-            live: self.slot(),
-            revision: self.revision.number,
-            version: self.revision.spec.version,
-            regions: self.rollout.value.regions.iter().filter(verified).cloned().collect(),
-            health: self.revision.spec.health,
-            region_health: self.revision.spec.region_health.clone(),
-            stay_in: self.revision.spec.stay_in.clone(),
-        }
+    /// What users get now.
+    pub(super) fn served(&self) -> Option<&RouteState> {
+        self.route.as_ref()?.value.committed.as_ref()
+    }
+
+    pub(super) fn pins(&self) -> Arc<Pins> {
+        self.route.as_ref().map(|route| Arc::clone(&route.value.pins)).unwrap_or_default()
+    }
+
+    pub(super) fn standing(&self) -> Standing<'_> {
+        Standing { deployment: &self.deployment, rollout: &self.rollout, route: self.route.as_ref() }
     }
 
     fn region_event(&self, change: &Change, record: &RegionRecord, now: Timestamp) -> Option<Op> {

@@ -166,8 +166,9 @@ mod tests {
             health: HealthPolicy::default(),
             region_health: BTreeMap::new(),
             stay_in: stay_in.iter().map(|region| name(region)).collect(),
+            candidate: None,
         };
-        Route { model: digits(), committed: Some(live), prepared: None }
+        Route { model: digits(), committed: Some(live), prepared: None, pins: Default::default() }
     }
 
     /// A gateway of `region` that has so much in flight there, and whose users were answered in us-east1 at that rate.

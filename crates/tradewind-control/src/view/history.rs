@@ -30,6 +30,11 @@ pub(crate) fn view(revisions: &[Revision], rollouts: &[Rollout], deployment: Opt
             live: live == Some(revision.number),
             bad: deployment.and_then(|deployment| deployment.bad.get(&revision.number).cloned()),
             copy_of: revision.copy_of,
+            rollouts: rollouts
+                .iter()
+                .filter(|rollout| rollout.revision == revision.number)
+                .map(|rollout| rollout.number)
+                .collect(),
         })
         .collect();
     entries.reverse();

@@ -30,7 +30,8 @@ pub(crate) fn of_slot(
     sight: &Sight<'_>,
     ledger: &Ledger,
 ) -> Vec<MonitorView> {
-    let committed = route.and_then(|route| route.committed.as_ref()).filter(|live| live.revision == revision.number);
+    let committed = route.and_then(|route| route.committed.as_ref());
+    let served = committed.and_then(|state| state.served().find(|served| served.revision == revision.number));
     let view = |region: &RegionName| {
         let subject = Subject { model: deployment.model.clone(), region: region.clone(), revision: revision.number };
         let monitors = revision.spec.monitors_of(region);
@@ -39,7 +40,7 @@ pub(crate) fn of_slot(
         let held = sight.slot(region, &subject.model, slot, revision.number);
         MonitorView {
             slot,
-            armed: committed.is_some_and(|live| live.regions.contains(region)),
+            armed: served.is_some_and(|served| served.regions.contains(region)),
             verdict: verdict::judge(&monitors, &evidence, None),
             replicas: held.map(|slot| slot.replicas).unwrap_or_default(),
             objectives: objectives(&monitors, &subject, sight, ledger),

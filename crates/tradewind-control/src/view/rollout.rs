@@ -1,15 +1,18 @@
 //! A rollout as people watch it.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use tradewind_api::{
     SCHEMA_VERSION,
-    deploy::{RegionView, RolloutSummary, RolloutView, RoutingView, ServingView, StepView},
+    deploy::{AudienceView, RegionView, RolloutSummary, RolloutView, RoutingView, ServingView, StageView, StepView},
 };
 use tradewind_core::{
     Epoch, RegionName, VersionNumber,
-    rollout::{Action, RegionRecord, Rollout, Soak, Step},
-    route::Route,
+    rollout::{
+        Action, RegionRecord, Rollout, Soak, Step,
+        course::{self, Audience, Planned, Stage},
+    },
+    route::{Route, RouteState},
 };
 
 use super::sight::Sight;
@@ -26,9 +29,16 @@ pub(crate) struct RolloutParts<'a> {
     pub is_latest: bool,
 }
 
-/// Nothing more will change that a watcher waits for: it has ended, or its soak is decided.
+/// Nothing more will change that a watcher waits for: it has ended, or the soak of everybody is decided.
 pub(crate) fn is_final(rollout: &Rollout) -> bool {
-    rollout.state.is_final() || matches!(rollout.soak, Soak::Passed | Soak::Inconclusive | Soak::Failed)
+    let decided = matches!(rollout.soak, Soak::Passed | Soak::Inconclusive | Soak::Failed);
+    rollout.state.is_final() || rollout.in_last_stage() && decided
+}
+
+/// It has ended, and not every gateway knows yet that nobody gets its revision.
+pub(crate) fn takes_users_back(view: &RolloutView, rollout: &Rollout) -> bool {
+    let is_behind = view.routing.as_ref().is_some_and(|routing| routing.acknowledged < routing.gateways);
+    rollout.course.taken_back.is_some() && is_behind
 }
 
 pub(crate) fn view(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> RolloutView {
@@ -46,6 +56,8 @@ pub(crate) fn view(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> RolloutView {
         slot: rollout.slot,
         state: rollout.state,
         soak: rollout.soak(),
+        stage: stage(rollout),
+        paused: rollout.course.paused.clone(),
         failure: rollout.failure.clone(),
         created_at: rollout.created_at,
         finished_at: rollout.finished_at,
@@ -57,6 +69,19 @@ pub(crate) fn view(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> RolloutView {
             revision: state.revision,
             regions: state.regions.len(),
         }),
+    }
+}
+
+pub(super) fn stage(rollout: &Rollout) -> StageView {
+    let Stage { regions, users } = rollout.stage();
+    StageView {
+        number: rollout.course.stage + 1,
+        of: u32::try_from(rollout.stages().len()).unwrap_or(u32::MAX),
+        users: match users {
+            Audience::Everyone => AudienceView::Everyone,
+            Audience::OfRegions => AudienceView::OfRegions(regions),
+            Audience::Share(share) => AudienceView::Share(share),
+        },
     }
 }
 
@@ -95,21 +120,18 @@ fn region_view(rollout: &Rollout, record: &RegionRecord, sight: &Sight<'_>) -> R
 
 fn routing(parts: &RolloutParts<'_>, sight: &Sight<'_>) -> Option<RoutingView> {
     let (rollout, route) = (parts.rollout, parts.route.filter(|_| parts.is_latest)?);
-    let of_this = |state: &&tradewind_core::route::RouteState| state.revision == rollout.revision;
-    let prepared = route.prepared.as_ref().filter(of_this);
-    let committed = route.committed.as_ref().filter(of_this);
-    let (epoch, is_committed) = match (prepared, committed) {
-        (Some(state), _) => (state.epoch, false),
-        (None, Some(state)) => (state.epoch, true),
-        (None, None) => return None,
-    };
+    let routes_it = |state: &&RouteState| state.served().any(|served| served.revision == rollout.revision);
+    let prepared = route.prepared.as_ref().filter(routes_it).map(|state| (state.epoch, false));
+    let committed = || route.committed.as_ref().filter(routes_it).map(|state| (state.epoch, true));
+    let taken_back = || rollout.course.taken_back.map(|epoch| (epoch, true));
+    let (epoch, committed) = prepared.or_else(committed).or_else(taken_back)?;
     let gateways = sight.seen.gateways_at(&rollout.model, epoch, sight.now);
     Some(RoutingView {
         epoch,
-        committed: is_committed,
-        acknowledged: if is_committed { gateways.committed } else { gateways.prepared },
+        committed,
+        acknowledged: if committed { gateways.committed } else { gateways.prepared },
         gateways: gateways.gateways,
-        skew_ms: is_committed.then(|| skew_ms(rollout, epoch, sight)).flatten(),
+        skew_ms: committed.then(|| skew_ms(rollout, epoch, sight)).flatten(),
     })
 }
 
@@ -123,20 +145,23 @@ fn skew_ms(rollout: &Rollout, epoch: Epoch, sight: &Sight<'_>) -> Option<u64> {
 }
 
 fn steps(rollout: &Rollout, records: &[RegionRecord]) -> Vec<StepView> {
-    let fleet = &rollout.steps;
-    let mut rows: Vec<(Action, Option<&RegionName>, Option<&Step>)> = Vec::with_capacity(records.len() * 3 + 4);
-    rows.push((Action::SelectRegions, None, fleet.select.as_ref()));
-    for record in records {
-        let region = Some(&record.region);
-        rows.push((Action::Deploy, region, record.deploy.as_ref()));
-        rows.push((Action::ConfigureMonitoring, region, record.configure_monitoring.as_ref()));
-        rows.push((Action::Verify, region, record.verify.as_ref()));
-    }
-    rows.push((Action::Route, None, fleet.route.as_ref()));
-    rows.push((Action::ArmMonitoring, None, fleet.arm.as_ref()));
-    if rollout.from.is_some() || fleet.retire.is_some() {
-        rows.push((Action::Retire, None, fleet.retire.as_ref()));
-    }
+    let replaces = rollout.from.is_some() || rollout.steps.retire.is_some();
+    let planned = course::outline(&rollout.stages(), replaces);
+    let is_taken = |planned: &&Planned| planned.region.is_some() || moves(rollout, planned.stage).is_some();
+    let row = |planned: &Planned| {
+        let record = planned.region.map(|region| &records[region]);
+        let step = match planned.action {
+            Action::SelectRegions => rollout.steps.select.as_ref(),
+            Action::Deploy => record.and_then(|record| record.deploy.as_ref()),
+            Action::ConfigureMonitoring => record.and_then(|record| record.configure_monitoring.as_ref()),
+            Action::Verify => record.and_then(|record| record.verify.as_ref()),
+            Action::Route => moves(rollout, planned.stage).and_then(|(route, _)| route),
+            Action::ArmMonitoring => moves(rollout, planned.stage).and_then(|(_, arm)| arm),
+            Action::Retire => rollout.steps.retire.as_ref(),
+        };
+        (planned.action, record.map(|record| &record.region), step)
+    };
+    let rows: Vec<(Action, Option<&RegionName>, Option<&Step>)> = planned.iter().filter(is_taken).map(row).collect();
     let words = |(action, region, _): &(Action, Option<&RegionName>, Option<&Step>)| match region {
         Some(region) => format!("{} {region}", action.words()),
         None => action.words().to_owned(),
@@ -144,6 +169,15 @@ fn steps(rollout: &Rollout, records: &[RegionRecord]) -> Vec<StepView> {
     let following = rows.iter().skip(1).map(words).map(Some).chain([None]);
     let numbered = (1..).zip(rows.iter().zip(following));
     numbered.map(|(step, ((action, region, record), next))| step_view(step, *action, *region, *record, next)).collect()
+}
+
+/// The steps that move the users of a stage; `None` for one that was skipped.
+fn moves(rollout: &Rollout, stage: usize) -> Option<(Option<&Step>, Option<&Step>)> {
+    match stage.cmp(&(rollout.course.stage as usize)) {
+        Ordering::Equal => Some((rollout.steps.route.as_ref(), rollout.steps.arm.as_ref())),
+        Ordering::Greater => Some((None, None)),
+        Ordering::Less => rollout.course.passed.get(stage).map(|passed| (passed.route.as_ref(), passed.arm.as_ref())),
+    }
 }
 
 fn step_view(

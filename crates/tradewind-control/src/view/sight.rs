@@ -260,6 +260,7 @@ mod tests {
             health: HealthPolicy::default(),
             region_health: BTreeMap::new(),
             stay_in: Default::default(),
+            candidate: None,
         }
     }
 

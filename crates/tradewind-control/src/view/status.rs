@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, slice};
 
 use tradewind_api::{
     SCHEMA_VERSION,
+    deploy::AudienceView,
     status::{
-        DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView, VerificationProgress,
+        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView,
+        VerificationProgress,
     },
 };
 use tradewind_core::{
@@ -13,7 +15,7 @@ use tradewind_core::{
     assignment::ReplicaCount,
     deployment::{Deployment, Revision},
     rollout::{RegionPhase, RegionRecord, Rollout, Soak, StepResult},
-    route::{Route, RouteState},
+    route::{Candidate, Route, RouteState, Users},
 };
 
 use super::{
@@ -47,20 +49,36 @@ pub(crate) fn view(parts: &StatusParts<'_>, sight: &Sight<'_>) -> DeploymentStat
         regions: rollout.regions.clone(),
         deployment_status: by_region(&rollout.regions, |region| deployment_progress(record(region))),
         verification_status: by_region(&rollout.regions, |region| verification_progress(record(region))),
-        routing_configured: succeeded(&rollout.steps.route),
-        monitoring_active: succeeded(&rollout.steps.arm),
+        routing_configured: rollout.in_last_stage() && succeeded(&rollout.steps.route),
+        monitoring_active: rollout.in_last_stage() && succeeded(&rollout.steps.arm),
         rollout: RolloutBrief {
             revision: rollout.revision,
             state: rollout.state,
             soak: rollout.soak(),
+            stage: super::rollout::stage(rollout),
+            paused: rollout.course.paused.as_ref().map(|pause| pause.reason.clone()),
             soak_until: rollout.soak_until.filter(|_| rollout.soak() != Soak::Skipped),
         },
         revision: committed.map(|state| state.revision),
         version: committed.map(|state| state.version),
         epoch: committed.map(|state| state.epoch),
         live_slot: committed.map(|state| state.live),
+        candidate: committed.and_then(|state| state.candidate.as_deref()).map(candidate),
         slots: slots(parts, committed, sight),
         health: health(parts, committed, sight),
+    }
+}
+
+fn candidate(candidate: &Candidate) -> CandidateView {
+    let Candidate { users, state } = candidate;
+    CandidateView {
+        revision: state.revision,
+        version: state.version,
+        slot: state.live,
+        users: match users {
+            Users::OfRegions(regions) => AudienceView::OfRegions(regions.len()),
+            Users::Share { share, .. } => AudienceView::Share(*share),
+        },
     }
 }
 
@@ -112,7 +130,7 @@ fn slot_view(
     };
     let spec = parts.revisions.get(&number).map(|revision| &revision.spec);
     let replicas = |region: &RegionName| {
-        let desired = spec.map_or(0, |spec| spec.scale.replicas);
+        let desired = spec.map_or(0, |spec| spec.scale_of(region).replicas);
         let observed = sight.slot(region, model, slot, number).map(|status| status.replicas);
         observed.unwrap_or(ReplicaCount { ready: 0, desired })
     };

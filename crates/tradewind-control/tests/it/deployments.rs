@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 use tradewind_api::{
     Code,
-    deploy::{DeployRequest, RolloutView},
+    deploy::{DecisionRequest, DeployRequest, RolloutView},
     ndjson,
     status::{DeploymentProgress, SlotState, VerificationProgress},
 };
@@ -173,11 +173,11 @@ async fn a_rollout_that_fails_leaves_what_served() {
 async fn a_rollout_can_be_aborted_while_it_waits() {
     let control = Control::start().await;
     control.push("digits", &[("model.onnx", "weights")]).await.unwrap();
-    let nothing = problem(control.admin.abort_rollout(&model("digits")).await);
+    let nothing = problem(control.admin.abort_rollout(&model("digits"), &DecisionRequest::default()).await);
     assert_eq!(nothing.detail, "digits is not deployed");
     // Nobody serves the regions, so it cannot get far.
     control.admin.deploy(&model("digits"), &DeployRequest { retries: Some(9), ..request() }).await.unwrap();
-    let aborted = control.admin.abort_rollout(&model("digits")).await.unwrap();
+    let aborted = control.admin.abort_rollout(&model("digits"), &DecisionRequest::default()).await.unwrap();
     assert_eq!(aborted.state, RolloutState::Failed);
     assert_eq!(watch_to_the_end(&control, "1").await.len(), 1);
     control.admin.undeploy(&model("digits")).await.unwrap();

@@ -7,16 +7,17 @@ mod intercepted;
 mod leadership;
 mod moves;
 mod removal;
+mod stages;
 
 use std::time::Duration;
 
-use tradewind_api::deploy::{DeployAnswer, DeployRequest};
+use tradewind_api::deploy::{DeployAnswer, DeployRequest, ScaleChange};
 use tradewind_control::keys;
 use tradewind_core::{
     Epoch, RegionName, RevisionNumber, Slot, VersionNumber,
     assignment::Assignment,
-    deployment::MaxParallel,
     duration::Span,
+    rollout::strategy::MaxParallel,
     rollout::{RegionPhase, RegionRecord, Rollout, RolloutState, Soak},
     route::{Route, RouteState},
 };
@@ -39,6 +40,10 @@ fn request(fleet: &Fleet, version: u64) -> DeployRequest {
         requested_by: "ada@lovelace".to_owned(),
         ..DeployRequest::default()
     }
+}
+
+fn scaled(replicas: u32) -> Option<ScaleChange> {
+    Some(ScaleChange { replicas: Some(replicas), ..ScaleChange::default() })
 }
 
 async fn deploy(fleet: &Fleet, request: DeployRequest) -> DeployAnswer {

@@ -70,8 +70,9 @@ impl State {
 }
 
 /// What the receiver has to be told next of this alert. It is told of the end only if it was told of the beginning, and
-/// always in this order; also of one that was over before it could be told. It is told again when it gets worse. What fires while it is silenced is told when
-/// the silence ends, if it still fires then; what was over before the receiver was made is not told.
+/// always in this order; also of one that was over before it could be told. It is told again when it gets worse. What
+/// fires while it is silenced is told when the silence ends, if it still fires then; what was over before the receiver was
+/// made is not told.
 pub fn next(alert: &Alert, receiver: &Receiver, silenced: bool, now: Timestamp) -> Option<State> {
     let told = alert.deliveries.get(&receiver.name).cloned().unwrap_or_default();
     let newest = alert.resolved_at.unwrap_or(now);

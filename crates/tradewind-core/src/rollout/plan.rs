@@ -4,21 +4,26 @@
 //! the record. Whoever executes a change writes the changed record, and the desired state that goes with it, in one
 //! transaction: the intent is recorded before anything acts on it, and a change that is proposed twice is written once.
 
-use super::{Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, StepResult};
+use super::{
+    Action, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutState, Soak, StepResult,
+    course::{Decided, Decision},
+    strategy::{OnFailure, Strategy},
+};
 use crate::{
     RegionName, Timestamp,
     assignment::{Failure, SlotPhase, SlotStatus, Verification},
     backoff::Backoff,
-    deployment::OnFailure,
 };
 
 mod apply;
+mod catch_up;
+mod moving;
 mod observed;
 mod soak;
 #[cfg(test)]
 mod tests;
 
-pub use observed::{GatewayObservation, Observed, Reach, RegionObservation};
+pub use observed::{GatewayObservation, LEASE, Observed, Reach, RegionObservation, Room, SILENCE_LIMIT};
 
 /// While a region is worked on, its agent is looked for this often.
 const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -27,8 +32,8 @@ const SILENCE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// region costs a new route, which names them all.
 pub const GATHER_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Gateways that have not acknowledged a committed route after this time are not waited for: as long as their lease.
-pub const COMMIT_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Gateways that have not acknowledged a committed route after this time are not waited for.
+pub const COMMIT_WAIT: std::time::Duration = LEASE;
 
 /// One change of the record.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +71,10 @@ pub enum Change {
     },
     /// The new route is offered to the gateways.
     Prepare,
+    /// Gateways are prepared, and the switch waits for something else.
+    Hold {
+        reason: String,
+    },
     Commit,
     /// Gateways have acknowledged, or were waited for long enough: alerts are armed.
     Arm {
@@ -77,6 +86,12 @@ pub enum Change {
         regions: Vec<RegionName>,
     },
     Armed,
+    /// It waits for a person.
+    Pause {
+        reason: String,
+    },
+    /// On to the next users.
+    Advance,
     SoakEnded {
         soak: Soak,
     },
@@ -108,6 +123,11 @@ impl Plan {
 /// in the order of the rollout: all of them are looked at for every step, so they lie side by side.
 pub fn plan(rollout: &Rollout, records: &[RegionRecord], observed: &dyn Observed, now: Timestamp) -> Plan {
     let mut planner = Planner { rollout, records, observed, now, plan: Plan::default() };
+    if let Some(condemn) = planner.condemn() {
+        planner.plan.changes.push(condemn);
+        return planner.plan;
+    }
+    planner.judge_again();
     match rollout.state {
         RolloutState::Regions => planner.bring_up_regions(),
         RolloutState::Preparing => planner.prepare(),
@@ -115,7 +135,10 @@ pub fn plan(rollout: &Rollout, records: &[RegionRecord], observed: &dyn Observed
         RolloutState::Arming => planner.arm(),
         RolloutState::Soaking => {
             planner.soak();
-            planner.catch_up();
+            // Until everybody has the revision, its regions have their turn.
+            if rollout.in_last_stage() {
+                planner.catch_up();
+            }
         }
         // A superseded rollout is planned when the one that superseded it has failed: its revision still serves.
         RolloutState::Succeeded | RolloutState::Superseded => planner.catch_up(),
@@ -134,51 +157,110 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn bring_up_regions(&mut self) {
-        let before = self.plan.changes.len();
         let mut counts = Counts::default();
-        for record in self.records {
-            counts.add(record.phase);
-        }
+        self.records.iter().for_each(|record| counts.add(self.phase(record)));
         if let Some(failure) = self.fatal_failure(&counts) {
             self.plan.changes.push(Change::Fail { failure });
             return;
         }
-        let mut may_begin = self.rollout.strategy.max_parallel.limit().saturating_sub(counts.working);
+        if let Some(reason) = self.asks_a_person() {
+            self.plan.changes.push(Change::Pause { reason });
+            return;
+        }
+        let before = self.plan.changes.len();
+        let stage = self.rollout.stage();
+        let wave = self.open_wave();
+        let mut may_begin = if self.is_paused() { 0 } else { self.parallel().saturating_sub(counts.working) };
         let mut may_defer = self.may_still_defer(&counts);
-        for record in self.records {
-            match record.phase {
-                RegionPhase::Pending if may_begin > 0 => {
+        let mut none = 0;
+        for (index, record) in self.records[..stage.regions].iter().enumerate() {
+            // Those that come first are wanted.
+            let may_defer = if index < self.rollout.strategy.first.len() { &mut none } else { &mut may_defer };
+            match self.phase(record) {
+                RegionPhase::Pending if may_begin > 0 && index < wave => {
                     may_begin -= 1;
-                    self.begin(record, &mut may_defer);
+                    self.begin(record, may_defer);
                 }
-                RegionPhase::Retrying => self.retry(record, &mut may_defer),
+                RegionPhase::Retrying if !self.is_paused() => self.retry(record, may_defer),
                 RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {
-                    self.advance(record, &mut may_defer);
+                    self.advance(record, may_defer);
                 }
                 _ => {}
             }
         }
-        let settled = counts.working == 0 && counts.pending == 0;
-        if settled && self.plan.changes.len() == before {
+        let settled = self.records[..stage.regions].iter().all(|record| is_settled(self.phase(record)));
+        if settled && self.plan.changes.len() == before && !self.is_paused() {
             self.plan.changes.push(Change::Prepare);
         }
     }
 
-    /// With `stop`, the first failed region ends it; otherwise only that too few can still be verified.
-    fn fatal_failure(&self, counts: &Counts) -> Option<RolloutFailure> {
-        let first_failed = || self.records.iter().find(|record| record.phase == RegionPhase::Failed);
-        let total = self.rollout.regions.len();
-        let possible = total - counts.failed - counts.deferred;
-        let wanted = match (self.rollout.strategy.min_regions, self.rollout.strategy.on_failure) {
-            (Some(least), _) => (least as usize).clamp(1, total),
-            (None, OnFailure::Stop) => total,
-            (None, OnFailure::Continue) => 1,
-        };
-        let stopped = self.rollout.strategy.on_failure == OnFailure::Stop && counts.failed > 0;
-        if !stopped && possible >= wanted {
+    /// The phase of a region; what a person wants tried again is as if it had not begun.
+    fn phase(&self, record: &RegionRecord) -> RegionPhase {
+        let again = record.phase == RegionPhase::Failed && self.decided_since(record) == Some(Decision::Resume);
+        if again { RegionPhase::Pending } else { record.phase }
+    }
+
+    /// What a person has decided since a region failed.
+    fn decided_since(&self, record: &RegionRecord) -> Option<Decision> {
+        let Decided { at, what } = self.rollout.course.decided?;
+        (record.failed_at()? <= at).then_some(what)
+    }
+
+    /// Why a person is to decide, unless one is being asked: a region has failed, and nobody has said to go on without it.
+    fn asks_a_person(&self) -> Option<String> {
+        if self.rollout.strategy.on_failure != OnFailure::Pause || self.is_paused() {
             return None;
         }
-        let failure = first_failed().and_then(|record| {
+        let undecided = |record: &&RegionRecord| {
+            self.phase(record) == RegionPhase::Failed && self.decided_since(record) != Some(Decision::Promote)
+        };
+        let record = self.records.iter().find(undecided)?;
+        let why = record.failure.as_ref().map_or("failed", |(_, failure)| failure.message.as_str());
+        let in_region =
+            if why.contains(record.region.as_str()) { String::new() } else { format!(" in {}", record.region) };
+        Some(format!("{why}{in_region}"))
+    }
+
+    fn is_paused(&self) -> bool {
+        self.rollout.course.paused.is_some()
+    }
+
+    /// So many regions, from the first on, may be worked on: to the end of the first wave that is not settled.
+    fn open_wave(&self) -> usize {
+        let is_open = |end: &usize| self.records[..*end].iter().any(|record| !is_settled(self.phase(record)));
+        self.rollout.waves().into_iter().find(is_open).unwrap_or(self.records.len())
+    }
+
+    /// A listed wave is worked on as a whole.
+    fn parallel(&self) -> usize {
+        let strategy = &self.rollout.strategy;
+        if strategy.waves.is_empty() { strategy.max_parallel.limit() } else { usize::MAX }
+    }
+
+    /// With `stop`, the first failed region ends it, and so does one that must come first; otherwise only that too few can
+    /// still be verified.
+    fn fatal_failure(&self, counts: &Counts) -> Option<RolloutFailure> {
+        let Strategy { on_failure, min_regions, first, .. } = &self.rollout.strategy;
+        let failed =
+            |records: &'a [RegionRecord]| records.iter().find(|record| self.phase(record) == RegionPhase::Failed);
+        let total = self.rollout.regions.len();
+        let possible = total - counts.failed - counts.deferred;
+        let wanted = match (min_regions, on_failure) {
+            (Some(least), _) => (*least as usize).clamp(1, total),
+            (None, OnFailure::Stop) => total,
+            (None, OnFailure::Continue | OnFailure::Pause) => 1,
+        };
+        let stopped = match on_failure {
+            OnFailure::Stop => counts.failed > 0,
+            OnFailure::Continue => failed(&self.records[..first.len()]).is_some(),
+            OnFailure::Pause => false,
+        };
+        // A person may still have what failed tried again.
+        let undecided = self.is_paused() || self.asks_a_person().is_some();
+        if !stopped && (possible >= wanted || undecided) {
+            return None;
+        }
+        let failure = failed(self.records).and_then(|record| {
             record.failure.clone().map(|(action, failure)| RolloutFailure {
                 region: Some(record.region.clone()),
                 action,
@@ -301,93 +383,11 @@ impl<'a> Planner<'a> {
         let region = record.region.clone();
         self.plan.changes.push(Change::AttemptFailed { region, action, failure, verification: None });
     }
+}
 
-    fn prepare(&mut self) {
-        let gateways = self.observed.gateways();
-        if gateways.prepared == gateways.gateways {
-            self.plan.changes.push(Change::Commit);
-            return;
-        }
-        let started = self.rollout.steps.route.as_ref().map_or(self.rollout.created_at, |step| step.started_at);
-        let deadline =
-            started.checked_add(self.rollout.strategy.progress_deadline.duration()).unwrap_or(Timestamp::MAX);
-        if deadline > self.now {
-            self.plan.wake(deadline);
-            return self.look_again_soon();
-        }
-        let missing = gateways.gateways - gateways.prepared;
-        let failure = Failure {
-            message: format!("{missing} of {} gateways did not prepare the new route", gateways.gateways),
-            causes: gateways.refusal.into_iter().collect(),
-            hint: Some("see `tradewind regions list`".to_owned()),
-            retryable: true,
-        };
-        self.plan
-            .changes
-            .push(Change::Fail { failure: RolloutFailure { region: None, action: Action::Route, failure } });
-    }
-
-    fn commit(&mut self) {
-        let GatewayObservation { gateways, committed, .. } = self.observed.gateways();
-        let since = self.rollout.committed_at.unwrap_or(self.rollout.created_at);
-        let waited = since.checked_add(COMMIT_WAIT).is_ok_and(|limit| limit <= self.now);
-        if committed == gateways || waited {
-            self.plan.changes.push(Change::Arm { acknowledged: committed, gateways });
-        } else {
-            self.look_again_soon();
-        }
-    }
-
-    fn arm(&mut self) {
-        let armed = self.routed().all(|record| {
-            let observation = self.observed.region(&record.region);
-            let armed = observation.slot.is_some_and(|slot| slot.revision == self.rollout.revision && slot.armed);
-            armed || matches!(observation.reach, Reach::Unreachable { .. })
-        });
-        if armed {
-            self.plan.changes.push(Change::Armed);
-        } else {
-            self.look_again_soon();
-        }
-    }
-
-    /// Deferred regions that are back, on their way to the route.
-    fn catch_up(&mut self) {
-        let before = self.plan.changes.len();
-        let mut on_their_way = 0;
-        for record in self.records.iter().filter(|record| record.routed_at.is_none()) {
-            match record.phase {
-                RegionPhase::Deferred | RegionPhase::Pending => {
-                    if self.observed.region(&record.region).reach == Reach::Reachable {
-                        self.plan.changes.push(Change::Resume { region: record.region.clone() });
-                    }
-                }
-                // Going silent again defers it again.
-                RegionPhase::Retrying => self.retry(record, &mut 1),
-                RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {
-                    on_their_way += 1;
-                    self.advance(record, &mut 1);
-                }
-                RegionPhase::Verified | RegionPhase::Failed => {}
-            }
-        }
-        // Those that have just returned are on their way too.
-        self.extend(on_their_way > 0 || self.plan.changes.len() > before);
-    }
-
-    /// Routes the regions that have caught up; together, if others are about to.
-    fn extend(&mut self, others_follow: bool) {
-        let caught_up = |record: &&RegionRecord| record.routed_at.is_none() && record.phase == RegionPhase::Verified;
-        let waiting: Vec<&RegionRecord> = self.records.iter().filter(caught_up).collect();
-        let verified_at = |record: &&RegionRecord| record.verify.as_ref().and_then(|step| step.finished_at);
-        let Some(first) = waiting.iter().map(|record| verified_at(record).unwrap_or(self.now)).min() else { return };
-        let limit = first.checked_add(GATHER_LIMIT).unwrap_or(self.now);
-        if others_follow && limit > self.now {
-            return self.plan.wake(limit);
-        }
-        let regions = waiting.into_iter().map(|record| record.region.clone()).collect();
-        self.plan.changes.push(Change::Extend { regions });
-    }
+/// Nothing more happens to it in its stage.
+fn is_settled(phase: RegionPhase) -> bool {
+    matches!(phase, RegionPhase::Verified | RegionPhase::Failed | RegionPhase::Deferred)
 }
 
 fn verdict(region: RegionName, verification: Verification) -> Change {
@@ -403,7 +403,6 @@ fn verdict(region: RegionName, verification: Verification) -> Change {
 
 #[derive(Debug, Default)]
 struct Counts {
-    pending: usize,
     working: usize,
     failed: usize,
     deferred: usize,
@@ -412,14 +411,13 @@ struct Counts {
 impl Counts {
     fn add(&mut self, phase: RegionPhase) {
         match phase {
-            RegionPhase::Pending => self.pending += 1,
             RegionPhase::Deploying
             | RegionPhase::ConfiguringMonitoring
             | RegionPhase::Verifying
             | RegionPhase::Retrying => self.working += 1,
             RegionPhase::Failed => self.failed += 1,
             RegionPhase::Deferred => self.deferred += 1,
-            RegionPhase::Verified => {}
+            RegionPhase::Pending | RegionPhase::Verified => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use tradewind_core::{
     duration::Span,
     inference::{Datatype, InferResponse},
     names::NAME_LIMIT,
+    simulate::faults,
     stored::{self, StoredForm},
     trace::{self, TraceParent},
     verify::{self, Case},
@@ -159,6 +160,19 @@ fn golden_cases_and_the_answers_to_them() {
         if http.compare(200, input).is_ok() {
             let answer: serde_json::Value = serde_json::from_slice(input).unwrap();
             assert!((answer["a"][0].as_f64().unwrap() - 1.0).abs() < 0.3, "{answer}");
+        }
+    });
+}
+
+#[test]
+fn faults_to_simulate() {
+    let regions: Vec<RegionName> = ["us-east1", "box2x4"].map(|name| name.parse().unwrap()).into();
+    let seeds =
+        ["region-down:us-east1@30s-2m,slow:box2x4x20,fails:us-east1#1,bad:us-east1", "control-down@1s-2s,unclear"];
+    fuzz(&seeds, |input| {
+        if let Some(Ok(read)) = text(input).map(|text| faults::parse(text, &regions)) {
+            let printed: Vec<String> = read.iter().map(ToString::to_string).collect();
+            assert_eq!(faults::parse(&printed.join(","), &regions), Ok(read));
         }
     });
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod fuzz;
+mod simulate;
 mod stored;
 mod switch;
 

@@ -20,7 +20,7 @@ use tradewind_core::{
         BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
     },
     capacity::{Failover, Fit, ModelFailover, Target},
-    deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions, Strategy},
+    deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions},
     drill::{Counted, Drill, DrillEnd, DrillEstimate, DrillState, EndReason, Measured, TargetUse},
     duration::Span,
     event::{EventKind, EventRecord, Severity},
@@ -30,7 +30,7 @@ use tradewind_core::{
     region::{Location, Member, MemberRole, Region},
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
-        StepResult,
+        StepResult, course::Course, strategy::Strategy,
     },
     route::{Route, RouteState},
     stored::{self, StoredForm},
@@ -176,6 +176,7 @@ fn deployments() {
         region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
         monitors: Monitors::default(),
         region_monitors: BTreeMap::new(),
+        region_scale: BTreeMap::new(),
         stay_in: BTreeSet::new(),
     };
     let revision = |spec| Revision {
@@ -214,6 +215,7 @@ fn rollouts() {
         soak: Soak::Pending,
         trace: None,
         records_of: None,
+        course: Course::default(),
     });
     let check_result =
         Check { name: CheckName::GoldenCases, result: CheckResult::Failed, detail: "golden cases 3/20".to_owned() };
@@ -280,8 +282,9 @@ fn desired_state() {
         health: HealthPolicy::default(),
         region_health: BTreeMap::new(),
         stay_in: BTreeSet::new(),
+        candidate: None,
     };
-    check(&Route { model: model(), committed: Some(state), prepared: None });
+    check(&Route { model: model(), committed: Some(state), prepared: None, pins: Default::default() });
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn peers(page: &mut Page, world: &World) {
 fn models(page: &mut Page, world: &World) {
     let mut models: Vec<_> = world.models.iter().collect();
     models.sort_by_key(|(model, _)| *model);
-    let routed = || models.iter().filter_map(|(name, model)| Some((name, model.committed.as_ref()?)));
+    let routed = || models.iter().filter_map(|(name, model)| Some((name, model.live()?)));
     let mut epochs = page.begin(&of::ROUTE_EPOCH);
     for (model, serving) in routed() {
         epochs.add([model], serving.state.epoch.0);

@@ -145,7 +145,7 @@ impl Call<'_> {
         let (from, order, own_last) = match self.origin {
             // Whether it may come here, the gateway that sent it has judged.
             Origin::Peer { .. } => (own, std::slice::from_ref(own), false),
-            Origin::User { region } => {
+            Origin::User { region, .. } => {
                 let region = region.as_ref().unwrap_or(own);
                 let order = self.world.order_from(region).unwrap_or(&self.world.order);
                 (region, order, region_died || *region == *own && !self.serves_own())
@@ -156,7 +156,7 @@ impl Call<'_> {
 
     /// Whether the own region takes this user of its own.
     fn serves_own(&self) -> bool {
-        let Found { name, model, serving } = self.found;
+        let Found { name, model, serving, .. } = self.found;
         if !serving.routed(&self.worker.gateway.region) {
             return true;
         }
@@ -289,6 +289,7 @@ impl Call<'_> {
             headers.insert(&name::PEER, token);
         }
         headers.insert(&name::EPOCH, self.found.serving.epoch.clone());
+        headers.insert(&name::SLOT, self.found.serving.slot.clone());
         if self.asked.way == Way::Called
             && let Ok(model) = HeaderValue::from_str(&self.asked.model)
         {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
-use tradewind_core::{Epoch, RegionName};
+use tradewind_core::{Epoch, RegionName, Slot};
 
 use super::ask::Named;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     headers::{Headers, name, same_token},
     message::Response,
     reply::{Dialect, Reply},
-    world::{Model, Serving, World},
+    world::{Model, Routed, Serving, World},
 };
 
 /// The most times that one request is sent.
@@ -27,23 +27,25 @@ pub(super) const LOST: &str = "lost";
 /// Who sent the request.
 #[derive(Debug)]
 pub(super) enum Origin {
-    /// A user of that region, or of the gateway's own.
-    User { region: Option<RegionName> },
-    /// A gateway of another region, which serves this epoch. A spilled request is one that its own region had no room
-    /// for, though it could have served it.
-    Peer { epoch: Epoch, spilled: bool },
+    /// A user of that region, or of the gateway's own, who may say which epoch the last answer had.
+    User { region: Option<RegionName>, seen: Option<Epoch> },
+    /// A gateway of another region, which serves this epoch and has chosen that slot for its user. A spilled request is one
+    /// that its own region had no room for, though it could have served it.
+    Peer { epoch: Epoch, slot: Option<Slot>, spilled: bool },
 }
 
 impl Origin {
     pub(super) fn read(gateway: &Gateway, world: &World, headers: &Headers) -> Self {
+        let epoch = headers.text(&name::EPOCH).and_then(|epoch| epoch.parse().ok());
         let token = headers.get(&name::PEER);
         if token.is_some_and(|token| same_token(token, world.snapshot.mesh_token.as_bytes())) {
-            let epoch = headers.text(&name::EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-            return Self::Peer { epoch, spilled: headers.contains(&name::SPILL) };
+            let epoch = epoch.unwrap_or_default();
+            let slot = headers.text(&name::SLOT).and_then(Slot::named);
+            return Self::Peer { epoch, slot, spilled: headers.contains(&name::SPILL) };
         }
         let told = || headers.text(&name::CLIENT_REGION)?.parse().ok();
         let known = |region: &RegionName| world.regions.contains_key(region);
-        Self::User { region: if gateway.trust_client_region { told().filter(known) } else { None } }
+        Self::User { region: if gateway.trust_client_region { told().filter(known) } else { None }, seen: epoch }
     }
 
     pub(super) fn is_user(&self) -> bool {
@@ -80,17 +82,39 @@ pub(super) struct Found<'w> {
     pub(super) name: &'w Arc<str>,
     pub(super) model: &'w Model,
     pub(super) serving: &'w Serving,
+    /// What a user is told who is pinned.
+    pub(super) pin: Option<&'static str>,
 }
 
-pub(super) fn find<'w>(world: &'w World, named: Named<'_>, origin: &Origin) -> Result<Found<'w>, Reply> {
+/// What a user is told whose revision is not there any more.
+const RETIRED: &str = "retired";
+
+/// `draw` is for a user without a key.
+pub(super) fn find<'w>(
+    world: &'w World,
+    named: Named<'_>,
+    origin: &Origin,
+    user: Option<&[u8]>,
+    draw: impl FnOnce() -> u64,
+) -> Result<Found<'w>, Reply> {
     let Some((name, model)) = world.models.get_key_value(named.model) else {
         return Err(Reply::error(StatusCode::NOT_FOUND, format!("no model is called `{}`", printable(named.model))));
     };
-    let serving = match origin {
-        Origin::User { .. } => model.committed.as_ref(),
-        Origin::Peer { epoch, .. } => at_least(model, *epoch),
+    let chosen = match origin {
+        Origin::User { region, .. } => {
+            let from = region.as_ref().unwrap_or(&world.own);
+            let of_user = |routed: &'w Routed| match model.pin_of(user) {
+                Some(target) => match routed.of_pin(target) {
+                    Some(serving) => (serving, Some(target.word())),
+                    None => (&routed.live, Some(RETIRED)),
+                },
+                None => (routed.of_user(from, user, draw), None),
+            };
+            model.committed.as_ref().map(of_user)
+        }
+        Origin::Peer { epoch, slot, .. } => at_least(model, *epoch).map(|routed| (routed.in_slot(*slot), None)),
     };
-    let Some(serving) = serving else {
+    let Some((serving, pin)) = chosen else {
         return Err(Reply::error(StatusCode::NOT_FOUND, format!("model `{name}` is not routed yet")));
     };
     let live = serving.state.version;
@@ -99,15 +123,15 @@ pub(super) fn find<'w>(world: &'w World, named: Named<'_>, origin: &Origin) -> R
             let message = format!("version {} of model `{name}` is not live; version {live} is", printable(version));
             Err(Reply::error(StatusCode::NOT_FOUND, message))
         }
-        _ => Ok(Found { name, model, serving }),
+        _ => Ok(Found { name, model, serving, pin }),
     }
 }
 
 /// What was committed here, unless another gateway proves that the prepared epoch was committed since. Never a state
 /// older than the one it serves: its users must not go back.
-fn at_least(model: &Model, epoch: Epoch) -> Option<&Serving> {
-    let committed = model.committed.as_ref().filter(|serving| serving.state.epoch >= epoch);
-    committed.or_else(|| model.prepared.as_ref().filter(|serving| serving.state.epoch == epoch))
+fn at_least(model: &Model, epoch: Epoch) -> Option<&Routed> {
+    let committed = model.committed.as_ref().filter(|routed| routed.epoch() >= epoch);
+    committed.or_else(|| model.prepared.as_ref().filter(|routed| routed.epoch() == epoch))
 }
 
 /// What a user sent, as it may be shown to the user.

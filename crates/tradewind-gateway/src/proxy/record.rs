@@ -65,6 +65,14 @@ impl Record {
         Self { worker: Rc::clone(worker), series, notes, started, outcome: Outcome::Cancelled }
     }
 
+    /// It is another revision that answers.
+    pub(super) fn serve(&mut self, model: &str, serving: &Serving) {
+        if self.series.is_some() {
+            let gateway = &self.worker.gateway;
+            self.series = serving.series(&gateway.metrics, model, gateway.region.as_str()).map(Arc::clone);
+        }
+    }
+
     /// For the log, if there is one.
     pub(super) fn note(&mut self, note: impl FnOnce(&mut Access)) {
         if let Some(access) = &mut self.notes.access {

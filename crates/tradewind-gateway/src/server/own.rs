@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, StatusCode, header};
 use prost::Message;
 use tradewind_api::{
-    gateway::{EXPLAIN_PATH, PEER_PATH, PeerState},
+    gateway::{EDITION_PATH, EXPLAIN_PATH, GatewaySnapshot, PEER_PATH, PeerState, config::Edition},
     grpc::{self, frame, message},
     http::bearer_token,
     metrics::{Format, Page},
@@ -50,6 +50,7 @@ async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
             "/readyz" => Some(ready),
             "/metrics" => None,
             PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
+            EDITION_PATH => return for_holders_of_the_token(gateway, request, edition),
             EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
             _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
         };
@@ -133,7 +134,17 @@ fn peer_state(gateway: &Gateway, world: &crate::world::World, _: &Request<Incomi
     if world.drilled {
         return Reply::unavailable("a drill takes this region for lost");
     }
-    Reply::json(StatusCode::OK, &PeerState { region: gateway.region.clone(), ready: world.capacity() })
+    let state = PeerState {
+        region: gateway.region.clone(),
+        ready: world.capacity(),
+        incarnation: world.snapshot.incarnation.clone(),
+        config_revision: world.snapshot.revision,
+    };
+    Reply::json(StatusCode::OK, &state)
+}
+
+fn edition(_: &Gateway, world: &crate::world::World, _: &Request<Incoming>) -> Reply {
+    Reply::json(StatusCode::OK, &Edition::new(GatewaySnapshot::clone(&world.snapshot)))
 }
 
 /// The methods that are about the server and not about a model.

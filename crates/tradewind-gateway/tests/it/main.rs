@@ -3,11 +3,13 @@
 
 mod access;
 mod balance;
+mod candidate;
 mod capacity;
 mod config;
 mod deadlines;
 mod drill;
 mod ejection;
+mod epochs;
 mod failover;
 mod framing;
 mod grpc;

@@ -291,7 +291,12 @@ impl World {
         let mut members: Vec<RegionMembers> = members.collect();
         members.sort_by(|one, other| one.name.cmp(&other.name));
         let routed = regions.iter().filter(|(_, replicas)| !replicas.is_empty()).map(|(name, _)| region(name));
-        let route = Route { model: model(), committed: Some(state(1, Slot::Blue, routed.collect())), prepared: None };
+        let route = Route {
+            model: model(),
+            committed: Some(state(1, Slot::Blue, routed.collect())),
+            prepared: None,
+            pins: Default::default(),
+        };
         let control = Control::start(GatewaySnapshot {
             incarnation: "first".to_owned(),
             revision: 10,
@@ -373,6 +378,7 @@ pub(crate) fn state(epoch: u64, live: Slot, regions: Vec<RegionName>) -> RouteSt
         health: policy(),
         region_health: Default::default(),
         stay_in: Default::default(),
+        candidate: None,
     }
 }
 

@@ -8,9 +8,11 @@ use std::{
 use tradewind_api::deploy::{DeployAnswer, RolloutView};
 use tradewind_core::{
     ModelName, RegionName, RolloutNumber,
-    deployment::{MaxParallel, OnFailure},
     duration::Span,
-    rollout::Soak,
+    rollout::{
+        Soak,
+        strategy::{MaxParallel, OnFailure, Percent, Switch},
+    },
 };
 
 use super::models::push;
@@ -20,7 +22,7 @@ use crate::{
     terminal::{self, Format, OutputArgs},
 };
 
-mod file;
+pub(crate) mod file;
 mod follow;
 mod lines;
 mod plan;
@@ -29,6 +31,7 @@ mod request;
 mod verdict;
 
 use follow::{End, Until};
+pub(super) use lines::check_name;
 use progress::Progress;
 
 /// Bring a model to regions: verified in each of them before it gets traffic
@@ -86,9 +89,21 @@ struct StrategyArgs {
     /// How many regions are worked on at once [default: 1]
     #[arg(long, value_name = "N|all", value_parser = request::parse_max_parallel)]
     max_parallel: Option<MaxParallel>,
-    /// What happens when a region has failed [default: stop]
-    #[arg(long, value_name = "stop|continue", value_parser = request::parse_on_failure)]
+    /// Regions that come first; all of them must succeed before another begins
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    first: Vec<RegionName>,
+    /// What happens when a region has failed; `pause` asks a person [default: stop]
+    #[arg(long, value_name = "stop|continue|pause", value_parser = request::parse_on_failure)]
     on_failure: Option<OnFailure>,
+    /// When users are moved: all at once, wave by wave, or a growing share of them [default: fleet]
+    #[arg(long, value_name = "fleet|wave|canary", value_parser = request::parse_switch)]
+    switch: Option<Switch>,
+    /// The shares of users in percent that a canary takes, each after the soak of the one before [default: 1,10,50,100]
+    #[arg(long, value_name = "1,10,..", value_delimiter = ',')]
+    canary: Vec<Percent>,
+    /// The keys of users who get a canary from its first step on
+    #[arg(long, value_name = "USER,..", value_delimiter = ',')]
+    allow: Vec<String>,
     /// Further attempts for a region that failed [default: 2]
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
@@ -98,7 +113,7 @@ struct StrategyArgs {
     /// Go on without regions that cannot be reached, if at least so many remain [default: all listed]
     #[arg(long, value_name = "N")]
     min_regions: Option<u32>,
-    /// How long the new version is watched after the switch [default: 60s]
+    /// How long the new version is watched after each move of users [default: 60s]
     #[arg(long, value_name = "DURATION")]
     soak: Option<Span>,
     /// How long the old version stays warm after the soak [default: 10m]

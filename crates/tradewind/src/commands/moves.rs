@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tradewind_api::{
     Client,
     deploy::{MoveAnswer, RolloutView, RoutingView},
@@ -17,7 +17,6 @@ use crate::{
 
 /// Gateways that have not taken up an epoch by then are named.
 const PATIENCE: Duration = Duration::from_secs(1);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Tells what has happened, once all gateways know.
 pub(super) async fn conclude(
@@ -39,8 +38,10 @@ pub(super) async fn conclude(
     if format == Format::Json {
         terminal::print_json(answer)?;
     }
-    let Ok(routing) = routing else { return Err(unfinished(session, answer).await) };
-    let RoutingView { acknowledged, gateways, skew_ms, .. } = routing?;
+    let taken_up = routing.unwrap_or(Ok(None))?;
+    let Some(RoutingView { acknowledged, gateways, skew_ms, .. }) = taken_up else {
+        return Err(unfinished(session, answer).await);
+    };
     if format == Format::Json {
         return Ok(());
     }
@@ -52,16 +53,19 @@ pub(super) async fn conclude(
     terminal::say(&format!("  routing  epoch {epoch} acknowledged by {acknowledged} of {gateways} gateways{skew}"))
 }
 
-/// Waits until every gateway that control hears of has taken up what was committed.
-async fn taken_up(client: &Client, answer: &MoveAnswer, rollout: RolloutNumber) -> Result<RoutingView, Failure> {
-    let number = rollout.to_string();
-    loop {
-        let RolloutView { routing, .. } = client.rollout(&answer.model, &number).await?;
+/// Waits until every gateway that control hears of has taken up what was committed; nothing if control went away meanwhile.
+async fn taken_up(
+    client: &Client,
+    answer: &MoveAnswer,
+    rollout: RolloutNumber,
+) -> Result<Option<RoutingView>, Failure> {
+    let mut views = client.watch_rollout(&answer.model, &rollout.to_string()).await?;
+    while let Ok(RolloutView { routing, .. }) = views.next().await {
         if let Some(routing) = routing.filter(|routing| routing.acknowledged >= routing.gateways) {
-            return Ok(routing);
+            return Ok(Some(routing));
         }
-        sleep(LOOK_INTERVAL).await;
     }
+    Ok(None)
 }
 
 /// It is committed, and somebody has not heard of it.

@@ -1,6 +1,6 @@
-//! `tradewind rollout list/show/abort MODEL`
+//! `tradewind rollout list/show/pause/resume/promote/abort MODEL`
 
-use tradewind_api::deploy::{RolloutList, RolloutView};
+use tradewind_api::deploy::{AudienceView, DecisionRequest, PromoteRequest, RolloutList, RolloutView};
 use tradewind_core::{
     ModelName, RolloutNumber, Timestamp,
     rollout::{Action, RolloutFailure, RolloutKind, RolloutState, Soak, StepResult},
@@ -8,7 +8,7 @@ use tradewind_core::{
 
 use crate::{
     failure::Failure,
-    session::Session,
+    session::{Session, requested_by},
     terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell, units},
 };
 
@@ -49,7 +49,43 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Stop the rollout that runs; users keep what they have
+    /// Begin nothing new until told to go on; what soaks is judged all the same
+    #[command(after_help = "\
+Examples:
+  tradewind rollout pause digits
+  tradewind rollout pause digits -o json")]
+    Pause {
+        /// The model
+        model: ModelName,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Go on, and try once more what has failed
+    #[command(after_help = "\
+Examples:
+  tradewind rollout resume digits
+  tradewind rollout resume digits -o json")]
+    Resume {
+        /// The model
+        model: ModelName,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Go on without what has failed, and without the rest of a soak; never without verification
+    #[command(after_help = "\
+Examples:
+  tradewind rollout promote digits
+  tradewind rollout promote digits --full")]
+    Promote {
+        /// The model
+        model: ModelName,
+        /// To everybody at once: skip the steps of the canary that are left
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Stop the rollout that runs; everybody gets what served before it
     #[command(after_help = "\
 Examples:
   tradewind rollout abort digits
@@ -67,6 +103,9 @@ impl Args {
         match &self.command {
             RolloutCommand::List { output, .. }
             | RolloutCommand::Show { output, .. }
+            | RolloutCommand::Pause { output, .. }
+            | RolloutCommand::Resume { output, .. }
+            | RolloutCommand::Promote { output, .. }
             | RolloutCommand::Abort { output, .. } => output.format,
         }
     }
@@ -90,14 +129,39 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
                 Format::Table => terminal::print(&render(&view, paint)),
             }
         }
-        RolloutCommand::Abort { model, output } => {
-            let view = session.client.abort_rollout(&model).await?;
-            if output.format == Format::Json {
-                return terminal::print_json(&view);
-            }
-            terminal::say(&format!("{model}: rollout {} is aborted; {}", view.rollout, still_serves(&view)))?;
-            terminal::say(&format!("see what it did with `tradewind rollout show {model}`"))
+        RolloutCommand::Pause { model, output } => {
+            let view = session.client.pause_rollout(&model, &asked()).await?;
+            told(&view, output.format, &format!("is paused; go on with `tradewind rollout resume {model}`"))
         }
+        RolloutCommand::Resume { model, output } => {
+            let view = session.client.resume_rollout(&model, &asked()).await?;
+            told(&view, output.format, &format!("goes on; watch it with `tradewind status {model} --watch`"))
+        }
+        RolloutCommand::Promote { model, full, output } => {
+            let request = PromoteRequest { full, requested_by: requested_by() };
+            let view = session.client.promote_rollout(&model, &request).await?;
+            told(&view, output.format, &format!("is promoted; watch it with `tradewind status {model} --watch`"))
+        }
+        RolloutCommand::Abort { model, output } => {
+            let view = session.client.abort_rollout(&model, &asked()).await?;
+            told(&view, output.format, &format!("is aborted; {}", still_serves(&view)))?;
+            match output.format {
+                Format::Json => Ok(()),
+                Format::Table => terminal::say(&format!("see what it did with `tradewind rollout show {model}`")),
+            }
+        }
+    }
+}
+
+fn asked() -> DecisionRequest {
+    DecisionRequest { requested_by: requested_by() }
+}
+
+/// What became of a rollout that was told something.
+fn told(view: &RolloutView, format: Format, what: &str) -> Result<(), Failure> {
+    match format {
+        Format::Json => terminal::print_json(view),
+        Format::Table => terminal::say(&format!("{}: rollout {} {what}", view.model, view.rollout)),
     }
 }
 
@@ -122,7 +186,7 @@ fn render_list(list: &RolloutList, paint: Paint) -> String {
     table.render(paint)
 }
 
-fn render(view: &RolloutView, paint: Paint) -> String {
+pub(super) fn render(view: &RolloutView, paint: Paint) -> String {
     let now = Timestamp::now();
     let mut text = format!(
         "  {} {}, revision {}, rollout {}: {}, soak {}\n\n",
@@ -133,6 +197,10 @@ fn render(view: &RolloutView, paint: Paint) -> String {
         state_word(view.state),
         soak_word(view.soak)
     );
+    if let Some(pause) = &view.paused {
+        let waits = if pause.by.is_some() { "" } else { "waits for a person: " };
+        text += &format!("  {}\n\n", paint.on(&format!("{waits}{}", pause.reason), Tone::Warn));
+    }
     text += &steps_table(view, now).render(paint);
     if let Some(failure) = &view.failure {
         let (headline, causes) = explain(failure);
@@ -236,6 +304,15 @@ fn kind_word(kind: RolloutKind) -> &'static str {
         RolloutKind::Deploy => "deploy",
         RolloutKind::Switch => "switch",
         RolloutKind::Rollback => "rollback",
+    }
+}
+
+/// `10 % of users`
+pub(super) fn users(users: AudienceView) -> String {
+    match users {
+        AudienceView::Everyone => "all users".to_owned(),
+        AudienceView::OfRegions(count) => format!("users of {}", units::count(count, "region")),
+        AudienceView::Share(share) => format!("{share} of users"),
     }
 }
 

@@ -1,20 +1,30 @@
-//! `tradewind route explain MODEL --from REGION`
+//! `tradewind route explain/pin/unpin/pins MODEL`
 
-use tradewind_api::gateway::{Explanation, RegionVerdict, ReplicaVerdict, RouteQuery};
-use tradewind_core::{ModelName, RegionName};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tradewind_api::{
+    deploy::{PinList, PinRequest, UnpinRequest},
+    gateway::{Explanation, RegionVerdict, ReplicaVerdict, RouteQuery},
+};
+use tradewind_core::{ModelName, RegionName, Timestamp, duration::Span, pins::PinTarget};
 
 use crate::{
     failure::Failure,
-    session::Session,
-    terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell},
+    session::{Session, requested_by},
+    terminal::{self, Format, OutputArgs, Paint, Table, Tone, table::Cell, units},
 };
 
-/// Where requests go, and why
+/// Gateways that have not taken up an epoch by then are told of.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where requests go, and why; which users get something else
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   tradewind route explain digits --from us-east1
-  tradewind route explain digits --from us-east1 --user ada -o json")]
+  tradewind route pin digits --user ada --to candidate")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: RouteCommand,
@@ -39,22 +49,140 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Choose what users get, whatever all others get, until a time
+    #[command(after_help = "\
+Examples:
+  tradewind route pin digits --user ada,bob --to candidate
+  tradewind route pin digits --user ada --to 3 --lasts 2h")]
+    Pin {
+        /// The model
+        model: ModelName,
+        /// The users' keys, as in the header `x-tradewind-user`, separated by commas
+        #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+        user: Vec<String>,
+        /// What they get: what is live, the candidate of a rollout while there is one, or a revision while it is there
+        #[arg(long, value_name = "live|candidate|REVISION")]
+        to: PinTarget,
+        /// How long [default: 7d]
+        #[arg(long, value_name = "DURATION")]
+        lasts: Option<Span>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Let users get what all others get
+    #[command(after_help = "\
+Examples:
+  tradewind route unpin digits --user ada
+  tradewind route unpin digits --all")]
+    Unpin {
+        /// The model
+        model: ModelName,
+        /// The users' keys, separated by commas
+        #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present = "all")]
+        user: Vec<String>,
+        /// Everybody who is pinned
+        #[arg(long, conflicts_with = "user")]
+        all: bool,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// The users for whom somebody has chosen what they get
+    #[command(after_help = "\
+Examples:
+  tradewind route pins digits
+  tradewind route pins digits -o json")]
+    Pins {
+        /// The model
+        model: ModelName,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
 }
 
 impl Args {
     pub(crate) fn format(&self) -> Format {
-        let RouteCommand::Explain { output, .. } = &self.command;
-        output.format
+        match &self.command {
+            RouteCommand::Explain { output, .. }
+            | RouteCommand::Pin { output, .. }
+            | RouteCommand::Unpin { output, .. }
+            | RouteCommand::Pins { output, .. } => output.format,
+        }
     }
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
-    let RouteCommand::Explain { model, from, user, output } = args.command;
-    let explained = session.client.explain_route(&model, &RouteQuery { from, user }).await?;
-    match output.format {
-        Format::Json => terminal::print_json(&explained),
-        Format::Table => terminal::print(&render(&explained.explanation, Paint::for_stdout())),
+    match args.command {
+        RouteCommand::Explain { model, from, user, output } => {
+            let explained = session.client.explain_route(&model, &RouteQuery { from, user }).await?;
+            match output.format {
+                Format::Json => terminal::print_json(&explained),
+                Format::Table => terminal::print(&render(&explained.explanation, Paint::for_stdout())),
+            }
+        }
+        RouteCommand::Pin { model, user, to, lasts, output } => {
+            let what = match user.as_slice() {
+                [one] => format!("{one} is pinned to {to}"),
+                several => format!("{} users are pinned to {to}", several.len()),
+            };
+            let request = PinRequest { users: user, to, lasts, requested_by: requested_by() };
+            let pins = session.client.pin(&model, &request).await?;
+            taken_up(session, pins, output.format, &what).await
+        }
+        RouteCommand::Unpin { model, user, all, output } => {
+            let what = match user.as_slice() {
+                [] => "nobody is pinned any more".to_owned(),
+                [one] => format!("{one} is not pinned any more"),
+                several => format!("{} users are not pinned any more", several.len()),
+            };
+            let request = UnpinRequest { users: user, all, requested_by: requested_by() };
+            let pins = session.client.unpin(&model, &request).await?;
+            taken_up(session, pins, output.format, &what).await
+        }
+        RouteCommand::Pins { model, output } => {
+            let pins = session.client.pins(&model).await?;
+            match output.format {
+                Format::Json => terminal::print_json(&pins),
+                Format::Table => terminal::print(&pins_table(&pins).render(Paint::for_stdout())),
+            }
+        }
     }
+}
+
+/// Waits a moment until every gateway knows.
+async fn taken_up(session: &Session, mut pins: PinList, format: Format, what: &str) -> Result<(), Failure> {
+    let until = Instant::now() + PATIENCE;
+    let epoch = pins.epoch;
+    while pins.acknowledged < pins.gateways && pins.epoch == epoch && Instant::now() < until {
+        sleep(LOOK_INTERVAL).await;
+        pins = session.client.pins(&pins.model).await?;
+    }
+    if format == Format::Json {
+        terminal::print_json(&pins)?;
+    }
+    let (PinList { model, acknowledged, gateways, .. }, epoch) = (&pins, epoch.unwrap_or_default());
+    let known = format!("epoch {epoch} acknowledged by {acknowledged} of {gateways} gateways");
+    if pins.epoch == Some(epoch) && acknowledged < gateways {
+        return Err(Failure::unfinished(format!("{model}: {what}, and not every gateway has taken it up yet"))
+            .note(format!("It is committed: {known}."))
+            .hint("see who is behind with `tradewind regions list`"));
+    }
+    match format {
+        Format::Json => Ok(()),
+        Format::Table => terminal::say(&format!("{model}: {what}; {known}")),
+    }
+}
+
+fn pins_table(list: &PinList) -> Table {
+    let now = Timestamp::now();
+    let mut table = Table::new(&["USER", "GETS", "FOR"]);
+    for pin in &list.pins {
+        table.row([
+            pin.user.as_str().into(),
+            pin.to.to_string().into(),
+            units::roughly(units::between(now, pin.until)).into(),
+        ]);
+    }
+    table
 }
 
 fn render(explanation: &Explanation, paint: Paint) -> String {

@@ -36,6 +36,6 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
 }
 
 fn parse_slot(text: &str) -> Result<Slot, String> {
-    let slot = Slot::BOTH.into_iter().find(|slot| slot.to_string() == text);
+    let slot = Slot::named(text);
     slot.ok_or_else(|| "the slots are `blue` and `green`".to_owned())
 }

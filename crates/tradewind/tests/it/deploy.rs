@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tradewind_api::{Code, Problem};
-use tradewind_core::deployment::{MaxParallel, OnFailure};
+use tradewind_core::rollout::strategy::{MaxParallel, OnFailure};
 
 use crate::{
     context::{Context, show, wait},

@@ -271,6 +271,7 @@ pub(crate) fn history() -> History {
         json!({
             "revision": number, "version": number, "regions": ["us-east1", "europe-west1"],
             "created_at": before_now(600), "created_by": "ada@lab", "changes": changes, "state": state, "live": live,
+            "rollouts": [number],
         })
     };
     typed(json!({ "schema_version": 1, "model": "digits", "revisions": [

@@ -1,16 +1,12 @@
 //! Three hosts, each a network namespace with its own data: control on one, a region on each of the others, roles
 //! started one by one. What users feel when a cable is pulled, and when a machine loses its processes.
 
-use std::{
-    fs,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tradewind_api::status::{DeploymentProgress, VerificationProgress};
 use tradewind_core::RegionName;
-use tradewind_testkit::{Host, Load, Network, Part, Report, Roles, eventually_ok};
+use tradewind_testkit::{Answer, Host, Load, Network, Part, Report, Roles, eventually_ok};
 
 const US: &str = "us-east1";
 const EUROPE: &str = "europe-west1";
@@ -66,18 +62,10 @@ impl World {
 
 /// Waits until so many users in a row, asked from now on, were answered by a region with a revision.
 async fn answered_by(load: &Load, region: &str, revision: &str) -> Result<()> {
-    let since = Instant::now();
-    eventually_ok(&format!("users are answered by {region} with revision {revision}"), DEADLINE, || async {
-        let answers = load.since(since).answers;
-        let newest = answers.get(answers.len().saturating_sub(MANY)..).filter(|newest| newest.len() == MANY);
-        let newest = newest.with_context(|| format!("{} answers so far", answers.len()))?;
-        let other = newest
-            .iter()
-            .find(|answer| answer.region.as_deref() != Some(region) || answer.revision.as_deref() != Some(revision));
-        ensure!(other.is_none(), "another answer: {other:?}");
-        Ok(())
-    })
-    .await
+    let is_right =
+        |answer: &Answer| answer.region.as_deref() == Some(region) && answer.revision.as_deref() == Some(revision);
+    let what = format!("users are answered by {region} with revision {revision}");
+    load.settles(&what, DEADLINE, MANY, is_right).await
 }
 
 fn assert_none_failed(report: &Report) {

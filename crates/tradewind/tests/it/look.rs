@@ -90,6 +90,13 @@ fn aborting_a_rollout() {
 #[test]
 fn the_history_of_a_model() {
     snapshot!(context().run("history digits"));
+    snapshot!(context().run("history digits 3"));
+    snapshot!(context().run("history digits 9"));
+    let document = context().json("history digits 3 -o json");
+    assert_eq!(
+        (&document["revision"]["revision"], document["rollouts"].as_array().map(Vec::len)),
+        (&3.into(), Some(1))
+    );
 }
 
 #[test]

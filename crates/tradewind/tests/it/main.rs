@@ -15,5 +15,6 @@ mod hosts;
 mod look;
 mod models;
 mod recovery;
+mod simulate;
 mod usage;
 mod world;

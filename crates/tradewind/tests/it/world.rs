@@ -22,6 +22,7 @@ mod outage;
 mod registry;
 mod rollbacks;
 mod servers;
+mod stages;
 mod sync;
 mod wan;
 mod words;

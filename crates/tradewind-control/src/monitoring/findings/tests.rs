@@ -8,11 +8,12 @@ use tradewind_core::{
     Digest, Epoch, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::ReplicaCount,
     capacity::Capacity,
-    deployment::{HealthPolicy, Scale, Strategy},
+    deployment::{HealthPolicy, Scale},
     duration::Span,
     histogram::Histogram,
     monitor::LatencyObjective,
     region::Region,
+    rollout::strategy::Strategy,
 };
 
 use super::*;
@@ -108,6 +109,7 @@ impl Scene {
             health: HealthPolicy::default(),
             region_health: BTreeMap::new(),
             stay_in: BTreeSet::new(),
+            candidate: None,
         };
         let latency = Some(LatencyObjective { within: Span::from_millis(100), share: 0.99 });
         let spec = DeploymentSpec {
@@ -121,6 +123,7 @@ impl Scene {
             region_health: BTreeMap::new(),
             monitors: Monitors { latency, ..Monitors::default() },
             region_monitors: BTreeMap::new(),
+            region_scale: BTreeMap::new(),
             stay_in: BTreeSet::new(),
         };
         let region = |region| {
@@ -130,7 +133,7 @@ impl Scene {
         let seen = hub.seen();
         ledger.take(&seen, &|subject| Some(spec.monitors_of(&subject.region)), now);
         let sight = Sight::new(&regions, &seen, now);
-        let routes = [Route { model: digits(), committed: Some(live), prepared: None }];
+        let routes = [Route { model: digits(), committed: Some(live), prepared: None, pins: Default::default() }];
         let look =
             Look { sight: &sight, routes: &routes, ledger: &ledger, spec: &|_, _| Some(&spec), disk: Some(self.disk) };
         let bad = look.findings().into_iter().chain(look.unfit()).filter_map(|(key, finding)| match finding {

@@ -1,6 +1,9 @@
 //! What a deploy asks for, on top of what there is.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use futures_util::future::BoxFuture;
 use tradewind_api::{
@@ -14,11 +17,12 @@ use tradewind_control::{
     repository::{Repository, put},
 };
 use tradewind_core::{
-    Timestamp, VersionNumber,
+    RevisionNumber, Timestamp, VersionNumber,
+    assignment::Assignment,
     bundle::ModelVersion,
-    deployment::{DeploymentSpec, HealthPolicy, OnFailure, Revision, Scale},
+    deployment::{DeploymentSpec, HealthPolicy, Revision, Scale},
     duration::Span,
-    rollout::{RegionPhase, RolloutState},
+    rollout::{RegionPhase, RolloutState, strategy::OnFailure},
 };
 use tradewind_store::{Op, Store, Txn};
 use tradewind_testkit::fleet::{Behaviour, Fleet, model, region};
@@ -149,5 +153,34 @@ async fn a_version_that_is_removed_meanwhile_is_not_deployed() {
     fleet.repository().commit(Txn::new().then(put(key, &version))).await.unwrap();
     let admitted = admission::deploy(&repository, &hub, &model(), request(&fleet, 1), None, now).await;
     assert!(admitted.is_ok_and(|answer| answer.rollout.is_some()));
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_region_may_have_replicas_of_its_own_kind() {
+    let (fleet, control) = serving(2).await;
+    let own = |change: ScaleChange| Some(BTreeMap::from([(region(1), change)]));
+    let two = ScaleChange { replicas: Some(2), ..ScaleChange::default() };
+    let threads = ScaleChange { threads: Some(4), ..ScaleChange::default() };
+    let spec = deployed(&fleet, DeployRequest { region_scale: own(two), ..request(&fleet, 1) }).await;
+    assert_eq!((spec.scale_of(&region(0)).replicas, spec.scale_of(&region(1)).replicas), (1, 2));
+    for (number, replicas) in [(0, 1), (1, 2)] {
+        let key = keys::assignment(&region(number), &model());
+        let assigned = fleet.repository().get::<Assignment>(key).await.unwrap().unwrap().value;
+        let held = assigned.slots.values().find(|held| held.revision == RevisionNumber(2)).unwrap();
+        assert_eq!(held.scale.replicas, replicas, "{number}");
+    }
+    let spec = deployed(&fleet, DeployRequest { region_scale: own(threads), ..request(&fleet, 1) }).await;
+    assert_eq!(
+        spec.scale_of(&region(1)),
+        Scale { replicas: 2, threads: 4, concurrency: None },
+        "on top of what it had"
+    );
+    let none = DeployRequest { region_scale: own(ScaleChange::default()), ..request(&fleet, 1) };
+    assert_eq!(deployed(&fleet, none).await.region_scale, BTreeMap::new(), "like the others again");
+    let many = ScaleChange { replicas: Some(100_000), ..ScaleChange::default() };
+    let refused = fleet.deploy(DeployRequest { region_scale: own(many), ..request(&fleet, 1) }).await.unwrap_err();
+    assert_eq!(refused.detail, "replicas are between 1 and 1000, not 100000");
+    control.stop().await;
     fleet.stop().await;
 }

@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use tradewind_api::deploy::DeployRequest;
+use tradewind_api::deploy::{DeployRequest, RollbackRequest};
 use tradewind_control::keys;
 use tradewind_core::{
+    RevisionNumber, Slot,
     assignment::Assignment,
-    deployment::{Deployment, MaxParallel},
+    deployment::Deployment,
+    duration::Span,
+    rollout::{
+        RolloutState,
+        strategy::{MaxParallel, Percent, Switch},
+    },
 };
 use tradewind_testkit::fleet::{Behaviour, CrashingStore, Fleet, Traces, model, region};
 
-use super::{DEADLINE, deploy, finish, joined, request, serving, serving_without};
+use super::{DEADLINE, deploy, finish, joined, request, serving, serving_without, swept};
 
 const REGIONS: usize = 3;
 /// More commits than any of these needs.
@@ -31,6 +37,16 @@ enum Story {
     Undeploys,
     /// A region that was deferred returns.
     CatchesUp,
+    /// Users are moved by shares.
+    Canary,
+    /// Users are moved wave by wave.
+    Waves,
+    /// Users of the first waves are taken back because a later one fails.
+    TakesBack,
+    /// Users go back to what is warm.
+    Revisits,
+    /// Users go back to what has to be brought up again.
+    RollsBack,
 }
 
 impl Story {
@@ -40,6 +56,15 @@ impl Story {
             Self::CatchesUp => serving_without(REGIONS, &[region(1)], MaxParallel::Count(1)).await,
             _ => serving(REGIONS).await,
         };
+        if self == Self::Revisits {
+            deploy(&fleet, DeployRequest { soak: Some(Span::from_secs(600)), ..request(&fleet, 2) }).await;
+            fleet.rollout(DEADLINE, |rollout| rollout.state == RolloutState::Soaking).await.unwrap();
+        }
+        if self == Self::RollsBack {
+            deploy(&fleet, request(&fleet, 2)).await;
+            finish(&fleet).await;
+            swept(&fleet, fleet.regions(), &[(Slot::Green, RevisionNumber(2))]).await;
+        }
         control.stop().await;
         fleet
     }
@@ -61,6 +86,16 @@ impl Story {
             }
             Self::Undeploys => fleet.undeploy().await.unwrap(),
             Self::CatchesUp => fleet.order(&region(1), Behaviour::Good),
+            Self::Canary => {
+                let shares = [10.0, 50.0].map(|share| Percent::try_from(share).unwrap());
+                drop(deploy(fleet, DeployRequest { canary: Some(shares.into()), ..next }).await);
+            }
+            Self::Waves => drop(deploy(fleet, DeployRequest { switch: Some(Switch::Wave), ..next }).await),
+            Self::TakesBack => {
+                fleet.order(&region(2), Behaviour::AnswersWrongly);
+                drop(deploy(fleet, DeployRequest { switch: Some(Switch::Wave), ..next }).await);
+            }
+            Self::Revisits | Self::RollsBack => drop(fleet.rollback(RollbackRequest::default()).await.unwrap()),
         }
     }
 
@@ -161,6 +196,31 @@ async fn a_rollout_that_leaves_a_region() {
 #[tokio::test]
 async fn an_undeploy() {
     survives_a_crash_after_every_commit(Story::Undeploys).await;
+}
+
+#[tokio::test]
+async fn a_canary() {
+    survives_a_crash_after_every_commit(Story::Canary).await;
+}
+
+#[tokio::test]
+async fn waves() {
+    survives_a_crash_after_every_commit(Story::Waves).await;
+}
+
+#[tokio::test]
+async fn waves_that_are_taken_back() {
+    survives_a_crash_after_every_commit(Story::TakesBack).await;
+}
+
+#[tokio::test]
+async fn a_way_back_to_what_is_warm() {
+    survives_a_crash_after_every_commit(Story::Revisits).await;
+}
+
+#[tokio::test]
+async fn a_way_back_to_what_is_gone() {
+    survives_a_crash_after_every_commit(Story::RollsBack).await;
 }
 
 #[tokio::test]

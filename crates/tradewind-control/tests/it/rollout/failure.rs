@@ -3,8 +3,8 @@
 use tradewind_api::{Code, deploy::DeployRequest};
 use tradewind_core::{
     RevisionNumber, Slot, VersionNumber,
-    deployment::{MaxParallel, OnFailure},
     duration::Span,
+    rollout::strategy::{MaxParallel, OnFailure},
     rollout::{Action, RegionPhase, RolloutState},
 };
 use tradewind_testkit::fleet::{Behaviour, Fleet, region};

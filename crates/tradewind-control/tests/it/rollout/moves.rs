@@ -139,7 +139,3 @@ async fn a_rollback_takes_over_from_a_deploy_that_is_under_way() {
     control.stop().await;
     fleet.stop().await;
 }
-
-fn scaled(replicas: u32) -> Option<tradewind_api::deploy::ScaleChange> {
-    Some(tradewind_api::deploy::ScaleChange { replicas: Some(replicas), ..Default::default() })
-}

@@ -7,6 +7,7 @@ use crate::{
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
         StepResult,
+        course::{Audience, Course, Pause, Stage},
     },
 };
 
@@ -22,10 +23,13 @@ impl Change {
             | Self::Defer { region, .. }
             | Self::Resume { region } => Some(region),
             Self::Prepare
+            | Self::Hold { .. }
             | Self::Commit
             | Self::Arm { .. }
             | Self::Extend { .. }
             | Self::Armed
+            | Self::Pause { .. }
+            | Self::Advance
             | Self::SoakEnded { .. }
             | Self::Condemn { .. }
             | Self::Retire
@@ -79,10 +83,20 @@ impl Change {
         match self {
             Self::Prepare => {
                 rollout.state = RolloutState::Preparing;
-                rollout.steps.route = Some(Step { detail: format!("epoch {epoch}"), ..Step::begun(1, now) });
+                let detail = format!("epoch {epoch}{}", users(rollout));
+                rollout.steps.route = Some(Step { detail, ..Step::begun(1, now) });
+            }
+            Self::Hold { reason } => {
+                if let Some(route) = &mut rollout.steps.route {
+                    route.detail = format!("epoch {epoch} {reason}");
+                }
             }
             Self::Commit => {
                 rollout.state = RolloutState::Committing;
+                let detail = format!("epoch {epoch}{}", users(rollout));
+                if let Some(route) = &mut rollout.steps.route {
+                    route.detail = detail;
+                }
                 rollout.committed_at = Some(now);
             }
             Self::Arm { acknowledged, gateways } => {
@@ -99,6 +113,10 @@ impl Change {
                 rollout.soak = Soak::Running;
                 rollout.soak_until = now.checked_add(rollout.strategy.soak.duration()).ok();
             }
+            Self::Pause { reason } => {
+                rollout.course.paused = Some(Pause { at: now, by: None, reason: reason.clone() });
+            }
+            Self::Advance => rollout.advance(),
             Self::SoakEnded { soak } => rollout.soak = *soak,
             Self::Condemn { region, reason } => {
                 let failure = Failure {
@@ -168,6 +186,8 @@ impl Rollout {
             soak: Soak::Pending,
             trace: None,
             records_of: Some(self.records()),
+            course: Course::default(),
+            strategy: self.strategy.of_rollback(),
             ..self.clone()
         }
     }
@@ -179,6 +199,12 @@ impl Rollout {
 }
 
 impl RegionRecord {
+    /// When the newest attempt ended, if it failed.
+    pub(super) fn failed_at(&self) -> Option<Timestamp> {
+        let steps = [&self.deploy, &self.configure_monitoring, &self.verify].into_iter().flatten();
+        steps.filter(|step| step.result == StepResult::Failed).filter_map(|step| step.finished_at).max()
+    }
+
     pub fn pending(region: RegionName) -> Self {
         Self {
             region,
@@ -193,6 +219,19 @@ impl RegionRecord {
             failure: None,
             routed_at: None,
         }
+    }
+}
+
+/// Whom a move of users concerns, where it is not everybody at once.
+fn users(rollout: &Rollout) -> String {
+    match rollout.stage().users {
+        Audience::Share(share) => format!(" for {share} of users"),
+        Audience::OfRegions => {
+            let Stage { regions, .. } = rollout.stage();
+            format!(" for users of {regions} of {} regions", rollout.regions.len())
+        }
+        Audience::Everyone if rollout.course.stage > 0 => " for everybody".to_owned(),
+        Audience::Everyone => String::new(),
     }
 }
 
@@ -215,7 +254,7 @@ fn attempt_failed(
     now: Timestamp,
 ) {
     // An attempt that could not even begin, because its region is silent, counts as one.
-    if matches!(record.phase, RegionPhase::Pending | RegionPhase::Retrying) {
+    if matches!(record.phase, RegionPhase::Pending | RegionPhase::Retrying | RegionPhase::Failed) {
         begin(record, record.attempt + 1, now);
     }
     let step = match action {

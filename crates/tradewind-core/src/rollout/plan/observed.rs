@@ -2,13 +2,30 @@
 
 use crate::{RegionName, Timestamp, assignment::SlotStatus, monitor::verdict::Verdict};
 
+/// A region whose agent has not reported for longer than this is taken for unreachable.
+pub const SILENCE_LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// A gateway that has not reported for longer than this is not waited for.
+pub const LEASE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What is observed at the time of planning.
 pub trait Observed {
     fn region(&self, region: &RegionName) -> RegionObservation<'_>;
     /// The gateways, with respect to the newest epoch of the rollout.
     fn gateways(&self) -> GatewayObservation;
+    /// What users of a region have in flight, and what the rollout's replicas there may have.
+    fn room(&self, region: &RegionName) -> Room;
     /// What the monitors say of the rollout's revision in a region since users were moved, beside the one before it.
     fn verdict(&self, region: &RegionName) -> Verdict;
+}
+
+/// Whether the users of a region fit on the replicas that they are to be moved to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Room {
+    /// Requests of the model in the region, whatever revision answers them, smoothed over some seconds.
+    pub in_flight: f64,
+    /// So many requests the ready replicas may have in flight together; `None` where no concurrency is declared.
+    pub limit: Option<u32>,
 }
 
 /// What is known of a region.

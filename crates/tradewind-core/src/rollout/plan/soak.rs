@@ -4,28 +4,29 @@ use super::{Change, GatewayObservation, Planner, Reach, SILENCE_INTERVAL};
 use crate::{
     RegionName, Timestamp,
     monitor::verdict::Verdict,
-    rollout::{RegionRecord, RolloutKind, Soak},
+    rollout::{RegionRecord, Rollout, RolloutKind, Soak, strategy::OnFailure},
 };
 
 /// An inconclusive soak keeps the old slot warm for this long.
 const INCONCLUSIVE_STANDBY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
-/// While a revision soaks, it is judged this often.
+/// While a revision is on trial, it is judged this often.
 const JUDGE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<'a> Planner<'a> {
+    /// Takes users back where the monitors have proved that they are worse off. Whoever was moved by a person stays where
+    /// that person wanted them.
+    pub(super) fn condemn(&self) -> Option<Change> {
+        let may_go_back = self.rollout.kind == RolloutKind::Deploy && self.rollout.from.is_some();
+        let (region, reason) = self.condemned().filter(|_| may_go_back && self.rollout.is_on_trial())?;
+        Some(Change::Condemn { region, reason })
+    }
+
     pub(super) fn soak(&mut self) {
         let Some(until) = self.rollout.soak_until else { return };
         if self.rollout.soak == Soak::Running {
-            // Whoever was moved by a person stays where that person wanted them.
-            let may_go_back = self.rollout.kind == RolloutKind::Deploy && self.rollout.from.is_some();
-            if let Some((region, reason)) = self.condemned().filter(|_| may_go_back) {
-                self.plan.changes.push(Change::Condemn { region, reason });
-                return;
-            }
             if until > self.now {
-                let next = self.now.checked_add(JUDGE_INTERVAL).unwrap_or(until);
-                return self.plan.wake(until.min(next));
+                return self.plan.wake(until);
             }
             // A control plane that has just started has no evidence yet, which is not bad evidence.
             let unknown = |record: &RegionRecord| self.observed.region(&record.region).reach == Reach::Unknown;
@@ -33,21 +34,51 @@ impl<'a> Planner<'a> {
                 return self.look_again_soon();
             }
             self.plan.changes.push(Change::SoakEnded { soak: self.verdict() });
+        } else if self.rollout.in_last_stage() {
+            self.retire(until);
+        } else {
+            self.go_on();
+        }
+    }
+
+    /// While users may have to be taken back, nothing but time tells that it is worth looking.
+    pub(super) fn judge_again(&mut self) {
+        if self.rollout.is_on_trial() {
+            self.plan.wake(self.now.checked_add(JUDGE_INTERVAL).unwrap_or(self.now));
+        }
+    }
+
+    /// The soak of some users is over: others follow, unless a person is to decide.
+    fn go_on(&mut self) {
+        let Rollout { strategy, course, soak, .. } = self.rollout;
+        let ended = self.rollout.soak_until;
+        let decided = course.decided.is_some_and(|decided| Some(decided.at) >= ended);
+        if self.is_paused() {
             return;
         }
+        if *soak == Soak::Inconclusive && strategy.on_failure == OnFailure::Pause && !decided {
+            let reason = "the monitors could neither clear nor condemn it".to_owned();
+            self.plan.changes.push(Change::Pause { reason });
+        } else {
+            self.plan.changes.push(Change::Advance);
+        }
+    }
+
+    /// Gives up the slot that served before, when nobody may want it any more.
+    fn retire(&mut self, soaked: Timestamp) {
         let standby = match self.rollout.soak {
             _ if self.rollout.from.is_none() => std::time::Duration::ZERO,
             Soak::Inconclusive | Soak::Failed => INCONCLUSIVE_STANDBY,
             _ => self.rollout.strategy.standby.duration(),
         };
-        let retire_at = until.checked_add(standby).unwrap_or(Timestamp::MAX);
+        let retire_at = soaked.checked_add(standby).unwrap_or(Timestamp::MAX);
         // What a gateway still sends users to is kept, as long as control can tell.
         let GatewayObservation { gateways, committed, .. } = self.observed.gateways();
         if retire_at > self.now {
             self.plan.wake(retire_at);
         } else if committed < gateways {
             self.plan.wake(self.now.checked_add(SILENCE_INTERVAL).unwrap_or(self.now));
-        } else {
+        } else if !self.is_paused() {
             self.plan.changes.push(Change::Retire);
         }
     }

@@ -1,242 +1,20 @@
 //! The planner against a scripted world: regions do as they are told, fail, go silent, return.
 
-use std::{collections::BTreeMap, fmt::Write};
-
 use proptest::prelude::*;
 
-use super::*;
+use self::world::{Behaviour, World, at, name};
+use super::{
+    super::{RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak},
+    Change, GATHER_LIMIT, Plan, plan,
+};
 use crate::{
-    Epoch, RevisionNumber, RolloutNumber, Slot,
-    assignment::{Check, CheckName, CheckResult, ReplicaCount},
-    deployment::{MaxParallel, Strategy as Policy},
+    duration::Span,
     monitor::verdict::Verdict,
-    rollout::{FleetSteps, RolloutKind},
+    rollout::strategy::{MaxParallel, OnFailure, Percent, Strategy as Policy, Switch},
 };
 
-/// What a region does in each attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behaviour {
-    Good,
-    FailsToStart,
-    FailsToStartOnce,
-    AnswersWrongly,
-    Hangs,
-    Silent,
-    SilentUntil(i64),
-    /// Verified, and then users fare worse.
-    ServesBadly,
-}
-
-struct World {
-    rollout: Rollout,
-    records: BTreeMap<RegionName, RegionRecord>,
-    behaviours: BTreeMap<RegionName, Behaviour>,
-    statuses: BTreeMap<RegionName, SlotStatus>,
-    gateways: GatewayObservation,
-    /// What monitors say of all others.
-    verdict: Verdict,
-    epoch: u64,
-    now: i64,
-    log: String,
-    /// Regions of the committed route.
-    routed: Vec<RegionName>,
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-fn name(index: usize) -> RegionName {
-    format!("r{index}").parse().unwrap()
-}
-
-impl World {
-    fn new(behaviours: &[Behaviour], strategy: Policy) -> Self {
-        let regions: Vec<RegionName> = (0..behaviours.len()).map(name).collect();
-        let rollout = Rollout {
-            model: "digits".parse().unwrap(),
-            number: RolloutNumber(1),
-            kind: RolloutKind::Deploy,
-            revision: RevisionNumber(2),
-            from: Some(RevisionNumber(1)),
-            slot: Slot::Green,
-            regions: regions.clone(),
-            strategy,
-            state: RolloutState::Regions,
-            failure: None,
-            steps: FleetSteps::default(),
-            created_at: at(0),
-            finished_at: None,
-            committed_at: None,
-            soak_until: None,
-            soak: Soak::Pending,
-            trace: None,
-            records_of: None,
-        };
-        Self {
-            records: rollout.new_records().into_iter().map(|record| (record.region.clone(), record)).collect(),
-            rollout,
-            behaviours: regions.into_iter().zip(behaviours.iter().copied()).collect(),
-            statuses: BTreeMap::new(),
-            gateways: GatewayObservation { gateways: 3, ..Default::default() },
-            verdict: Verdict::Healthy,
-            epoch: 0,
-            now: 0,
-            log: String::new(),
-            routed: Vec::new(),
-        }
-    }
-
-    fn reachable(&self, region: &RegionName) -> bool {
-        match self.behaviours[region] {
-            Behaviour::Silent => false,
-            Behaviour::SilentUntil(second) => self.now >= second,
-            _ => true,
-        }
-    }
-
-    /// Lets every reachable agent do what its record asks for.
-    fn agents_act(&mut self) {
-        for (region, record) in &self.records {
-            if record.attempt == 0 || !self.reachable(region) {
-                continue;
-            }
-            let behaviour = self.behaviours[region];
-            let fails =
-                behaviour == Behaviour::FailsToStart || behaviour == Behaviour::FailsToStartOnce && record.attempt == 1;
-            let phase = match behaviour {
-                Behaviour::Hangs => SlotPhase::Starting,
-                _ if fails => SlotPhase::Failed { failure: failure("the replica ended with exit code 1") },
-                _ => SlotPhase::Ready,
-            };
-            let verifying = record.phase == RegionPhase::Verifying;
-            let armed = record.routed_at.is_some();
-            let status = SlotStatus {
-                revision: self.rollout.revision,
-                attempt: record.attempt,
-                phase,
-                replicas: ReplicaCount { ready: 1, desired: 1 },
-                monitored: record.configure_monitoring.is_some(),
-                armed,
-                verification: verifying
-                    .then(|| verification(record.attempt, behaviour != Behaviour::AnswersWrongly))
-                    .or_else(|| record.verification.clone()),
-            };
-            self.statuses.insert(region.clone(), status);
-        }
-    }
-
-    fn step(&mut self) -> Option<Timestamp> {
-        let records: Vec<RegionRecord> =
-            self.rollout.regions.iter().map(|region| self.records[region].clone()).collect();
-        let Plan { changes, wake_at } = plan(&self.rollout, &records, &*self, at(self.now));
-        for change in changes {
-            self.apply(&change);
-        }
-        wake_at
-    }
-
-    fn apply(&mut self, change: &Change) {
-        let now = at(self.now);
-        if matches!(change, Change::Prepare | Change::Extend { .. }) {
-            self.epoch += 1;
-        }
-        let epoch = Epoch(self.epoch);
-        let text = match change {
-            Change::Verified { region, .. } => format!("verified {region}"),
-            Change::AttemptFailed { region, action, failure, .. } => {
-                format!("failed to {} {region}: {}", action.words(), failure.message)
-            }
-            Change::Fail { failure } => format!("stop: {}", failure.failure.message),
-            Change::Extend { regions } => {
-                let names: Vec<&str> = regions.iter().map(AsRef::as_ref).collect();
-                format!("extend by {}", names.join(" "))
-            }
-            other => format!("{other:?}").to_lowercase().replace("regionname", ""),
-        };
-        writeln!(self.log, "{:>4} s  {text}", self.now).unwrap();
-        match change.region() {
-            Some(region) => {
-                let record = self.records.get_mut(region).unwrap();
-                change.apply_region(&self.rollout, record, now);
-            }
-            None => change.apply_fleet(&mut self.rollout, epoch, now),
-        }
-        match change {
-            Change::Prepare => self.gateways.prepared = self.gateways.gateways,
-            Change::Commit => {
-                self.gateways.committed = self.gateways.gateways;
-                let verified = self.records.values().filter(|record| record.phase == RegionPhase::Verified);
-                self.routed = verified.map(|record| record.region.clone()).collect();
-            }
-            Change::Extend { regions } => {
-                for region in regions {
-                    self.records.get_mut(region).unwrap().routed_at = Some(epoch);
-                    self.routed.push(region.clone());
-                }
-            }
-            // The executor marks routed regions in the same breath.
-            Change::Arm { .. } => {
-                for record in self.records.values_mut().filter(|record| record.phase == RegionPhase::Verified) {
-                    record.routed_at = Some(epoch);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Runs until nothing more is planned before `until`, jumping from wake-up to wake-up.
-    fn run(&mut self, until: i64) -> &mut Self {
-        for _ in 0..100_000 {
-            self.agents_act();
-            let before = self.log.len();
-            let wake_at = self.step();
-            if self.log.len() > before {
-                continue;
-            }
-            let next_event = self.behaviours.values().filter_map(|behaviour| match behaviour {
-                Behaviour::SilentUntil(second) if *second > self.now => Some(*second),
-                _ => None,
-            });
-            let next = wake_at.map(|at| at.as_second().max(self.now + 1)).into_iter().chain(next_event).min();
-            match next {
-                Some(next) if next <= until => self.now = next,
-                _ => return self,
-            }
-        }
-        panic!("the planner does not come to rest:\n{}", self.log);
-    }
-}
-
-impl Observed for World {
-    fn region(&self, region: &RegionName) -> RegionObservation<'_> {
-        let reach =
-            if self.reachable(region) { Reach::Reachable } else { Reach::Unreachable { silent_secs: Some(12) } };
-        RegionObservation { reach, slot: self.statuses.get(region), progress_at: None }
-    }
-
-    fn gateways(&self) -> GatewayObservation {
-        self.gateways.clone()
-    }
-
-    fn verdict(&self, region: &RegionName) -> Verdict {
-        match self.behaviours[region] {
-            ServesBadly => Verdict::Failed { reason: "12 of 400 requests failed".to_owned() },
-            _ => self.verdict.clone(),
-        }
-    }
-}
-
-fn failure(message: &str) -> Failure {
-    Failure { message: message.to_owned(), causes: Vec::new(), hint: None, retryable: true }
-}
-
-fn verification(attempt: u32, good: bool) -> Verification {
-    let result = if good { CheckResult::Passed } else { CheckResult::Failed };
-    let detail = if good { "20/20 golden cases" } else { "golden cases 3/20" };
-    let check = Check { name: CheckName::GoldenCases, result, detail: detail.to_owned() };
-    Verification { attempt, checks: vec![check], finished_at: at(0) }
-}
+mod stages;
+mod world;
 
 fn story(behaviours: &[Behaviour], strategy: Policy) -> String {
     World::new(behaviours, strategy).run(100_000).log.clone()
@@ -332,7 +110,7 @@ fn a_soak_without_evidence_keeps_what_served_before_for_a_day() {
     assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Soaking, Soak::Inconclusive));
     world.run(90_000);
     assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
-    let unwatched = Policy { soak: crate::duration::Span::from_secs(0), ..Policy::default() };
+    let unwatched = Policy { soak: Span::from_secs(0), ..Policy::default() };
     let mut world = World { verdict: world.verdict, ..World::new(&[Good, ServesBadly], unwatched) };
     world.run(80_000);
     assert_eq!((world.rollout.state, world.rollout.soak), (RolloutState::Succeeded, Soak::Passed));
@@ -350,15 +128,27 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
     ]
 }
 
+fn switch() -> impl Strategy<Value = (Switch, Vec<Percent>)> {
+    let shares: Vec<Percent> = [1.0, 50.0].map(|share| Percent::try_from(share).unwrap()).into();
+    prop_oneof![
+        2 => Just((Switch::Fleet, Vec::new())),
+        1 => Just((Switch::Wave, Vec::new())),
+        1 => Just((Switch::Canary, shares)),
+    ]
+}
+
 fn strategy() -> impl Strategy<Value = Policy> {
     let parallel = prop_oneof![Just(MaxParallel::All), (1_u32..4).prop_map(MaxParallel::Count)];
-    let on_failure = prop_oneof![Just(OnFailure::Stop), Just(OnFailure::Continue)];
-    (parallel, on_failure, 0_u32..3, proptest::option::of(1_u32..4)).prop_map(
-        |(max_parallel, on_failure, retries, min_regions)| Policy {
+    let on_failure = prop_oneof![Just(OnFailure::Stop), Just(OnFailure::Continue), Just(OnFailure::Pause)];
+    (parallel, on_failure, 0_u32..3, proptest::option::of(1_u32..4), switch(), any::<bool>()).prop_map(
+        |(max_parallel, on_failure, retries, min_regions, (switch, canary), first)| Policy {
             max_parallel,
             on_failure,
             retries,
             min_regions,
+            switch,
+            canary,
+            first: if first { vec![name(0)] } else { Vec::new() },
             ..Policy::default()
         },
     )
@@ -369,9 +159,19 @@ proptest! {
     fn always_ends_and_routes_only_what_is_verified(
         behaviours in proptest::collection::vec(behaviour(), 1..8),
         strategy in strategy(),
+        decisions in proptest::collection::vec(any::<bool>(), 3),
     ) {
-        let mut world = World::new(&behaviours, strategy);
+        let mut world = World::new(&behaviours, strategy.clone());
         world.run(10_000_000);
+        // A person who is asked has it tried again some times, and then goes on without.
+        for again in decisions.into_iter().chain(std::iter::repeat_n(false, behaviours.len() + 1)) {
+            if world.rollout.course.paused.is_some() {
+                let now = at(world.now);
+                if again { world.rollout.resume(now) } else { world.rollout.promote(false, now) }.unwrap();
+                world.now += 1;
+                world.run(world.now + 10_000_000);
+            }
+        }
         prop_assert!(world.rollout.state.is_final(), "ended in {:?}:\n{}", world.rollout.state, world.log);
         for region in &world.routed {
             let record = &world.records[region];
@@ -381,8 +181,9 @@ proptest! {
         if world.rollout.state == RolloutState::Succeeded {
             let least = strategy.min_regions.unwrap_or(1) as usize;
             prop_assert!(world.routed.len() >= least.min(behaviours.len()), "{}", world.log);
+            prop_assert!(world.rollout.in_last_stage(), "{}", world.log);
         } else {
-            prop_assert!(world.routed.is_empty(), "a failed rollout has routed:\n{}", world.log);
+            prop_assert!(world.routed.is_empty(), "a failed rollout has users:\n{}", world.log);
         }
         // Regions that all do well are all routed.
         if behaviours.iter().all(|behaviour| *behaviour == Good) {
@@ -395,7 +196,7 @@ proptest! {
         behaviours in proptest::collection::vec(behaviour(), 1..8),
         strategy in strategy(),
     ) {
-        let mut world = World::new(&behaviours, strategy);
+        let mut world = World::new(&behaviours, strategy.clone());
         for _ in 0..2000 {
             world.agents_act();
             let wake_at = world.step();
@@ -415,7 +216,7 @@ proptest! {
 fn epochs_after_returning(away: usize) -> u64 {
     let strategy = Policy { min_regions: Some(1), max_parallel: MaxParallel::All, ..Policy::default() };
     let behaviours: Vec<Behaviour> = std::iter::once(Good).chain(std::iter::repeat_n(SilentUntil(50), away)).collect();
-    let mut world = World::new(&behaviours, strategy);
+    let mut world = World::new(&behaviours, strategy.clone());
     world.run(100);
     assert_eq!(world.routed.len(), away + 1, "{}", world.log);
     world.epoch

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 use tradewind_api::{
     Code,
-    deploy::{HealthChange, MonitorsChange, ScaleChange},
+    deploy::{DeployRequest, HealthChange, MonitorsChange, ScaleChange},
 };
 use tradewind_core::{
     RegionName, VersionNumber,
-    deployment::{MaxParallel, OnFailure},
     duration::Span,
+    rollout::strategy::{MaxParallel, OnFailure, Percent, Switch},
 };
 
 use crate::{failure::Failure, settings};
@@ -18,37 +18,45 @@ use crate::{failure::Failure, settings};
 /// What the file says. What it does not say stays as the deployment has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct DeploymentFile {
+pub(crate) struct DeploymentFile {
     /// A name, `name:version`, or a path relative to the file.
-    pub(super) model: Option<String>,
-    pub(super) version: Option<VersionNumber>,
-    pub(super) regions: Option<Vec<RegionName>>,
+    pub(crate) model: Option<String>,
+    pub(crate) version: Option<VersionNumber>,
+    pub(crate) regions: Option<Vec<RegionName>>,
     /// Requests of these regions' users never leave them.
-    pub(super) stay_in: Option<Vec<RegionName>>,
-    pub(super) strategy: StrategyTable,
-    pub(super) scale: Option<ScaleChange>,
-    pub(super) health: Option<HealthChange>,
+    pub(crate) stay_in: Option<Vec<RegionName>>,
+    pub(crate) strategy: StrategyTable,
+    pub(crate) scale: Option<ScaleChange>,
+    /// `[region_scale.us-east1]`: regions that have replicas of their own kind or number.
+    pub(crate) region_scale: Option<BTreeMap<RegionName, ScaleChange>>,
+    pub(crate) health: Option<HealthChange>,
     /// `[region_health.us-east1]`: regions that are probed in a way of their own.
-    pub(super) region_health: Option<BTreeMap<RegionName, HealthChange>>,
-    pub(super) monitors: Option<MonitorsChange>,
+    pub(crate) region_health: Option<BTreeMap<RegionName, HealthChange>>,
+    pub(crate) monitors: Option<MonitorsChange>,
     /// `[region_monitors.us-east1]`: regions that are watched in a way of their own.
-    pub(super) region_monitors: Option<BTreeMap<RegionName, MonitorsChange>>,
+    pub(crate) region_monitors: Option<BTreeMap<RegionName, MonitorsChange>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct StrategyTable {
-    pub(super) max_parallel: Option<MaxParallel>,
-    pub(super) retries: Option<u32>,
-    pub(super) progress_deadline: Option<Span>,
-    pub(super) on_failure: Option<OnFailure>,
-    pub(super) min_regions: Option<u32>,
-    pub(super) soak: Option<Span>,
-    pub(super) standby: Option<Span>,
+pub(crate) struct StrategyTable {
+    pub(crate) max_parallel: Option<MaxParallel>,
+    /// Regions in turn, each of them once.
+    pub(crate) waves: Option<Vec<Vec<RegionName>>>,
+    pub(crate) first: Option<Vec<RegionName>>,
+    pub(crate) switch: Option<Switch>,
+    pub(crate) canary: Option<Vec<Percent>>,
+    pub(crate) allow: Option<Vec<String>>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) progress_deadline: Option<Span>,
+    pub(crate) on_failure: Option<OnFailure>,
+    pub(crate) min_regions: Option<u32>,
+    pub(crate) soak: Option<Span>,
+    pub(crate) standby: Option<Span>,
 }
 
 impl DeploymentFile {
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let code = match error.kind() {
                 std::io::ErrorKind::NotFound => Code::NotFound,
@@ -57,6 +65,35 @@ impl DeploymentFile {
             Failure::new(code, format!("cannot read {}", path.display())).cause(error.to_string())
         })?;
         settings::parse_toml(&text, path)
+    }
+
+    /// What it asks for, of whatever model.
+    pub(crate) fn request(self) -> DeployRequest {
+        let table = self.strategy;
+        DeployRequest {
+            version: self.version,
+            regions: self.regions,
+            scale: self.scale,
+            region_scale: self.region_scale,
+            health: self.health,
+            region_health: self.region_health,
+            monitors: self.monitors,
+            region_monitors: self.region_monitors,
+            stay_in: self.stay_in,
+            max_parallel: table.max_parallel,
+            waves: table.waves,
+            first: table.first,
+            switch: table.switch,
+            canary: table.canary,
+            allow: table.allow,
+            retries: table.retries,
+            progress_deadline: table.progress_deadline,
+            on_failure: table.on_failure,
+            min_regions: table.min_regions,
+            soak: table.soak,
+            standby: table.standby,
+            ..DeployRequest::default()
+        }
     }
 }
 
@@ -74,11 +111,16 @@ max_parallel = "all"
 retries = 2
 progress_deadline = "10m"
 on_failure = "continue"
+switch = "canary"
+canary = [1, 10.5, 100]
+waves = [["us-east1"], ["europe-west1"]]
 min_regions = 2
 soak = "1m30s"
 [scale]
 replicas = 1
 concurrency = 8
+[region_scale.us-east1]
+replicas = 2
 [health]
 interval = "1s"
 [region_health.us-east1]

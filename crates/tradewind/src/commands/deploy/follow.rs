@@ -24,7 +24,8 @@ pub(super) enum Until {
 impl Until {
     fn is_reached(self, view: &RolloutView) -> bool {
         let verdict = matches!(view.soak, Soak::Passed | Soak::Inconclusive | Soak::Failed);
-        view.state.is_final() || view.state == RolloutState::Soaking && (self == Self::Monitoring || verdict)
+        let everybody_has_it = view.state == RolloutState::Soaking && view.stage.is_last();
+        view.state.is_final() || everybody_has_it && (self == Self::Monitoring || verdict) || view.paused.is_some()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tradewind_api::deploy::{RegionView, RolloutView, StepView};
+use tradewind_api::deploy::{AudienceView, RegionView, RolloutView, StepView};
 use tradewind_core::{
     RegionName,
     assignment::{Check, CheckName, CheckResult},
     rollout::{Action, RegionPhase, StepResult},
 };
 
-use crate::terminal::units;
+use crate::{commands::rollout, terminal::units};
 
 /// With more regions than this that were not begun, the rest is counted.
 const NOT_STARTED_NAMED: usize = 5;
@@ -29,7 +29,8 @@ enum Told {
     Step(RegionName, Action, u32),
     Retry(RegionName, u32),
     Outcome(RegionName),
-    Routing,
+    /// Of a stage.
+    Routing(u32),
     Monitoring,
     NotStarted,
 }
@@ -91,11 +92,12 @@ impl Lines {
     fn fleet(&mut self, view: &RolloutView, lines: &mut Vec<String>) {
         let routing = view.routing.as_ref().filter(|_| view.state.is_routed());
         if let Some(routing) = routing
-            && self.told.insert(Told::Routing)
+            && self.told.insert(Told::Routing(view.stage.number))
         {
             let skew = routing.skew_ms.map(|skew| format!(", skew {skew} ms")).unwrap_or_default();
             let (epoch, acknowledged, gateways) = (routing.epoch, routing.acknowledged, routing.gateways);
-            let text = format!("epoch {epoch} acknowledged by {acknowledged} of {gateways} gateways{skew}");
+            let users = some_users(view).map(|users| format!(" for {users}")).unwrap_or_default();
+            let text = format!("epoch {epoch}{users} acknowledged by {acknowledged} of {gateways} gateways{skew}");
             lines.push(labelled(view, "routing", &text));
         }
         if is_monitored(view) && self.told.insert(Told::Monitoring) {
@@ -118,7 +120,23 @@ impl Lines {
 /// Users get the revision and its monitors are armed.
 pub(super) fn is_monitored(view: &RolloutView) -> bool {
     let armed = |step: &StepView| step.action == Action::ArmMonitoring && step.result == Some(StepResult::Success);
-    view.state.is_routed() && view.steps.iter().any(armed)
+    view.state.is_routed() && view.stage.is_last() && view.steps.iter().any(armed)
+}
+
+/// Whom this stage is for, where that is not everybody: `10 % of users`.
+pub(super) fn some_users(view: &RolloutView) -> Option<String> {
+    (view.stage.users != AudienceView::Everyone).then(|| rollout::users(view.stage.users))
+}
+
+/// Who has the new version now.
+pub(super) fn users(view: &RolloutView) -> String {
+    let has_it = view.routing.as_ref().is_some_and(|routing| routing.committed);
+    match (has_it, some_users(view)) {
+        (false, _) => "No user gets it yet".to_owned(),
+        (true, Some(users)) if view.state.is_routed() => format!("It is routed to {users}"),
+        (true, None) if view.state.is_routed() => "Everybody gets it".to_owned(),
+        (true, _) => "Some users get it".to_owned(),
+    }
 }
 
 /// How many regions users are sent to.
@@ -150,15 +168,15 @@ fn completed(view: &RolloutView, region: &RegionView, action: Action) -> Option<
 /// `digest ok, signature ok, 20/20 golden cases, p99 0.4 ms`
 fn checks(checks: &[Check]) -> String {
     let words = checks.iter().filter(|check| check.name != CheckName::Ready).map(|check| match check.result {
-        CheckResult::Skipped => format!("{} skipped", name(check.name)),
-        CheckResult::Unproved => format!("{} unproved", name(check.name)),
-        _ if check.detail.is_empty() => format!("{} ok", name(check.name)),
+        CheckResult::Skipped => format!("{} skipped", check_name(check.name)),
+        CheckResult::Unproved => format!("{} unproved", check_name(check.name)),
+        _ if check.detail.is_empty() => format!("{} ok", check_name(check.name)),
         _ => check.detail.clone(),
     });
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn name(check: CheckName) -> &'static str {
+pub(in crate::commands) fn check_name(check: CheckName) -> &'static str {
     match check {
         CheckName::Digest => "digest",
         CheckName::Ready => "ready",

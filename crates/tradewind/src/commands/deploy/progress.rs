@@ -194,7 +194,10 @@ fn fleet_activity(view: &RolloutView) -> (&'static str, String) {
         RolloutState::Preparing => ("routing", "preparing the gateways".to_owned()),
         RolloutState::Committing => ("routing", acknowledged.unwrap_or_else(|| "switching".to_owned())),
         RolloutState::Arming => ("monitoring", "arming".to_owned()),
-        RolloutState::Soaking => ("soak", "watching the new version".to_owned()),
+        RolloutState::Soaking => {
+            let users = lines::some_users(view).map(|users| format!(" with {users}")).unwrap_or_default();
+            ("soak", format!("watching the new version{users}"))
+        }
         RolloutState::Succeeded | RolloutState::Failed | RolloutState::Superseded => ("", String::new()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tradewind_api::deploy::{DeployRequest, ScaleChange};
 use tradewind_core::{
     ModelName, VersionNumber,
-    deployment::{MaxParallel, OnFailure},
+    rollout::strategy::{MaxParallel, OnFailure, Switch},
 };
 
 use super::{Args, ScaleArgs, file::DeploymentFile};
@@ -41,28 +41,32 @@ pub(super) fn assemble(args: &Args) -> Result<Wanted, Failure> {
     if args.name.is_some() && matches!(model, Model::Registered(_)) {
         return Err(Failure::usage("--name is for models that are pushed").hint("give a path, such as ./model.onnx"));
     }
-    let (flags, table) = (&args.strategy, file.strategy);
+    let (flags, said) = (&args.strategy, file.request());
+    // Another way to move users than the file's comes without the file's shares.
+    let is_canary = flags.switch.is_none_or(|switch| switch == Switch::Canary);
+    let (shares, allowed) = (said.canary.filter(|_| is_canary), said.allow.filter(|_| is_canary));
     let request = DeployRequest {
         version,
-        regions: if args.regions.is_empty() { file.regions } else { Some(args.regions.clone()) },
-        scale: scale(&args.scale, file.scale),
-        health: file.health,
-        region_health: file.region_health,
-        monitors: file.monitors,
-        region_monitors: file.region_monitors,
-        stay_in: if args.stay_in.is_empty() { file.stay_in } else { Some(args.stay_in.clone()) },
-        max_parallel: flags.max_parallel.or(table.max_parallel),
-        retries: flags.retries.or(table.retries),
-        progress_deadline: flags.progress_deadline.or(table.progress_deadline),
-        on_failure: flags.on_failure.or(table.on_failure),
-        min_regions: flags.min_regions.or(table.min_regions),
-        soak: flags.soak.or(table.soak),
-        standby: flags.standby.or(table.standby),
+        regions: if args.regions.is_empty() { said.regions } else { Some(args.regions.clone()) },
+        scale: scale(&args.scale, said.scale),
+        stay_in: if args.stay_in.is_empty() { said.stay_in } else { Some(args.stay_in.clone()) },
+        max_parallel: flags.max_parallel.or(said.max_parallel),
+        first: if flags.first.is_empty() { said.first } else { Some(flags.first.clone()) },
+        switch: flags.switch.or(said.switch),
+        canary: if flags.canary.is_empty() { shares } else { Some(flags.canary.clone()) },
+        allow: if flags.allow.is_empty() { allowed } else { Some(flags.allow.clone()) },
+        retries: flags.retries.or(said.retries),
+        progress_deadline: flags.progress_deadline.or(said.progress_deadline),
+        on_failure: flags.on_failure.or(said.on_failure),
+        min_regions: flags.min_regions.or(said.min_regions),
+        soak: flags.soak.or(said.soak),
+        standby: flags.standby.or(said.standby),
         prune: args.prune,
         replace: args.replace,
         allow_bad: args.allow_bad,
         dry_run: args.dry_run,
         requested_by: requested_by(),
+        ..said
     };
     Ok(Wanted { model, request })
 }
@@ -125,7 +129,17 @@ pub(super) fn parse_on_failure(text: &str) -> Result<OnFailure, String> {
     match text {
         "stop" => Ok(OnFailure::Stop),
         "continue" => Ok(OnFailure::Continue),
-        _ => Err("write stop or continue".to_owned()),
+        "pause" => Ok(OnFailure::Pause),
+        _ => Err("write stop, continue or pause".to_owned()),
+    }
+}
+
+pub(super) fn parse_switch(text: &str) -> Result<Switch, String> {
+    match text {
+        "fleet" => Ok(Switch::Fleet),
+        "wave" => Ok(Switch::Wave),
+        "canary" => Ok(Switch::Canary),
+        _ => Err("write fleet, wave or canary".to_owned()),
     }
 }
 
@@ -182,6 +196,18 @@ mod tests {
         assert_eq!(wanted.request.regions, Some(vec![us_east1]));
         let wanted = assembled(&format!("deploy -f {path} --regions a,b digits")).unwrap();
         assert_eq!((wanted.request.version, wanted.request.regions.map(|all| all.len())), (None, Some(2)));
+    }
+
+    #[test]
+    fn shares_of_the_file_are_for_its_own_way_to_move_users() {
+        let (_directory, path) = written("model = \"digits\"\n[strategy]\nswitch = \"canary\"\ncanary = [5, 50]\n");
+        let canary = |line: &str| assembled(line).unwrap().request.canary.map(|shares| shares.len());
+        assert_eq!(canary(&format!("deploy -f {path}")), Some(2));
+        assert_eq!(canary(&format!("deploy -f {path} --switch fleet")), None);
+        assert_eq!(canary(&format!("deploy -f {path} --canary 1,2,3")), Some(3));
+        assert_eq!(canary("deploy digits --switch canary"), None);
+        let refused = assembled("deploy digits --canary 1,500").unwrap_err();
+        assert!(refused.contains("from 0 to 100"), "{refused}");
     }
 
     #[test]

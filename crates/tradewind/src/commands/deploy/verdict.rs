@@ -6,7 +6,7 @@ use tradewind_api::deploy::{RegionView, RolloutView};
 use tradewind_core::{
     ModelName, RegionName, Timestamp,
     probe::Probe,
-    rollout::{RegionPhase, RolloutState, Soak},
+    rollout::{RegionPhase, RolloutState, Soak, course::Pause},
 };
 
 use super::lines;
@@ -15,6 +15,9 @@ use crate::{commands::rollout, failure::Failure, session::Session, terminal::uni
 /// Why this rollout is no success; nothing if it is one.
 pub(super) fn failure(view: &RolloutView) -> Option<Failure> {
     let (model, version) = (&view.model, view.version);
+    if let Some(pause) = view.paused.as_ref().filter(|_| !view.state.is_final()) {
+        return Some(waiting(view, pause));
+    }
     match view.state {
         RolloutState::Failed => Some(failed(view)),
         RolloutState::Superseded => Some(
@@ -23,6 +26,18 @@ pub(super) fn failure(view: &RolloutView) -> Option<Failure> {
         ),
         _ => None,
     }
+}
+
+/// It goes on when a person says so.
+fn waiting(view: &RolloutView, pause: &Pause) -> Failure {
+    let (model, version) = (&view.model, view.version);
+    let failure = Failure::waiting(format!("{model} {version} waits for a person: {}", pause.reason));
+    let failure =
+        failure.note(format!("{}.", lines::users(view))).hint(format!("see it with `tradewind rollout show {model}`"));
+    failure.hint(format!(
+        "try again with `tradewind rollout resume {model}`, go on all the same with `tradewind rollout promote {model}`, \
+         give up with `tradewind rollout abort {model}`"
+    ))
 }
 
 fn failed(view: &RolloutView) -> Failure {

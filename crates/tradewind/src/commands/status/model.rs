@@ -1,7 +1,11 @@
 //! One model in full: its slots, its regions, its latest rollout.
 
-use tradewind_api::status::{
-    DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView, VerificationProgress,
+use tradewind_api::{
+    deploy::StageView,
+    status::{
+        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView,
+        VerificationProgress,
+    },
 };
 use tradewind_core::{
     RegionName, Slot, Timestamp,
@@ -175,13 +179,28 @@ pub(in crate::commands) fn tracker(status: &DeploymentStatus, now: Timestamp) ->
 fn not_live(status: &DeploymentStatus) -> String {
     let (model, RolloutBrief { revision, state, .. }) = (&status.model, &status.rollout);
     let (users, nothing) = match status.version {
-        Some(version) => (format!("users get {model} {version}, as before"), "changed nothing for them"),
+        Some(version) => match &status.candidate {
+            Some(CandidateView { version: other, users, .. }) => {
+                (format!("{} get {model} {other}, all others {version}", rollout::users(*users)), "they go back")
+            }
+            None => (format!("users get {model} {version}, as before"), "changed nothing for them"),
+        },
         None => (format!("users get no version of {model} yet"), "was not routed"),
     };
     match state {
         RolloutState::Failed => {
             format!("{users}; revision {revision} failed and {nothing}: tradewind rollout show {model}")
         }
-        state => format!("{users}; revision {revision}: {}", rollout::state_word(*state)),
+        state => {
+            let stage = match status.rollout.stage {
+                StageView { of: 1, .. } => String::new(),
+                StageView { number, of, .. } => format!(", stage {number} of {of}"),
+            };
+            let paused = match &status.rollout.paused {
+                Some(reason) => format!("; it waits: {reason}"),
+                None => String::new(),
+            };
+            format!("{users}; revision {revision}: {}{stage}{paused}", rollout::state_word(*state))
+        }
     }
 }

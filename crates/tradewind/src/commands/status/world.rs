@@ -133,6 +133,9 @@ pub(super) fn error_share<'a>(health: impl Iterator<Item = &'a RegionHealth>) ->
 
 pub(in crate::commands) fn rollout_cell(status: &DeploymentStatus) -> Cell {
     let brief = &status.rollout;
+    if brief.paused.is_some() && !brief.state.is_final() {
+        return Cell::new(format!("revision {} paused", brief.revision), Tone::Warn);
+    }
     match brief.state {
         // The everyday case is not worth a word of its own.
         RolloutState::Succeeded => Cell::new("done", Tone::Faint),

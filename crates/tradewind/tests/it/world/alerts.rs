@@ -6,22 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tradewind_testkit::{Ailment, Faulty, Load, World, eventually_ok};
+use tradewind_testkit::{Ailment, Faulty, Load, Signal, World, eventually_ok, signal};
 
 use self::receiver::{Receiver, Temper};
 use super::{SOON, event, json, ok, options, refused, serving};
 
 const REGIONS: [&str; 2] = ["us-east1", "europe-west1"];
 
-/// Stops a process, or lets it go on.
-fn signal(pid: u32, signal: rustix::process::Signal) -> Result<()> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
-    Ok(rustix::process::kill_process(pid, signal)?)
-}
-
 fn stop_agent(world: &World, region: &str) -> Result<u32> {
     let agent = world.processes("agent", Some(region))?.first().context("an agent")?.pid;
-    signal(agent, rustix::process::Signal::STOP).map(|()| agent)
+    signal(agent, Signal::STOP).map(|()| agent)
 }
 
 /// Waits for an alert of this name that is in this state.
@@ -69,7 +63,7 @@ async fn a_lost_region_is_told_once_to_a_receiver_that_fails_delays_and_forgets_
     receiver.taken(1).await?;
     world.kill("control", None)?;
     receiver.set(Temper::Slow);
-    signal(agent, rustix::process::Signal::CONT)?;
+    signal(agent, Signal::CONT)?;
     let over = alert(&world, "RegionDown", is_over).await?;
     assert_eq!(over["id"], down["id"], "one loss is one alert");
     receiver.set(Temper::Good);
@@ -106,7 +100,7 @@ async fn what_is_silenced_fires_and_nobody_is_told() -> Result<()> {
     let id = silences["silences"][0]["id"].as_str().context("an id")?;
     ok(&world, &format!("alerts unsilence {id}")).await?;
     receiver.taken(1).await?;
-    signal(agent, rustix::process::Signal::CONT)?;
+    signal(agent, Signal::CONT)?;
     receiver.taken(2).await?;
     let kinds: Vec<String> = receiver.told().into_iter().map(|told| told.kind).collect();
     assert_eq!(kinds, ["alert.firing", "alert.resolved"]);

@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
-use tradewind_testkit::{Ailment, Faulty, Load, World, eventually_ok};
+use anyhow::{Context, Result};
+use tradewind_testkit::{Ailment, Answer, Faulty, Load, Signal, World, signal};
 
 use super::{INFER, SOON, digits, example, json, ok, options, refused, serving};
 
@@ -25,16 +24,8 @@ async fn with_two_versions() -> Result<(World, Load)> {
 }
 
 async fn served(load: &Load, revision: &str) -> Result<()> {
-    let since = Instant::now();
-    eventually_ok(&format!("users get revision {revision}"), SOON, || async {
-        let answers = load.since(since).answers;
-        let newest = answers.get(answers.len().saturating_sub(MANY)..).filter(|newest| newest.len() == MANY);
-        let newest = newest.with_context(|| format!("{} answers so far", answers.len()))?;
-        let other = newest.iter().find(|answer| answer.revision.as_deref() != Some(revision));
-        ensure!(other.is_none(), "{other:?}");
-        Ok(())
-    })
-    .await
+    let is_right = |answer: &Answer| answer.revision.as_deref() == Some(revision);
+    load.settles(&format!("users get revision {revision}"), SOON, MANY, is_right).await
 }
 
 #[tokio::test]
@@ -81,10 +72,9 @@ async fn a_gateway_that_stands_still_is_named_and_catches_up() -> Result<()> {
     let (world, load) = with_two_versions().await?;
     let gateway = world.processes("gateway", Some("europe-west1"))?;
     let gateway = gateway.first().context("a gateway")?;
-    let pid = Pid::from_raw(i32::try_from(gateway.pid)?).context("a pid")?;
-    kill_process(pid, Signal::STOP)?;
+    signal(gateway.pid, Signal::STOP)?;
     let output = world.cli(["rollback", "digits"]).await?;
-    kill_process(pid, Signal::CONT)?;
+    signal(gateway.pid, Signal::CONT)?;
     assert_eq!(output.code, Some(6), "{output:?}");
     assert!(output.stderr.contains(&format!("the gateway {} in europe-west1 has not", gateway.address)), "{output:?}");
     served(&load, "1").await?;

@@ -1,0 +1,96 @@
+//! Moving users: gateways prepare, all commit at one epoch, alerts are armed.
+
+use super::{COMMIT_WAIT, Change, GatewayObservation, Planner, Reach, Room};
+use crate::{
+    RegionName, Timestamp,
+    assignment::Failure,
+    rollout::{Action, RegionPhase, RegionRecord, RolloutFailure, course::Audience},
+};
+
+impl<'a> Planner<'a> {
+    pub(super) fn prepare(&mut self) {
+        if self.is_paused() {
+            return;
+        }
+        let gateways = self.observed.gateways();
+        let tight = self.tight();
+        if gateways.prepared == gateways.gateways && tight.is_none() {
+            self.plan.changes.push(Change::Commit);
+            return;
+        }
+        let started = self.rollout.steps.route.as_ref().map_or(self.rollout.created_at, |step| step.started_at);
+        let deadline =
+            started.checked_add(self.rollout.strategy.progress_deadline.duration()).unwrap_or(Timestamp::MAX);
+        if deadline > self.now {
+            let detail = self.rollout.steps.route.as_ref().map_or("", |step| step.detail.as_str());
+            if let Some((region, _)) = tight.filter(|(region, _)| !detail.contains(region.as_str())) {
+                let reason = format!("waits: {region} has too few replicas for its users");
+                self.plan.changes.push(Change::Hold { reason });
+            }
+            self.plan.wake(deadline);
+            return self.look_again_soon();
+        }
+        let missing = gateways.gateways - gateways.prepared;
+        let failure = match tight.filter(|_| missing == 0) {
+            Some((region, room)) => Failure {
+                message: format!("the users of {region} do not fit on its replicas"),
+                causes: vec![format!(
+                    "they have {:.0} requests in flight, and its ready replicas take {}",
+                    room.in_flight.ceil(),
+                    room.limit.unwrap_or_default()
+                )],
+                hint: Some("deploy it with more of them: --replicas N".to_owned()),
+                retryable: true,
+            },
+            None => Failure {
+                message: format!("{missing} of {} gateways did not prepare the new route", gateways.gateways),
+                causes: gateways.refusal.into_iter().collect(),
+                hint: Some("see `tradewind regions list`".to_owned()),
+                retryable: true,
+            },
+        };
+        self.plan
+            .changes
+            .push(Change::Fail { failure: RolloutFailure { region: None, action: Action::Route, failure } });
+    }
+
+    /// The first region whose users have more in flight than the replicas may have that they are to be moved to.
+    fn tight(&self) -> Option<(&'a RegionName, Room)> {
+        let stage = self.rollout.stage();
+        let share = match stage.users {
+            Audience::Share(share) => share.share(),
+            Audience::Everyone | Audience::OfRegions => 1.0,
+        };
+        let replaces = |record: &&RegionRecord| self.rollout.from.is_some() && record.phase == RegionPhase::Verified;
+        self.records[..stage.regions].iter().filter(replaces).find_map(|record| {
+            let room = self.observed.room(&record.region);
+            let in_flight = room.in_flight * share;
+            let is_tight = room.limit.is_some_and(|limit| in_flight > f64::from(limit));
+            is_tight.then_some((&record.region, Room { in_flight, ..room }))
+        })
+    }
+
+    pub(super) fn commit(&mut self) {
+        let GatewayObservation { gateways, committed, .. } = self.observed.gateways();
+        let since = self.rollout.committed_at.unwrap_or(self.rollout.created_at);
+        let waited = since.checked_add(COMMIT_WAIT).is_ok_and(|limit| limit <= self.now);
+        if committed == gateways || waited {
+            self.plan.changes.push(Change::Arm { acknowledged: committed, gateways });
+        } else {
+            self.look_again_soon();
+        }
+    }
+
+    pub(super) fn arm(&mut self) {
+        let armed = self.routed().all(|record| {
+            let observation = self.observed.region(&record.region);
+            let armed = observation.slot.is_some_and(|slot| slot.revision == self.rollout.revision && slot.armed);
+            armed || matches!(observation.reach, Reach::Unreachable { .. })
+        });
+        if armed {
+            self.plan.changes.push(Change::Armed);
+        } else {
+            self.look_again_soon();
+        }
+    }
+}
