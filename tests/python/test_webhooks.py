@@ -20,10 +20,10 @@ def test_deliveries_prove_whom_they_come_from_and_that_they_are_whole(world, hoo
         world.cli("alerts", "receivers", "test", "pager")
     finally:
         world.cli("alerts", "receivers", "rm", "pager")
-    [(headers, body)] = hook.taken
+    # An alert that fires just now would be told as well.
+    [(headers, body)] = [(headers, body) for headers, body in hook.taken if json.loads(body)["type"] == "test"]
     assert headers["content-type"] == "application/json"
     assert Webhook(secret).verify(body, headers) == json.loads(body)
-    assert json.loads(body)["type"] == "test"
 
     def refused(body=body, headers=headers, secret=secret):
         with pytest.raises(WebhookVerificationError):
