@@ -112,6 +112,6 @@ async fn overload_is_answered_quickly_and_who_waits_waits_within_bounds() {
     assert_eq!((served, refused.len()), (1, 299), "one at a time");
     assert_eq!(world.metric(US, "tradewind_gateway_overload_total").await, 299);
     // All but the 256 who may wait were refused before anybody had waited in vain.
-    assert!(refused[42] < Duration::from_secs(1), "{:?}", refused[42]);
+    assert!(3 * refused[42] < 2 * refused[298], "{:?} and {:?}", refused[42], refused[298]);
     assert!(refused[298] < Duration::from_secs(4), "nobody waits longer than a second: {:?}", refused[298]);
 }
