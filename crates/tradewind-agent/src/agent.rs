@@ -211,10 +211,14 @@ impl Slots {
     fn apply(&mut self) {
         let Some(desired) = self.context.desired.current() else { return };
         let mut wanted = assigned(&desired);
+        let all: BTreeSet<SlotKey> = wanted.keys().cloned().collect();
         let left = self.adopted.keys().chain(self.records.keys());
         let keys: BTreeSet<SlotKey> = left.chain(self.wanted.keys()).chain(wanted.keys()).cloned().collect();
         for key in keys {
             let assignment = wanted.remove(&key);
+            if assignment.as_ref().is_some_and(|assignment| assignment.alone) && self.waits_for_room(&key, &all) {
+                continue;
+            }
             match self.wanted.get(&key) {
                 Some(sender) => drop(sender.send_if_modified(|current| {
                     let changed = *current != assignment;
@@ -226,6 +230,16 @@ impl Slots {
         }
         self.context.board.observe(&desired);
         self.context.settled.store(true, Ordering::Release);
+    }
+
+    /// Whether a slot that is to be alone has not begun, and another one of its model that is not assigned is not empty yet.
+    /// When that has ended, it is looked at again.
+    fn waits_for_room(&self, key: &SlotKey, assigned: &BTreeSet<SlotKey>) -> bool {
+        let has_begun = self.records.contains_key(key)
+            || self.adopted.contains_key(key)
+            || self.wanted.get(key).is_some_and(|wanted| wanted.borrow().is_some());
+        let mut held = self.records.keys().chain(self.adopted.keys()).chain(self.wanted.keys());
+        !has_begun && held.any(|other| other.0 == key.0 && other != key && !assigned.contains(other))
     }
 
     fn spawn(&mut self, key: SlotKey, assignment: Option<SlotAssignment>) {

@@ -84,7 +84,7 @@ impl DeployRequest {
         let switch = self.switch.unwrap_or(if self.canary.is_some() { Switch::Canary } else { default.switch });
         let usual = || match switch {
             Switch::Canary => CANARY.iter().filter_map(|share| Percent::try_from(*share).ok()).collect(),
-            Switch::Fleet | Switch::Wave => Vec::new(),
+            Switch::Fleet | Switch::Wave | Switch::InPlace => Vec::new(),
         };
         Strategy {
             max_parallel: self.max_parallel.unwrap_or(default.max_parallel),

@@ -211,7 +211,13 @@ fn answered(plan: DeployPlan, rollout: Option<RolloutNumber>, txn: Option<Txn>) 
 }
 
 fn check_supersedable(model: &ModelName, rollout: &Rollout, replace: bool) -> Result<(), Problem> {
-    if matches!(rollout.state, RolloutState::Committing | RolloutState::Arming) {
+    let is_moving = match rollout.state {
+        RolloutState::Committing => true,
+        // In place, regions are still brought up meanwhile.
+        RolloutState::Arming => !rollout.is_in_place(),
+        _ => false,
+    };
+    if is_moving {
         let mut problem = Problem::new(
             Code::Refused,
             format!("{model} is being switched to revision {} at this moment", rollout.revision),
@@ -229,12 +235,13 @@ fn check_supersedable(model: &ModelName, rollout: &Rollout, replace: bool) -> Re
 
 fn plan_document(spec: &DeploymentSpec, deployment: &Deployment, existing: Option<&Existing>) -> DeployPlan {
     let is_first = deployment.live.is_none();
-    let stages = course::stages(&spec.strategy, spec.regions.len(), is_first);
+    let total = spec.regions.len();
+    let stages = course::stages(&spec.strategy, &spec.strategy.waves(total), total, is_first);
     let step = |planned: course::Planned| {
         let region = planned.region.map(|region| spec.regions[region].clone());
         PlannedStep { action: planned.action, region }
     };
-    let steps = course::outline(&stages, !is_first).into_iter().map(step).collect();
+    let steps = course::outline(&stages, total, !is_first).into_iter().map(step).collect();
     let all_at_once = is_first && spec.strategy.switch != Switch::Fleet;
     let note = if all_at_once { " (the first revision takes all users at once)" } else { "" };
     DeployPlan {

@@ -17,6 +17,7 @@ use tradewind_core::{
     deployment::DeploymentSpec,
     monitor::verdict::Verdict,
     rollout::plan::{GatewayObservation, Observed, Reach, RegionObservation, Room},
+    route::RouteState,
 };
 
 /// The newest report of one agent.
@@ -229,8 +230,21 @@ pub(crate) struct RolloutEye<'a> {
     /// What was counted of regions, judged.
     pub verdicts: &'a BTreeMap<RegionName, Verdict>,
     pub spec: &'a DeploymentSpec,
+    /// What users get who do not get the rollout's revision, and how that is deployed.
+    pub live: Option<(&'a RouteState, &'a DeploymentSpec)>,
+    /// The epoch that is committed.
+    pub committed: Option<Epoch>,
     /// What users of each region have in flight; empty while nobody is about to be moved.
     pub in_flight: &'a BTreeMap<RegionName, f64>,
+}
+
+impl RolloutEye<'_> {
+    fn room_of(&self, spec: &DeploymentSpec, slot: Slot, region: &RegionName) -> Room {
+        let held = self.seen.agents.get(region).and_then(|agent| agent.slot(self.model, slot));
+        let ready = held.map_or(0, |slot| slot.replicas.ready);
+        let limit = spec.scale_of(region).concurrency.map(|limit| limit.saturating_mul(ready));
+        Room { in_flight: self.in_flight.get(region).copied().unwrap_or_default(), limit }
+    }
 }
 
 impl Observed for RolloutEye<'_> {
@@ -248,9 +262,20 @@ impl Observed for RolloutEye<'_> {
     }
 
     fn room(&self, region: &RegionName) -> Room {
-        let ready = self.region(region).slot.map_or(0, |slot| slot.replicas.ready);
-        let limit = self.spec.scale_of(region).concurrency.map(|limit| limit.saturating_mul(ready));
-        Room { in_flight: self.in_flight.get(region).copied().unwrap_or_default(), limit }
+        self.room_of(self.spec, self.slot, region)
+    }
+
+    fn live(&self) -> Vec<(RegionName, Room)> {
+        let of_live = |(state, spec): (&RouteState, &DeploymentSpec)| {
+            let room = |region: &RegionName| (region.clone(), self.room_of(spec, state.live, region));
+            state.regions.iter().map(room).collect()
+        };
+        self.live.map(of_live).unwrap_or_default()
+    }
+
+    fn everybody_knows(&self) -> bool {
+        let known = self.committed.map(|epoch| self.seen.gateways_at(self.model, epoch, self.now));
+        known.is_none_or(|gateways| gateways.committed >= gateways.gateways)
     }
 
     fn verdict(&self, region: &RegionName) -> Verdict {

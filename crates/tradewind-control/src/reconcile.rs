@@ -16,6 +16,7 @@ use crate::{
     repository::Repository,
 };
 
+mod in_place;
 mod judge;
 mod leader;
 mod sweep;

@@ -44,6 +44,9 @@ pub struct SlotAssignment {
     /// Alerts are armed: the slot takes users.
     #[serde(default)]
     pub armed: bool,
+    /// There is room for nothing beside it: it is started when slots that are not assigned any more are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// The trace of the rollout that brings it, if it is being recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

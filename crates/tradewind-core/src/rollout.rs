@@ -239,6 +239,9 @@ pub struct RegionRecord {
     pub verification: Option<Verification>,
     /// Why the newest attempt failed.
     pub failure: Option<(Action, Failure)>,
+    /// Nobody is sent to this region, and what it runs makes room for this revision before that is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// The epoch at which the region became part of the route.
     pub routed_at: Option<Epoch>,
 }

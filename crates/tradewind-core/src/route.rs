@@ -148,6 +148,14 @@ impl RouteState {
         Self { epoch, candidate: None, ..self.clone() }
     }
 
+    /// The same at `epoch`, but nobody is sent to those regions for what is live.
+    #[must_use]
+    pub fn without_regions(&self, gone: &[RegionName], epoch: Epoch) -> Self {
+        let mut state = self.at(epoch);
+        state.regions.retain(|region| !gone.contains(region));
+        state
+    }
+
     /// Every revision that users get.
     pub fn served(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(self.candidate.iter().map(|candidate| &candidate.state))

@@ -3,7 +3,7 @@
 use tradewind_agent::recorded_replicas;
 use tradewind_core::{
     Slot,
-    assignment::{CheckName, CheckResult, SlotPhase, Verification},
+    assignment::{CheckName, CheckResult, SlotAssignment, SlotPhase, Verification},
     event::EventKind,
 };
 
@@ -130,6 +130,27 @@ async fn a_slot_that_is_taken_away_drains_before_its_replicas_end() {
     eventually("its bundle is removed", || !world.installed(&digest).exists()).await;
     assert!(world.installed(&other).exists());
     assert!(!world.kinds().contains(&EventKind::ReplicaExited), "{:?}", world.kinds());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_to_be_alone_begins_when_the_other_is_empty() {
+    let mut world = World::start().await;
+    let digest = world.push(1, &good(), &[]);
+    let other = world.push(2, &FakeModel { label: 8, ..good() }, &[]);
+    world.assign(world.slot(1, digest, 1));
+    world.ready().await;
+    let blue = world.records().remove(0);
+
+    let alone = SlotAssignment { alone: true, ..world.slot(2, other, 1) };
+    world.assign_all([(Slot::Green, alone.clone())]);
+    let draining = world.blue("draining", |slot| slot.phase == SlotPhase::Draining).await;
+    assert_eq!(draining.replicas.desired, 0);
+    world.report("green begins", |report| report.replicas.iter().any(|replica| replica.slot == Slot::Green)).await;
+    assert!(!blue.identity.unwrap().is_alive(), "there is no room for both");
+    world.endpoints("green", |all| all.len() == 1 && all[0].slot == Slot::Green).await;
+    // Once begun it stays, whatever comes beside it.
+    world.assign_all([(Slot::Blue, world.slot(1, digest, 1)), (Slot::Green, alone)]);
+    world.endpoints("both", |all| all.len() == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

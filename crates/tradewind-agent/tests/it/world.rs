@@ -204,6 +204,7 @@ impl World {
             monitored: false,
             verify: None,
             armed: false,
+            alone: false,
             trace: None,
         }
     }

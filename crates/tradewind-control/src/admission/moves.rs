@@ -15,6 +15,7 @@ use tradewind_core::{
     rollout::{
         Action, RegionRecord, Rollout, RolloutFailure, RolloutKind,
         plan::{Change, Reach},
+        strategy::{Strategy, Switch},
     },
     route::{Route, RouteState},
     trace::TraceParent,
@@ -353,8 +354,12 @@ impl Past {
             .filter(|_| deployment.slots[slot] == Some(target.number));
         let Some(brought) = brought else { return Ok(None) };
         let kept = repository.list::<RegionRecord>(keys::records(self.model(), brought.records())).await?;
-        let records: Vec<RegionRecord> =
-            kept.values().into_iter().filter(|record| record.routed_at.is_some()).collect();
+        let (records, others): (Vec<RegionRecord>, Vec<RegionRecord>) =
+            kept.values().into_iter().partition(|record| record.routed_at.is_some());
+        if others.iter().any(|record| record.alone) {
+            // It has been given up in some regions.
+            return Ok(None);
+        }
         let seen = hub.look(now);
         let stands = records.iter().map(|record| stand(&seen, target, slot, self.model(), record, now));
         let stands: Vec<Stand> = stands.collect();
@@ -427,7 +432,11 @@ impl Past {
     ) -> Result<(Txn, MoveAnswer), Problem> {
         let model = self.model();
         check_supersedable(model, &self.existing.rollout.value, true)?;
-        let spec = target.spec.clone();
+        let mut spec = target.spec.clone();
+        // Where there is no room for two revisions, the way back is the same.
+        if self.live()?.spec.strategy.switch == Switch::InPlace {
+            spec.strategy = Strategy { switch: Switch::InPlace, ..spec.strategy }.of_rollback();
+        }
         let version = find_version(repository, model, Some(spec.version)).await?;
         let plan = plan_document(&spec, &deployment, Some(&self.existing));
         let asked = Asked { again: Some(target.origin()), ..asked };

@@ -21,7 +21,7 @@ use tradewind_core::{
 use tradewind_store::{Compare, Txn};
 
 use super::{
-    STORE_RETRY, Term,
+    STORE_RETRY, Term, in_place,
     judge::Judge,
     sweep::{self, Swept},
     traced,
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Regions that are written in one transaction: at most three operations each.
-const BATCH: usize = 40;
+pub(super) const BATCH: usize = 40;
 /// Changes that follow each other without anything new being observed; more means that the planner goes in circles.
 const ROUNDS_LIMIT: usize = 64;
 /// What gateways may still send users to is looked at again so much later.
@@ -151,12 +151,24 @@ impl Worker {
         let now = Timestamp::now();
         let seen = self.hub.look(now);
         let (slot, epoch, verdicts) = (working.slot(), working.epoch(), self.judge.verdicts());
-        let is_about_to_move = working.rollout.value.state == RolloutState::Preparing;
-        let in_flight = if is_about_to_move { seen.in_flight(&self.model, now) } else { BTreeMap::new() };
+        let rollout = &working.rollout.value;
+        let is_weighed = rollout.state == RolloutState::Preparing || rollout.is_in_place();
+        let in_flight = if is_weighed { seen.in_flight(&self.model, now) } else { BTreeMap::new() };
         let spec = &working.revision.spec;
-        let eye =
-            RolloutEye { seen: &seen, model: &self.model, slot, epoch, now, verdicts, spec, in_flight: &in_flight };
-        plan::plan(&working.rollout.value, &working.records, &eye, now)
+        let live = working.served().zip(working.before.as_ref().map(|revision| &revision.spec));
+        let eye = RolloutEye {
+            seen: &seen,
+            model: &self.model,
+            slot,
+            epoch,
+            now,
+            verdicts,
+            spec,
+            live,
+            committed: working.served().map(|state| state.epoch),
+            in_flight: &in_flight,
+        };
+        plan::plan(rollout, &working.records, &eye, now)
     }
 
     /// Writes what is planned; `false` if somebody else wrote in between.
@@ -211,6 +223,7 @@ impl Worker {
             Change::Commit => commit_route(working, now),
             Change::Fail { .. } => admission::end(working.standing(), &change, None, now),
             Change::Retire => retire(working, now),
+            Change::GiveWay { regions } => in_place::give_way(&self.repository, working, regions, now).await?,
             change => fleet(working, Txn::new(), change, now),
         };
         let written = self.repository.commit(self.term.guard(txn)).await?.is_some();
@@ -302,6 +315,10 @@ fn fleet(working: &Working, txn: Txn, change: &Change, now: Timestamp) -> Txn {
             let message = format!("revision {} waits for a person: {reason}", rollout.revision);
             return txn.then(admission::event(now, model, EventKind::RolloutPaused, Severity::Warning, message));
         }
+        Change::Shrink { end, reason } => {
+            let last = rollout.regions.get(end.saturating_sub(1)).map_or("", AsRef::as_ref);
+            (EventKind::RolloutRegion, format!("a wave of revision {} ends with {last}: {reason}", rollout.revision))
+        }
         Change::Retire => (EventKind::RolloutFinished, format!("the rollout of revision {} is done", rollout.revision)),
         _ => return txn,
     };
@@ -391,7 +408,7 @@ fn retire(working: &Working, now: Timestamp) -> Txn {
         .then(put(&working.deployment.key, &deployment))
 }
 
-fn write_route(working: &Working, route: &Route) -> Txn {
+pub(super) fn write_route(working: &Working, route: &Route) -> Txn {
     let key = keys::route(&route.model);
     let unchanged = working.route.as_ref().map_or_else(|| Compare::absent(&key), |kept| kept.unchanged());
     Txn::new().when(unchanged).then(put(key, route))

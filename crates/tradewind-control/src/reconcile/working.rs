@@ -25,6 +25,8 @@ pub(super) struct Working {
     pub deployment: Kept<Deployment>,
     pub rollout: Kept<Rollout>,
     pub revision: Revision,
+    /// What users get who do not get that, in a rollout whose regions give it up.
+    pub before: Option<Revision>,
     pub route: Option<Kept<Route>>,
     /// Of every region of the rollout, in its order.
     pub records: Vec<RegionRecord>,
@@ -66,8 +68,14 @@ impl Working {
             }
         }
         let route = repository.get::<Route>(keys::route(&model)).await?;
+        let before = match route.as_ref().and_then(|kept: &Kept<Route>| kept.value.committed.as_ref()) {
+            Some(state) if rollout.value.is_in_place() => {
+                repository.get::<Revision>(keys::revision(&model, state.revision)).await?.map(|kept| kept.value)
+            }
+            _ => None,
+        };
         let assignments = BTreeMap::new();
-        Ok(Some(Self { deployment, rollout, revision: revision.value, route, records, places, assignments }))
+        Ok(Some(Self { deployment, rollout, revision: revision.value, before, route, records, places, assignments }))
     }
 
     /// The newest epoch that the gateways were told of in this rollout.
@@ -75,7 +83,7 @@ impl Working {
         self.deployment.value.latest_epoch
     }
 
-    fn record(&self, region: &RegionName) -> Option<&RegionRecord> {
+    pub(super) fn record(&self, region: &RegionName) -> Option<&RegionRecord> {
         self.places.get(region).map(|place| &self.records[*place])
     }
 
@@ -106,7 +114,13 @@ impl Working {
         let slot = self.slot();
         let assignment = match change {
             Change::Begin { .. } | Change::Resume { .. } => {
-                Some(self.assign(before, region, |slots| slots.insert(slot, self.candidate(region, record.attempt))))
+                let candidate = self.candidate(&record);
+                Some(self.assign(before, region, |slots| {
+                    if candidate.alone {
+                        slots.clear();
+                    }
+                    slots.insert(slot, candidate)
+                }))
             }
             Change::Deployed { .. } => Some(self.amend(before, region, |held| held.monitored = true)),
             Change::Monitored { .. } => {
@@ -141,8 +155,8 @@ impl Working {
         Ok(Some(RegionWrite { region: region.clone(), record, assignment, event }))
     }
 
-    fn candidate(&self, region: &RegionName, attempt: u32) -> SlotAssignment {
-        let spec = &self.revision.spec;
+    fn candidate(&self, record: &RegionRecord) -> SlotAssignment {
+        let (spec, region) = (&self.revision.spec, &record.region);
         SlotAssignment {
             revision: self.revision.number,
             version: spec.version,
@@ -150,10 +164,11 @@ impl Working {
             scale: spec.scale_of(region),
             health: spec.health_of(region),
             monitors: spec.monitors_of(region),
-            attempt,
+            attempt: record.attempt,
             monitored: false,
             verify: None,
             armed: false,
+            alone: record.alone,
             trace: self.rollout.value.trace,
         }
     }

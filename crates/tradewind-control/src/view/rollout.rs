@@ -146,7 +146,7 @@ fn skew_ms(rollout: &Rollout, epoch: Epoch, sight: &Sight<'_>) -> Option<u64> {
 
 fn steps(rollout: &Rollout, records: &[RegionRecord]) -> Vec<StepView> {
     let replaces = rollout.from.is_some() || rollout.steps.retire.is_some();
-    let planned = course::outline(&rollout.stages(), replaces);
+    let planned = course::outline(&rollout.stages(), rollout.regions.len(), replaces);
     let is_taken = |planned: &&Planned| planned.region.is_some() || moves(rollout, planned.stage).is_some();
     let row = |planned: &Planned| {
         let record = planned.region.map(|region| &records[region]);

@@ -3,6 +3,7 @@
 mod changes;
 mod crash;
 mod failure;
+mod in_place;
 mod intercepted;
 mod leadership;
 mod moves;

@@ -44,6 +44,9 @@ pub struct Course {
     /// Nothing new is begun until somebody decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
+    /// Waves that were too large end here too, as numbers of regions from the first on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<usize>,
     /// The newest decision of a person about what had failed until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided: Option<Decided>,
@@ -119,38 +122,24 @@ pub enum Refusal {
     NotACanary,
 }
 
-fn waves(strategy: &Strategy, total: usize) -> Vec<usize> {
-    if !strategy.waves.is_empty() {
-        let sizes = strategy.waves.iter().map(Vec::len);
-        let ends = sizes.scan(0, |end, size| {
-            *end += size;
-            Some(*end)
-        });
-        return ends.collect();
-    }
-    let mut end = strategy.first.len();
-    let mut ends = if end > 0 { vec![end] } else { Vec::new() };
-    let size = if strategy.switch == Switch::Wave { strategy.max_parallel.limit() } else { usize::MAX };
-    while end < total {
-        end = end.saturating_add(size).min(total);
-        ends.push(end);
-    }
-    ends
-}
-
-/// The stages of a rollout to so many regions. The first revision of a model takes all users at once: there is nothing that
-/// others could go on getting.
-pub fn stages(strategy: &Strategy, total: usize, is_first: bool) -> Vec<Stage> {
+/// The stages of a rollout to so many regions, whose waves end there. The first revision of a model takes all users at once:
+/// there is nothing that others could go on getting.
+pub fn stages(strategy: &Strategy, waves: &[usize], total: usize, is_first: bool) -> Vec<Stage> {
+    let of_regions = |end: &usize| Stage { regions: *end, users: Audience::OfRegions };
     let mut stages: Vec<Stage> = match strategy.switch {
-        Switch::Wave if !is_first => {
-            let ends = waves(strategy, total).into_iter();
-            ends.map(|end| Stage { regions: end, users: Audience::OfRegions }).collect()
+        Switch::Wave if !is_first => waves.iter().map(of_regions).collect(),
+        // What the last wave's regions run is wanted until everybody can be served without it.
+        Switch::InPlace if !is_first && waves.len() > 1 => {
+            let mut stages: Vec<Stage> = waves[..waves.len() - 1].iter().map(of_regions).collect();
+            let regions = stages.last().map_or(total, |stage| stage.regions);
+            stages.push(Stage { regions, users: Audience::Everyone });
+            return stages;
         }
         Switch::Canary if !is_first => {
             let shares = strategy.canary.iter();
             shares.map(|share| Stage { regions: total, users: Audience::Share(*share) }).collect()
         }
-        Switch::Fleet | Switch::Wave | Switch::Canary => Vec::new(),
+        Switch::Fleet | Switch::Wave | Switch::InPlace | Switch::Canary => Vec::new(),
     };
     if stages.last().is_some_and(|stage| stage.reaches_everyone(total)) {
         stages.pop();
@@ -169,31 +158,48 @@ pub struct Planned {
     pub stage: usize,
 }
 
-/// All steps in the order in which they are taken: in each stage its regions, then its users.
-pub fn outline(stages: &[Stage], replaces: bool) -> Vec<Planned> {
+/// All steps in the order in which they are taken: in each stage its regions, then its users; last the regions that are
+/// brought up when everybody is served without them.
+pub fn outline(stages: &[Stage], total: usize, replaces: bool) -> Vec<Planned> {
     let fleet = |action, stage| Planned { action, region: None, stage };
+    let regions = |from: usize, to: usize, stage| {
+        let actions = [Action::Deploy, Action::ConfigureMonitoring, Action::Verify];
+        let steps = move |region| actions.map(|action| Planned { action, region: Some(region), stage });
+        (from..to).flat_map(steps)
+    };
+    let last = stages.len() - 1;
     let mut steps = vec![fleet(Action::SelectRegions, 0)];
     let mut listed = 0;
-    for (stage, Stage { regions, .. }) in stages.iter().enumerate() {
-        for region in listed..*regions {
-            let actions = [Action::Deploy, Action::ConfigureMonitoring, Action::Verify];
-            steps.extend(actions.map(|action| Planned { action, region: Some(region), stage }));
+    for (number, stage) in stages.iter().enumerate() {
+        steps.extend(regions(listed, stage.regions, number));
+        listed = stage.regions;
+        steps.push(fleet(Action::Route, number));
+        if number == last {
+            steps.extend(regions(listed, total, last));
         }
-        listed = *regions;
-        steps.extend([Action::Route, Action::ArmMonitoring].map(|action| fleet(action, stage)));
+        steps.push(fleet(Action::ArmMonitoring, number));
     }
-    steps.extend(replaces.then(|| fleet(Action::Retire, stages.len() - 1)));
+    steps.extend(replaces.then(|| fleet(Action::Retire, last)));
     steps
 }
 
 impl Rollout {
     /// Where each wave ends, as numbers of regions from the first on. Regions of a wave begin when all before it are settled.
     pub fn waves(&self) -> Vec<usize> {
-        waves(&self.strategy, self.regions.len())
+        let mut ends = self.strategy.waves(self.regions.len());
+        ends.extend(&self.course.cuts);
+        ends.sort_unstable();
+        ends.dedup();
+        ends
     }
 
     pub fn stages(&self) -> Vec<Stage> {
-        stages(&self.strategy, self.regions.len(), self.from.is_none())
+        stages(&self.strategy, &self.waves(), self.regions.len(), self.from.is_none())
+    }
+
+    /// Its regions give up what they run before they are brought up.
+    pub fn is_in_place(&self) -> bool {
+        self.strategy.switch == Switch::InPlace && self.from.is_some()
     }
 
     pub fn stage(&self) -> Stage {
@@ -222,6 +228,8 @@ impl Rollout {
         match self.state {
             RolloutState::Soaking if self.in_last_stage() => self.soak == Soak::Running,
             RolloutState::Regions | RolloutState::Preparing | RolloutState::Soaking => self.users_since().is_some(),
+            // The last regions are brought up while everybody has it.
+            RolloutState::Arming => self.is_in_place(),
             _ => false,
         }
     }
@@ -252,7 +260,9 @@ impl Rollout {
                 RouteState { candidate: Some(Box::new(Candidate { users, state })), ..live.without_candidate(epoch) }
             }
             // Those who are pinned to what served before get it as long as it is there.
-            (None, Some(before)) if before.revision != state.revision && pins.name(before.revision) => {
+            (None, Some(before))
+                if !self.is_in_place() && before.revision != state.revision && pins.name(before.revision) =>
+            {
                 let before = before.without_candidate(epoch);
                 RouteState { candidate: Some(Box::new(Candidate::of_pinned(before))), ..state }
             }

@@ -17,6 +17,7 @@ use crate::{
 
 mod apply;
 mod catch_up;
+mod in_place;
 mod moving;
 mod observed;
 mod soak;
@@ -68,6 +69,15 @@ pub enum Change {
     /// A deferred region is back: like `Begin`, from its first attempt.
     Resume {
         region: RegionName,
+    },
+    /// Nobody is sent to these regions any more, so that they have room for the new revision.
+    GiveWay {
+        regions: Vec<RegionName>,
+    },
+    /// A wave ends earlier, after so many of the rollout's regions.
+    Shrink {
+        end: usize,
+        reason: String,
     },
     /// The new route is offered to the gateways.
     Prepare,
@@ -122,7 +132,7 @@ impl Plan {
 /// What to do next. Never reads a clock, never looks at anything but its arguments. `records` are those of all regions,
 /// in the order of the rollout: all of them are looked at for every step, so they lie side by side.
 pub fn plan(rollout: &Rollout, records: &[RegionRecord], observed: &dyn Observed, now: Timestamp) -> Plan {
-    let mut planner = Planner { rollout, records, observed, now, plan: Plan::default() };
+    let mut planner = Planner { rollout, records, observed, now, leaving: Vec::new(), plan: Plan::default() };
     if let Some(condemn) = planner.condemn() {
         planner.plan.changes.push(condemn);
         return planner.plan;
@@ -142,6 +152,8 @@ pub fn plan(rollout: &Rollout, records: &[RegionRecord], observed: &dyn Observed
         }
         // A superseded rollout is planned when the one that superseded it has failed: its revision still serves.
         RolloutState::Succeeded | RolloutState::Superseded => planner.catch_up(),
+        // One that is being left, and serves until another does.
+        RolloutState::Failed if rollout.has_served() => planner.catch_up(),
         RolloutState::Failed => {}
     }
     planner.plan
@@ -152,6 +164,8 @@ struct Planner<'a> {
     records: &'a [RegionRecord],
     observed: &'a dyn Observed,
     now: Timestamp,
+    /// Regions that are to begin, and have something to give up first.
+    leaving: Vec<&'a RegionName>,
     plan: Plan,
 }
 
@@ -188,8 +202,12 @@ impl<'a> Planner<'a> {
                 _ => {}
             }
         }
+        let leaving = std::mem::take(&mut self.leaving);
+        if !leaving.is_empty() {
+            return self.give_way(&leaving);
+        }
         let settled = self.records[..stage.regions].iter().all(|record| is_settled(self.phase(record)));
-        if settled && self.plan.changes.len() == before && !self.is_paused() {
+        if settled && self.plan.changes.len() == before && !self.is_paused() && self.may_leave_the_rest() {
             self.plan.changes.push(Change::Prepare);
         }
     }
@@ -243,8 +261,9 @@ impl<'a> Planner<'a> {
         let Strategy { on_failure, min_regions, first, .. } = &self.rollout.strategy;
         let failed =
             |records: &'a [RegionRecord]| records.iter().find(|record| self.phase(record) == RegionPhase::Failed);
-        let total = self.rollout.regions.len();
-        let possible = total - counts.failed - counts.deferred;
+        // Regions that are brought up last are so when users have long been moved.
+        let total = self.rollout.stages().last().map_or(0, |stage| stage.regions);
+        let possible = total.saturating_sub(counts.failed + counts.deferred);
         let wanted = match (min_regions, on_failure) {
             (Some(least), _) => (*least as usize).clamp(1, total),
             (None, OnFailure::Stop) => total,
@@ -286,17 +305,18 @@ impl<'a> Planner<'a> {
         (total - counts.failed - counts.deferred).saturating_sub((least as usize).clamp(1, total))
     }
 
-    fn begin(&mut self, record: &RegionRecord, may_defer: &mut usize) {
+    fn begin(&mut self, record: &'a RegionRecord, may_defer: &mut usize) {
         let region = record.region.clone();
         match self.observed.region(&region).reach {
             Reach::Unreachable { silent_secs } => self.lost(record, Action::Deploy, silent_secs, may_defer),
             // The executor looks again as soon as the region reports, or its silence is long enough to tell.
             Reach::Unknown => self.look_again_soon(),
-            Reach::Reachable => self.plan.changes.push(Change::Begin { region }),
+            Reach::Reachable if self.rollout.is_in_place() && !record.alone => self.leaving.push(&record.region),
+            Reach::Reachable => self.when_there_is_room(record, Change::Begin { region }),
         }
     }
 
-    fn retry(&mut self, record: &RegionRecord, may_defer: &mut usize) {
+    fn retry(&mut self, record: &'a RegionRecord, may_defer: &mut usize) {
         match record.retry_at {
             Some(at) if at > self.now => self.plan.wake(at),
             _ => self.begin(record, may_defer),

@@ -82,13 +82,15 @@ impl MaxParallel {
 
 /// When users are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Switch {
     /// All at one epoch, once all regions are verified.
     #[default]
     Fleet,
     /// Those of a wave's regions once the wave is verified; the next wave begins when they have soaked.
     Wave,
+    /// As `wave`, but the regions of a wave first give up what they run: for those that have no room for two revisions.
+    InPlace,
     /// A share of them after the other, once all regions are verified.
     Canary,
 }
@@ -189,8 +191,13 @@ impl Strategy {
         }
         match (self.switch, self.canary.is_empty()) {
             (Switch::Canary, true) => return Err("a canary needs the shares of users that it takes".to_owned()),
-            (Switch::Fleet | Switch::Wave, false) => {
+            (Switch::Fleet | Switch::Wave | Switch::InPlace, false) => {
                 return Err("shares of users are for `switch = canary`".to_owned());
+            }
+            (Switch::InPlace, true) if self.waves(regions.len()).len() < 2 => {
+                return Err(
+                    "in place, a wave's users are served elsewhere meanwhile: it takes two waves at least".to_owned()
+                );
             }
             _ => {}
         }
@@ -244,13 +251,36 @@ impl Strategy {
         named.iter().copied().chain(rest).cloned().collect()
     }
 
-    /// Users go back all at once, whichever way they came.
+    /// Where each wave ends, as numbers of regions from the first on.
+    pub fn waves(&self, total: usize) -> Vec<usize> {
+        if !self.waves.is_empty() {
+            let sizes = self.waves.iter().map(Vec::len);
+            let ends = sizes.scan(0, |end, size| {
+                *end += size;
+                Some(*end)
+            });
+            return ends.collect();
+        }
+        let mut end = self.first.len();
+        let mut ends = if end > 0 { vec![end] } else { Vec::new() };
+        let by_waves = matches!(self.switch, Switch::Wave | Switch::InPlace);
+        let size = if by_waves { self.max_parallel.limit() } else { usize::MAX };
+        while end < total {
+            end = end.saturating_add(size).min(total);
+            ends.push(end);
+        }
+        ends
+    }
+
+    /// Users go back all at once, whichever way they came; in place they do so region by region.
     #[must_use]
     pub fn of_rollback(&self) -> Self {
+        let in_place = self.switch == Switch::InPlace;
         Self {
+            max_parallel: if in_place { Self::default().max_parallel } else { self.max_parallel },
             waves: Vec::new(),
             first: Vec::new(),
-            switch: Switch::Fleet,
+            switch: if in_place { Switch::InPlace } else { Switch::Fleet },
             canary: Vec::new(),
             allow: Vec::new(),
             ..self.clone()
@@ -274,6 +304,7 @@ impl Strategy {
         let switch = match self.switch {
             Switch::Fleet => "fleet".to_owned(),
             Switch::Wave => "wave by wave".to_owned(),
+            Switch::InPlace => "in place, wave by wave".to_owned(),
             Switch::Canary => {
                 let shares: Vec<String> = self.canary.iter().map(|share| f64::from(*share).to_string()).collect();
                 format!("canary {} %", shares.join(", "))
@@ -316,6 +347,15 @@ mod tests {
         check(canary(&[1.0, 10.0, 100.0]), "");
         check(canary(&[10.0, 10.0]), "grow");
         check(Strategy { switch: Switch::Wave, ..canary(&[10.0]) }, "for `switch = canary`");
+        let in_place = |waves: &[&str]| Strategy {
+            waves: waves.iter().map(|wave| names(wave)).collect(),
+            switch: Switch::InPlace,
+            ..Strategy::default()
+        };
+        check(in_place(&[]), "");
+        check(in_place(&["a", "b c"]), "");
+        check(in_place(&["a b c"]), "two waves at least");
+        check(Strategy { max_parallel: MaxParallel::All, ..in_place(&[]) }, "two waves at least");
         check(Strategy { min_regions: Some(4), ..Strategy::default() }, "between 1 and the number of regions, 3");
     }
 

@@ -138,6 +138,9 @@ impl Control {
             Change::Begin { .. } | Change::Resume { .. } => {
                 let revision = self.rollout.revision;
                 let assigned = Assigned { revision, attempt, monitored: false, verify: None, armed: false };
+                if record.alone {
+                    assignment.clear();
+                }
                 assignment.insert(slot, assigned);
             }
             Change::Deployed { .. } => amend(assignment, slot, |assigned| assigned.monitored = true),
@@ -180,6 +183,7 @@ impl Control {
                     self.commit(prepared, now);
                 }
             }
+            Change::GiveWay { regions } => self.give_way(regions, now),
             Change::Arm { .. } => self.arm_regions(),
             Change::Extend { regions } => return self.extend(regions, now),
             Change::Retire => {
@@ -190,6 +194,66 @@ impl Control {
             _ => {}
         }
         change.apply_fleet(&mut self.rollout, self.epoch, now);
+    }
+
+    /// Nobody is sent to these regions any more; what they serve is deferred there, should it be wanted again.
+    fn give_way(&mut self, regions: &[RegionName], now: Timestamp) {
+        let own = self.records.iter_mut().filter(|record| regions.contains(&record.region));
+        own.for_each(|record| record.make_room(&self.rollout, now));
+        let of_before = self.before.iter_mut().flat_map(|(_, records, _)| records);
+        of_before.filter(|record| regions.contains(&record.region)).for_each(RegionRecord::give_way);
+        let Some(state) = self.committed.clone() else { return };
+        self.epoch = self.epoch.next();
+        self.commit(state.without_regions(regions, self.epoch), now);
+    }
+
+    /// What served before is planned again, where it gave way to a rollout that has failed.
+    pub(super) fn bring_back(&mut self) -> bool {
+        let gave_way = |(_, records, _): &mut (Rollout, Vec<RegionRecord>, Revision)| {
+            records.iter().any(|record| record.routed_at.is_none())
+        };
+        let has_failed = self.rollout.state == RolloutState::Failed;
+        let Some((rollout, records, revision)) = self.before.take_if(|before| has_failed && gave_way(before)) else {
+            return false;
+        };
+        let failed = std::mem::replace(&mut self.rollout, rollout);
+        let its_records = std::mem::replace(&mut self.records, records);
+        self.left.get_or_insert((failed, its_records));
+        self.revision = revision;
+        true
+    }
+
+    /// A rollout of what served before begins, since nowhere are there replicas of it to go back to.
+    pub(super) fn bring_up_again(&mut self, now: Timestamp) {
+        let Some((_, _, before)) = self.before.take() else { return };
+        let number = RevisionNumber(self.revision.number.0 + 1);
+        let revision = Revision { number, ..before };
+        let rollout = Rollout {
+            kind: RolloutKind::Rollback,
+            number: self.rollout.number.next(),
+            revision: number,
+            from: Some(self.rollout.revision),
+            slot: self.rollout.slot.other(),
+            strategy: self.rollout.strategy.of_rollback(),
+            state: RolloutState::Regions,
+            failure: None,
+            steps: FleetSteps::default(),
+            created_at: now,
+            committed_at: None,
+            soak_until: None,
+            soak: Soak::Pending,
+            course: Course::default(),
+            ..self.rollout.clone()
+        };
+        self.slots[rollout.slot] = Some(number);
+        self.unswept = true;
+        let records = std::mem::replace(&mut self.records, rollout.new_records());
+        let mut left = std::mem::replace(&mut self.rollout, rollout);
+        if !left.state.is_final() {
+            left.supersede(now);
+        }
+        self.before = Some((left.clone(), records.clone(), std::mem::replace(&mut self.revision, revision)));
+        self.left = Some((left, records));
     }
 
     /// Regions that caught up join the route at a new epoch.

@@ -37,7 +37,9 @@ pub(super) struct Promises {
 /// Says what is wrong.
 type Check = fn(&Promises, &World<'_>) -> Option<String>;
 
-const PROMISES: [(&str, Check); 10] = [
+const PROMISES: [(&str, Check); 12] = [
+    ("there is always a region that serves", Promises::nowhere),
+    ("in place, a region has one revision at a time", Promises::crowded),
     ("users are sent only to regions that are verified", Promises::unverified),
     ("nothing is taken down that a gateway with a lease sends users to", Promises::taken_away),
     ("epochs never go back", Promises::went_back),
@@ -89,8 +91,22 @@ impl Promises {
         Broken { at: world.elapsed(), promise: "the planner comes to rest", detail }
     }
 
+    fn nowhere(&self, world: &World<'_>) -> Option<String> {
+        let state = world.control.committed.as_ref().filter(|state| state.regions.is_empty())?;
+        Some(format!("revision {} is routed to no region at epoch {}", state.revision, state.epoch))
+    }
+
+    fn crowded(&self, world: &World<'_>) -> Option<String> {
+        let assignments = world.control.assignments.iter().filter(|_| world.control.rollout.is_in_place());
+        let (region, _) = { assignments }.find(|(_, assignment)| assignment.len() > 1)?;
+        Some(format!("{region} is assigned two"))
+    }
+
     fn unverified(&self, world: &World<'_>) -> Option<String> {
-        let routes = world.places.values().filter_map(|place| place.gateway.taken.committed.as_ref());
+        // What a region has given up in place, nobody can keep for a gateway that hears nothing.
+        let in_place = world.scenario.strategy.switch == Switch::InPlace;
+        let places = world.places.values().filter(|place| !in_place || world.is_leased(place));
+        let routes = places.filter_map(|place| place.gateway.taken.committed.as_ref());
         routes.chain(&world.control.committed).flat_map(|route| route.served()).find_map(|state| {
             let unverified = |region: &&RegionName| {
                 !world.places.get(*region).is_some_and(|place| place.agent.verified.contains(&state.revision))
@@ -163,7 +179,10 @@ impl Promises {
     fn left_behind(&self, world: &World<'_>) -> Option<String> {
         let control = &world.control;
         let failed = control.rollout.state == RolloutState::Failed;
-        let left = control.left.as_ref().map(|(rollout, _)| rollout);
+        // In place, it serves until what served before is up again.
+        let is_left = control.rollout.kind == RolloutKind::Rollback && control.rollout.has_served();
+        let left = control.left.as_ref().map(|(rollout, _)| rollout).filter(|_| is_left);
+        let failed = failed && !(control.rollout.is_in_place() && control.rollout.has_served());
         let revisions = left.into_iter().chain(failed.then_some(&control.rollout)).map(|rollout| rollout.revision);
         let served = |revision: &RevisionNumber| {
             let routes = control.committed.as_deref().into_iter().chain(&control.prepared);

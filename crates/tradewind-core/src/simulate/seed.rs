@@ -76,12 +76,12 @@ impl Dice {
 
     fn strategy(&mut self, regions: &[RegionName]) -> Strategy {
         let total = regions.len() as u64;
-        let switch = self.one_of(&[Switch::Fleet, Switch::Wave, Switch::Canary]);
+        let switch = self.one_of(&[Switch::Fleet, Switch::Wave, Switch::InPlace, Switch::Canary]);
         let shares = self.one_of(&[vec![1.0, 10.0, 50.0, 100.0], vec![10.0], vec![5.0, 100.0]]);
         let shares: Vec<Percent> = shares.into_iter().filter_map(|share| Percent::try_from(share).ok()).collect();
         let waves = if self.one_in(4) { self.waves(regions) } else { Vec::new() };
         let plain = waves.is_empty();
-        Strategy {
+        let strategy = Strategy {
             max_parallel: match self.below(4) {
                 count @ 1..=2 if plain => MaxParallel::Count(1 + count as u32),
                 3 if plain => MaxParallel::All,
@@ -98,6 +98,10 @@ impl Dice {
             min_regions: self.one_in(2).then(|| 1 + self.below(total) as u32),
             soak: self.one_of(&[Span::from_secs(0), Span::from_secs(20), Span::from_secs(60)]),
             standby: self.one_of(&[Span::from_secs(0), Span::from_secs(30), Span::from_secs(600)]),
+        };
+        match strategy.check(regions) {
+            Ok(()) => strategy,
+            Err(_) => Strategy { switch: Switch::Wave, ..strategy },
         }
     }
 

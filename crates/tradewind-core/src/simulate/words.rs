@@ -29,6 +29,13 @@ pub(super) fn of_change(change: &Change, control: &Control) -> Option<String> {
         }
         Change::Defer { detail, .. } => format!("is set aside: {detail}"),
         Change::Resume { .. } => "catches up".to_owned(),
+        Change::GiveWay { regions } => {
+            let makes = if regions.len() == 1 { "makes" } else { "make" };
+            format!("epoch {}: {} {makes} room, users there are served elsewhere", control.epoch, names(regions.iter()))
+        }
+        Change::Shrink { end, reason } => {
+            format!("a wave ends with {}: {reason}", rollout.regions.get(end.saturating_sub(1))?)
+        }
         Change::Prepare => format!("epoch {}: gateways prepare for it", control.epoch),
         Change::Hold { reason } => format!("epoch {}: {reason}", control.epoch),
         Change::Commit => format!("epoch {}: {} get revision {}", control.epoch, users(control)?, rollout.revision),
@@ -85,6 +92,9 @@ fn soaked(soak: Soak, rollout: &Rollout) -> String {
 
 fn taken_back(rollout: &Rollout) -> String {
     match (rollout.course.taken_back, rollout.from) {
+        (Some(epoch), Some(from)) if rollout.is_in_place() => {
+            format!("; epoch {epoch}: users everywhere get revision {from} again, where it still is")
+        }
         (Some(epoch), Some(from)) => format!("; epoch {epoch}: users everywhere get revision {from} again"),
         _ => String::new(),
     }

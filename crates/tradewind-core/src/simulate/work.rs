@@ -32,11 +32,13 @@ impl World<'_> {
             return Worked { wrote: false, wake_at: Some(later(self.now, Duration::from_millis(1))) };
         }
         if self.control.unswept {
-            let committed = self.control.committed.as_ref().map(|state| self.gateways_at(state.epoch));
-            if committed.is_some_and(|gateways| gateways.committed < gateways.gateways) {
+            if !self.everybody_knows() {
                 return Worked { wrote: false, wake_at: Some(later(self.now, STILL_SERVED_RETRY)) };
             }
             self.sweep();
+            return Worked { wrote: true, wake_at: None };
+        }
+        if self.control.bring_back() {
             return Worked { wrote: true, wake_at: None };
         }
         let Plan { changes, wake_at } = plan::plan(&self.control.rollout, &self.control.records, self, self.now);
@@ -59,7 +61,7 @@ impl World<'_> {
             self.tell(change);
             return true;
         }
-        if !self.is_warm() {
+        if !self.is_warm() && !self.control.rollout.is_in_place() {
             return false;
         }
         change.apply_fleet(&mut self.control.rollout, Epoch::default(), self.now);
@@ -104,6 +106,10 @@ impl World<'_> {
     }
 
     fn go_back(&mut self) {
+        if self.control.rollout.is_in_place() {
+            self.control.bring_up_again(self.now);
+            return self.say(None, format!("revision {} is what served before, again", self.control.rollout.revision));
+        }
         if let Some((brought, records, revision)) = self.control.before.take() {
             self.control.go_back(&brought, &records, &revision, self.now);
             let epoch = self.control.epoch;
@@ -137,7 +143,9 @@ impl World<'_> {
         let refused = match rollout.state {
             state if state.is_final() => Some("no rollout is under way"),
             _ if rollout.has_served() && self.control.before.is_none() => Some("there is nothing to go back to"),
-            _ if rollout.has_served() && !self.is_warm() => Some("what served before is not heard of"),
+            _ if rollout.has_served() && !rollout.is_in_place() && !self.is_warm() => {
+                Some("what served before is not heard of")
+            }
             _ => None,
         };
         if let Some(why) = refused {

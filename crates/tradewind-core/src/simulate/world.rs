@@ -335,6 +335,16 @@ impl Observed for World<'_> {
         Room { in_flight: 0.0, limit: None }
     }
 
+    fn live(&self) -> Vec<(RegionName, Room)> {
+        let regions = self.control.committed.iter().flat_map(|state| &state.regions);
+        regions.map(|region| (region.clone(), self.room(region))).collect()
+    }
+
+    fn everybody_knows(&self) -> bool {
+        let known = self.control.committed.as_ref().map(|state| self.gateways_at(state.epoch));
+        known.is_none_or(|gateways| gateways.committed >= gateways.gateways)
+    }
+
     fn verdict(&self, region: &RegionName) -> Verdict {
         let of_region = |fault: &&Fault| matches!(fault, Fault::Bad { region: bad, .. } if bad == region);
         let bad = self.scenario.faults.iter().filter(of_region).filter_map(|fault| self.proof(fault)).min();

@@ -230,6 +230,7 @@ fn rollouts() {
         verify: None,
         verification: Some(Verification { attempt: 1, checks: vec![check_result], finished_at: at(2) }),
         failure: Some((Action::Verify, failure())),
+        alone: false,
         routed_at: Some(Epoch(3)),
     });
     let unproved =
@@ -247,6 +248,7 @@ fn rollouts() {
             verify: Some(step()),
             verification: Some(Verification { attempt: 1, checks: vec![unproved], finished_at: at(2) }),
             failure: None,
+            alone: false,
             routed_at: None,
         },
     );
@@ -265,6 +267,7 @@ fn desired_state() {
         monitored: true,
         verify: Some(1),
         armed: false,
+        alone: false,
         trace: None,
     };
     check(&Assignment {

@@ -95,8 +95,8 @@ struct StrategyArgs {
     /// What happens when a region has failed; `pause` asks a person [default: stop]
     #[arg(long, value_name = "stop|continue|pause", value_parser = request::parse_on_failure)]
     on_failure: Option<OnFailure>,
-    /// When users are moved: all at once, wave by wave, or a growing share of them [default: fleet]
-    #[arg(long, value_name = "fleet|wave|canary", value_parser = request::parse_switch)]
+    /// When users are moved: all at once, wave by wave, in place where there is no room for two revisions, or a growing share [default: fleet]
+    #[arg(long, value_name = "fleet|wave|in-place|canary", value_parser = request::parse_switch)]
     switch: Option<Switch>,
     /// The shares of users in percent that a canary takes, each after the soak of the one before [default: 1,10,50,100]
     #[arg(long, value_name = "1,10,..", value_delimiter = ',')]

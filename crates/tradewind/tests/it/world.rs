@@ -16,6 +16,7 @@ mod deploys;
 mod drills;
 mod endurance;
 mod failover;
+mod journey;
 mod lifecycle;
 mod looks;
 mod outage;

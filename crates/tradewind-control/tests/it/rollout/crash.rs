@@ -8,12 +8,12 @@ use tokio::time::timeout;
 use tradewind_api::deploy::{DeployRequest, RollbackRequest};
 use tradewind_control::keys;
 use tradewind_core::{
-    RevisionNumber, Slot,
+    RevisionNumber, RolloutNumber, Slot,
     assignment::Assignment,
     deployment::Deployment,
     duration::Span,
     rollout::{
-        RolloutState,
+        Rollout, RolloutState,
         strategy::{MaxParallel, Percent, Switch},
     },
 };
@@ -43,6 +43,10 @@ enum Story {
     Waves,
     /// Users of the first waves are taken back because a later one fails.
     TakesBack,
+    /// Regions give up what they run before they are brought up.
+    InPlace,
+    /// They get it back because a later one fails.
+    InPlaceFails,
     /// Users go back to what is warm.
     Revisits,
     /// Users go back to what has to be brought up again.
@@ -95,6 +99,11 @@ impl Story {
                 fleet.order(&region(2), Behaviour::AnswersWrongly);
                 drop(deploy(fleet, DeployRequest { switch: Some(Switch::Wave), ..next }).await);
             }
+            Self::InPlace => drop(deploy(fleet, DeployRequest { switch: Some(Switch::InPlace), ..next }).await),
+            Self::InPlaceFails => {
+                fleet.order(&region(1), Behaviour::AnswersWrongly);
+                drop(deploy(fleet, DeployRequest { switch: Some(Switch::InPlace), ..next }).await);
+            }
             Self::Revisits | Self::RollsBack => drop(fleet.rollback(RollbackRequest::default()).await.unwrap()),
         }
     }
@@ -107,6 +116,12 @@ impl Story {
         let rollout = finish(fleet).await;
         if self == Self::CatchesUp {
             joined(fleet, &rollout, &region(1)).await;
+        }
+        if self == Self::InPlaceFails {
+            let brought = Rollout { number: RolloutNumber(1), ..rollout };
+            for number in 0..2 {
+                joined(fleet, &brought, &region(number)).await;
+            }
         }
         let swept = fleet.changes("", DEADLINE, async |repository| {
             let Some(deployment) = repository.get::<Deployment>(keys::deployment(&model())).await? else {
@@ -211,6 +226,16 @@ async fn waves() {
 #[tokio::test]
 async fn waves_that_are_taken_back() {
     survives_a_crash_after_every_commit(Story::TakesBack).await;
+}
+
+#[tokio::test]
+async fn regions_that_give_up_what_they_run() {
+    survives_a_crash_after_every_commit(Story::InPlace).await;
+}
+
+#[tokio::test]
+async fn regions_that_get_back_what_they_gave_up() {
+    survives_a_crash_after_every_commit(Story::InPlaceFails).await;
 }
 
 #[tokio::test]

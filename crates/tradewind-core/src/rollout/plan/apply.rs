@@ -1,5 +1,7 @@
 //! What each change makes of the record.
 
+use std::time::Duration;
+
 use super::{Change, failed_step, retry_wait};
 use crate::{
     Epoch, RegionName, RolloutNumber, Timestamp,
@@ -22,7 +24,9 @@ impl Change {
             | Self::AttemptFailed { region, .. }
             | Self::Defer { region, .. }
             | Self::Resume { region } => Some(region),
-            Self::Prepare
+            Self::GiveWay { .. }
+            | Self::Shrink { .. }
+            | Self::Prepare
             | Self::Hold { .. }
             | Self::Commit
             | Self::Arm { .. }
@@ -44,7 +48,10 @@ impl Change {
     pub fn apply_region(&self, rollout: &Rollout, record: &mut RegionRecord, now: Timestamp) {
         record.deadline = now.checked_add(rollout.strategy.progress_deadline.duration()).ok();
         match self {
-            Self::Begin { .. } | Self::Resume { .. } => begin(record, record.attempt + 1, now),
+            Self::Begin { .. } | Self::Resume { .. } => {
+                record.alone |= rollout.is_in_place();
+                begin(record, record.attempt + 1, now);
+            }
             Self::Deployed { .. } => {
                 record.phase = RegionPhase::ConfiguringMonitoring;
                 finish(&mut record.deploy, StepResult::Success, String::new(), now);
@@ -81,6 +88,7 @@ impl Change {
     /// If the change is one of a region.
     pub fn apply_fleet(&self, rollout: &mut Rollout, epoch: Epoch, now: Timestamp) {
         match self {
+            Self::Shrink { end, .. } => rollout.course.cuts.push(*end),
             Self::Prepare => {
                 rollout.state = RolloutState::Preparing;
                 let detail = format!("epoch {epoch}{}", users(rollout));
@@ -111,7 +119,10 @@ impl Change {
                 rollout.state = RolloutState::Soaking;
                 finish_keeping_detail(&mut rollout.steps.arm, now);
                 rollout.soak = Soak::Running;
-                rollout.soak_until = now.checked_add(rollout.strategy.soak.duration()).ok();
+                // Nobody goes back from where they are taken back to.
+                let is_on_the_way_back = rollout.kind == RolloutKind::Rollback && !rollout.in_last_stage();
+                let soak = if is_on_the_way_back { Duration::ZERO } else { rollout.strategy.soak.duration() };
+                rollout.soak_until = now.checked_add(soak).ok();
             }
             Self::Pause { reason } => {
                 rollout.course.paused = Some(Pause { at: now, by: None, reason: reason.clone() });
@@ -143,7 +154,7 @@ impl Change {
             }
             Self::Fail { failure } => fail(rollout, failure, now),
             // Its regions' records say it.
-            Self::Extend { .. } => {}
+            Self::GiveWay { .. } | Self::Extend { .. } => {}
             _ => panic!("{self:?} does not change the fleet"),
         }
     }
@@ -217,8 +228,21 @@ impl RegionRecord {
             verify: None,
             verification: None,
             failure: None,
+            alone: false,
             routed_at: None,
         }
+    }
+
+    /// Nobody is sent to this region any more, so that it has room for the revision of the rollout.
+    pub fn make_room(&mut self, rollout: &Rollout, now: Timestamp) {
+        self.alone = true;
+        self.deadline = now.checked_add(rollout.strategy.progress_deadline.duration()).ok();
+    }
+
+    /// What this region serves is given up for another revision. Should that not come, this one comes back as a region does
+    /// that was deferred.
+    pub fn give_way(&mut self) {
+        (self.phase, self.routed_at, self.alone) = (RegionPhase::Deferred, None, true);
     }
 }
 

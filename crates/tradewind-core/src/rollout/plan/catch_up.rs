@@ -1,20 +1,24 @@
 //! Regions that were deferred, and are back after everybody has the revision.
 
 use super::{Change, GATHER_LIMIT, Planner, Reach};
-use crate::rollout::{RegionPhase, RegionRecord};
+use crate::rollout::{Action, RegionPhase, RegionRecord};
 
 impl Planner<'_> {
-    /// Deferred regions that are back, on their way to the route.
+    /// Deferred regions that are back, and those that are brought up last, on their way to the route.
     pub(super) fn catch_up(&mut self) {
         let before = self.plan.changes.len();
         let mut on_their_way = 0;
         for record in self.records.iter().filter(|record| record.routed_at.is_none()) {
             match record.phase {
-                RegionPhase::Deferred | RegionPhase::Pending => {
-                    if self.observed.region(&record.region).reach == Reach::Reachable {
-                        self.plan.changes.push(Change::Resume { region: record.region.clone() });
+                RegionPhase::Deferred | RegionPhase::Pending => match self.observed.region(&record.region).reach {
+                    Reach::Reachable => {
+                        self.when_there_is_room(record, Change::Resume { region: record.region.clone() });
                     }
-                }
+                    Reach::Unreachable { silent_secs } if record.phase == RegionPhase::Pending => {
+                        self.lost(record, Action::Deploy, silent_secs, &mut 1);
+                    }
+                    Reach::Unknown | Reach::Unreachable { .. } => {}
+                },
                 // Going silent again defers it again.
                 RegionPhase::Retrying => self.retry(record, &mut 1),
                 RegionPhase::Deploying | RegionPhase::ConfiguringMonitoring | RegionPhase::Verifying => {

@@ -1,6 +1,6 @@
 //! Moving users: gateways prepare, all commit at one epoch, alerts are armed.
 
-use super::{COMMIT_WAIT, Change, GatewayObservation, Planner, Reach, Room};
+use super::{COMMIT_WAIT, Change, GatewayObservation, Planner, Reach, Room, is_settled};
 use crate::{
     RegionName, Timestamp,
     assignment::Failure,
@@ -82,6 +82,9 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn arm(&mut self) {
+        if self.rollout.is_in_place() && self.rollout.in_last_stage() && !self.is_whole() {
+            return;
+        }
         let armed = self.routed().all(|record| {
             let observation = self.observed.region(&record.region);
             let armed = observation.slot.is_some_and(|slot| slot.revision == self.rollout.revision && slot.armed);
@@ -92,5 +95,18 @@ impl<'a> Planner<'a> {
         } else {
             self.look_again_soon();
         }
+    }
+
+    /// Whether the regions that are brought up last have joined the route, or never will; until then they are worked on.
+    fn is_whole(&mut self) -> bool {
+        let before = self.plan.changes.len();
+        if !self.is_paused() {
+            self.catch_up();
+        }
+        let is_done = |record: &RegionRecord| match record.phase {
+            RegionPhase::Verified => record.routed_at.is_some(),
+            phase => is_settled(phase),
+        };
+        self.plan.changes.len() == before && self.records.iter().all(is_done)
     }
 }

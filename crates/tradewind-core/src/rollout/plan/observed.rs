@@ -15,6 +15,11 @@ pub trait Observed {
     fn gateways(&self) -> GatewayObservation;
     /// What users of a region have in flight, and what the rollout's replicas there may have.
     fn room(&self, region: &RegionName) -> Room;
+    /// The regions where users get what everybody gets who does not get the rollout's revision: what they have in flight
+    /// there, and what the replicas may have.
+    fn live(&self) -> Vec<(RegionName, Room)>;
+    /// Whether every gateway with a lease has taken up what is committed.
+    fn everybody_knows(&self) -> bool;
     /// What the monitors say of the rollout's revision in a region since users were moved, beside the one before it.
     fn verdict(&self, region: &RegionName) -> Verdict;
 }

@@ -56,7 +56,8 @@ impl<'a> Planner<'a> {
         if self.is_paused() {
             return;
         }
-        if *soak == Soak::Inconclusive && strategy.on_failure == OnFailure::Pause && !decided {
+        let asks = strategy.on_failure == OnFailure::Pause && self.rollout.kind != RolloutKind::Rollback;
+        if *soak == Soak::Inconclusive && asks && !decided {
             let reason = "the monitors could neither clear nor condemn it".to_owned();
             self.plan.changes.push(Change::Pause { reason });
         } else {
@@ -67,7 +68,7 @@ impl<'a> Planner<'a> {
     /// Gives up the slot that served before, when nobody may want it any more.
     fn retire(&mut self, soaked: Timestamp) {
         let standby = match self.rollout.soak {
-            _ if self.rollout.from.is_none() => std::time::Duration::ZERO,
+            _ if self.rollout.from.is_none() || self.rollout.is_in_place() => std::time::Duration::ZERO,
             Soak::Inconclusive | Soak::Failed => INCONCLUSIVE_STANDBY,
             _ => self.rollout.strategy.standby.duration(),
         };

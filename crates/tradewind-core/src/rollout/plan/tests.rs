@@ -13,6 +13,7 @@ use crate::{
     rollout::strategy::{MaxParallel, OnFailure, Percent, Strategy as Policy, Switch},
 };
 
+mod in_place;
 mod stages;
 mod world;
 

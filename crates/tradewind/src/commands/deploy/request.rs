@@ -138,8 +138,9 @@ pub(super) fn parse_switch(text: &str) -> Result<Switch, String> {
     match text {
         "fleet" => Ok(Switch::Fleet),
         "wave" => Ok(Switch::Wave),
+        "in-place" => Ok(Switch::InPlace),
         "canary" => Ok(Switch::Canary),
-        _ => Err("write fleet, wave or canary".to_owned()),
+        _ => Err("write fleet, wave, in-place or canary".to_owned()),
     }
 }
 

@@ -143,3 +143,30 @@ async fn a_gateway_that_stood_still_gives_nobody_what_is_older_than_they_have_se
     assert!((10..=30).contains(&half), "{half} of {USERS}");
     check(&load.stop().await, &["1", "2"])
 }
+
+#[tokio::test]
+async fn regions_without_room_for_two_revisions_give_way_in_turn_and_nobody_notices() -> Result<()> {
+    let world = serving(options(&REGIONS)).await?;
+    let load = with_users(&world).await?;
+    let line = format!("deploy --switch in-place --soak 1s --wait {}", example("v2"));
+    let mut deploy = std::pin::pin!(world.cli(line.split(' ')));
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let mut most = 0;
+    let output = loop {
+        tokio::select! {
+            output = &mut deploy => break output?,
+            _ = look.tick() => for region in REGIONS {
+                most = most.max(world.processes("replica", Some(region))?.len());
+            },
+        }
+    };
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(most, 1, "there is room for one replica in each region");
+    assert_eq!(who_gets(&load, "2").await?, USERS);
+    let view = json(&world, "status digits").await?;
+    assert_eq!(view["deployment_status"]["europe-west1"], "success", "{view}");
+
+    let told = ok(&world, "rollback digits").await?.stdout;
+    assert_eq!(who_gets(&load, "3").await?, USERS, "{told}");
+    check(&load.stop().await, &["1", "2", "3"])
+}

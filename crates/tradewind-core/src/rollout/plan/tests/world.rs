@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) log: String,
     /// Regions of the committed route.
     pub(super) routed: Vec<RegionName>,
+    /// Regions where users still get what served before.
+    pub(super) live: Vec<RegionName>,
 }
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -78,6 +80,7 @@ impl World {
             course: Course::default(),
         };
         Self {
+            live: regions.clone(),
             records: rollout.new_records().into_iter().map(|record| (record.region.clone(), record)).collect(),
             rollout,
             behaviours: regions.into_iter().zip(behaviours.iter().copied()).collect(),
@@ -143,7 +146,7 @@ impl World {
 
     fn apply(&mut self, change: &Change) {
         let now = at(self.now);
-        if matches!(change, Change::Prepare | Change::Extend { .. }) {
+        if matches!(change, Change::Prepare | Change::Extend { .. } | Change::GiveWay { .. }) {
             self.epoch += 1;
         }
         let epoch = Epoch(self.epoch);
@@ -157,9 +160,10 @@ impl World {
                 let detail = self.rollout.steps.route.as_ref().map_or("", |step| step.detail.as_str());
                 format!("commit{}", detail.trim_start_matches(&format!("epoch {epoch}")))
             }
-            Change::Extend { regions } => {
+            Change::Extend { regions } | Change::GiveWay { regions } => {
                 let names: Vec<&str> = regions.iter().map(AsRef::as_ref).collect();
-                format!("extend by {}", names.join(" "))
+                let does = if matches!(change, Change::Extend { .. }) { "extend by" } else { "gives way:" };
+                format!("{does} {}", names.join(" "))
             }
             other => format!("{other:?}").to_lowercase().replace("regionname", ""),
         };
@@ -172,11 +176,18 @@ impl World {
             None => change.apply_fleet(&mut self.rollout, epoch, now),
         }
         match change {
+            Change::GiveWay { regions } => {
+                self.live.retain(|region| !regions.contains(region));
+                regions.iter().for_each(|region| self.records.get_mut(region).unwrap().make_room(&self.rollout, now));
+            }
             Change::Prepare => self.gateways.prepared = self.gateways.gateways,
             Change::Commit => {
                 self.gateways.committed = self.gateways.gateways;
                 let verified = self.records.values().filter(|record| record.phase == RegionPhase::Verified);
                 self.routed = verified.map(|record| record.region.clone()).collect();
+                if self.rollout.in_last_stage() {
+                    self.live.clear();
+                }
             }
             Change::Extend { regions } => {
                 for region in regions {
@@ -235,6 +246,14 @@ impl Observed for World {
 
     fn room(&self, region: &RegionName) -> Room {
         self.rooms.get(region).copied().unwrap_or(Room { in_flight: 0.0, limit: None })
+    }
+
+    fn live(&self) -> Vec<(RegionName, Room)> {
+        self.live.iter().map(|region| (region.clone(), self.room(region))).collect()
+    }
+
+    fn everybody_knows(&self) -> bool {
+        true
     }
 
     fn verdict(&self, region: &RegionName) -> Verdict {
