@@ -1,18 +1,47 @@
 //! The protocol by which users get another revision: one store, one leader at a time, gateways that hear of it late or not
-//! at all, agents that fill slots. Every step that somebody may take is an [`Event`]; time is nothing but their order.
+//! at all, agents that fill slots. Every step that somebody may take is an [`Event`]; time is nothing but their order, and
+//! a pause nothing but a step that is not taken yet.
 
+mod control;
+mod gateways;
 mod promises;
+
+use std::sync::Arc;
 
 use stateright::{Model, Property};
 
 /// More of them find nothing new: what is shown of two holds for each pair.
 const GATEWAYS: usize = 2;
 
-/// A revision that users get, or are about to get.
+/// One is among the first who get a revision that is rolled out in stages, the other one is not.
+const USERS: u8 = 2;
+
+/// What users get from an epoch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Entry {
+pub(super) struct Route {
     pub(super) epoch: u8,
-    pub(super) revision: u8,
+    pub(super) live: u8,
+    pub(super) candidate: Option<Candidate>,
+    /// An abort or a rollback: users who had something newer lose it.
+    takes_back: bool,
+}
+
+/// What some users get instead, at the same epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Candidate {
+    revision: u8,
+    /// From 1.
+    stage: u8,
+    /// Who is in the share.
+    user: u8,
+}
+
+/// What gateways are told: a newer one has a higher number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Edition {
+    number: u8,
+    pub(super) committed: Route,
+    prepared: Option<Route>,
 }
 
 type Slots = [Option<u8>; 2];
@@ -22,12 +51,11 @@ type Slots = [Option<u8>; 2];
 pub(super) struct Store {
     newest_epoch: u8,
     newest_revision: u8,
-    pub(super) committed: Entry,
-    prepared: Option<Entry>,
+    pub(super) edition: Edition,
     /// What each slot should hold.
     slots: Slots,
     /// All that was ever committed, in this order.
-    pub(super) history: Vec<Entry>,
+    pub(super) history: Arc<Vec<Route>>,
 }
 
 /// What the leader has heard of a gateway.
@@ -47,27 +75,36 @@ pub(super) struct Gateway {
     linked: bool,
     /// It was cut off, and has not been heard of since.
     missing: bool,
-    /// What control had sent before arrived after it was cut off.
+    /// What it serves was gone before it was cut off, or arrived after that.
     late: bool,
-    /// What its users get. It is on its disk.
-    pub(super) committed: Entry,
-    /// What it could serve at once.
-    prepared: u8,
+    /// What it serves, and what it could serve at once. It is on its disk.
+    pub(super) held: Edition,
     /// What control sent and has not arrived yet.
-    inbox: Option<(Entry, Option<Entry>)>,
+    inbox: Option<Edition>,
     heard: Heard,
+    /// It takes whatever epoch it has not heard of for one that nobody has heard of.
+    incredulous: bool,
+    /// It spreads a share over users in another way than others do.
+    peculiar: bool,
+}
+
+/// The last answer to a user who asks again and again, and says each time which epoch the answer before had. Who has seen
+/// more is harder to please: so each asks the gateway that is furthest as soon as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Seen {
+    pub(super) epoch: u8,
+    revision: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) store: Store,
-    /// What agents run.
+    /// What agents run and have verified.
     pub(super) running: Slots,
     /// The leader has led for less than a lease.
     is_new: bool,
     pub(super) gateways: [Gateway; GATEWAYS],
-    /// The newest epoch that a user has seen who says so with every request.
-    user: u8,
+    pub(super) users: [Seen; USERS as usize],
     left: Left,
     /// What must not happen did.
     pub(super) broken: Option<Broken>,
@@ -81,24 +118,30 @@ pub(super) struct Left {
     pub(super) aborts: u8,
     pub(super) leaders: u8,
     pub(super) cuts: u8,
+    /// Without any, who is cut off stays so.
+    pub(super) mends: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Broken {
     /// A gateway that was there all the time had not prepared what was committed.
     CommittedUnprepared,
-    /// A gateway took an epoch older than its own, or a user who knew of a newer one got an older one.
+    /// A gateway took an epoch older than its own.
     WentBack,
+    /// A user who had the candidate got what was live before, and nobody had taken it back.
+    MovedBack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Event {
-    /// Somebody deploys a revision into the slot that is not live.
+    /// Somebody deploys a revision into the slot that is not live, and takes over from a rollout that is under way.
     Deploy,
-    /// Agents have done what a slot should hold.
+    /// A slot is swept, and agents have done and verified what it should hold.
     Fill(usize),
+    /// The next stage is offered, or the last one.
     Prepare,
     Commit,
+    /// A rollout ends that not everybody has got.
     Abort,
     Rollback,
     /// The slot that is not live any more is given up.
@@ -114,304 +157,189 @@ pub(super) enum Event {
     Lead,
     /// It has led for the time of a lease.
     Settle,
-    /// A gateway hears of a newer epoch from another one.
+    /// A gateway takes what another one holds.
     Learn(usize),
-    /// The user asks a gateway.
-    Ask(usize),
+    /// Somebody names an epoch to a gateway that nobody has heard of.
+    Stray(usize),
 }
+
+const EVENTS: [Event; 26] = [
+    Event::Report(0),
+    Event::Report(1),
+    Event::Send(0),
+    Event::Send(1),
+    Event::Arrive(0),
+    Event::Arrive(1),
+    Event::Learn(0),
+    Event::Learn(1),
+    Event::Expire(0),
+    Event::Expire(1),
+    Event::Cut(0),
+    Event::Cut(1),
+    Event::Mend(0),
+    Event::Mend(1),
+    Event::Stray(0),
+    Event::Stray(1),
+    Event::Fill(0),
+    Event::Fill(1),
+    Event::Deploy,
+    Event::Prepare,
+    Event::Commit,
+    Event::Abort,
+    Event::Rollback,
+    Event::Retire,
+    Event::Lead,
+    Event::Settle,
+];
 
 /// What keeps the promises. Without any one of them, one is broken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
+    /// What is offered to users is verified.
+    pub(super) verifies_first: bool,
     /// COMMIT waits until every gateway with a lease has prepared.
     pub(super) waits_for_leases: bool,
     /// A new leader takes every known gateway for leased.
     pub(super) new_leader_waits: bool,
-    /// Gateways take no epoch older than their own.
+    /// Gateways take no edition older than their own.
     pub(super) refuses_older: bool,
-    /// A slot that was live is kept until whoever has a lease has taken up what came after it.
+    /// A slot is emptied or filled anew only when whoever has a lease has taken up that nobody gets what it holds.
     pub(super) keeps_until_heard: bool,
+    /// That takes somebody who has taken it up, also where nobody has a lease.
+    pub(super) keeps_without_leases: bool,
     /// Replicas stop only when no gateway sends them anything.
     pub(super) drains: bool,
-    /// A gateway does not answer a user who knows of a newer epoch than its own.
+    /// A gateway does not answer a user who knows of a newer epoch than its own, as long as somebody may have heard of it.
     pub(super) heeds_users: bool,
-    /// Gateways learn newer epochs from each other.
+    /// That nobody has heard of an epoch says nothing of later: others are asked again.
+    pub(super) asks_again: bool,
+    /// Gateways learn newer editions from each other.
     pub(super) learns: bool,
+    /// Who ends a rollout takes its candidate out of the route.
+    pub(super) takes_back: bool,
+    /// That is a new epoch.
+    pub(super) numbers_aborts: bool,
+    /// Who is in a share depends on the user alone, not on the gateway.
+    pub(super) spreads_alike: bool,
+    /// It stays the same through one rollout.
+    pub(super) keeps_salt: bool,
 }
 
 impl Rules {
     pub(super) const ALL: Self = Self {
+        verifies_first: true,
         waits_for_leases: true,
         new_leader_waits: true,
         refuses_older: true,
         keeps_until_heard: true,
+        keeps_without_leases: true,
         drains: true,
         heeds_users: true,
+        asks_again: true,
         learns: true,
+        takes_back: true,
+        numbers_aborts: true,
+        spreads_alike: true,
+        keeps_salt: true,
     };
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Protocol {
     pub(super) rules: Rules,
+    /// So many times only some users are moved before all of them are.
+    pub(super) stages: u8,
     pub(super) left: Left,
 }
 
-impl State {
-    fn new(left: Left) -> Self {
-        let first = Entry { epoch: 1, revision: 1 };
-        let heard = Heard { leased: true, reported: true, committed: 1, prepared: 0 };
-        let gateway =
-            Gateway { linked: true, missing: false, late: false, committed: first, prepared: 0, inbox: None, heard };
-        let store = Store {
-            newest_epoch: 1,
-            newest_revision: 1,
-            committed: first,
-            prepared: None,
-            slots: [Some(1), None],
-            history: vec![first],
-        };
-        let (running, is_new) = (store.slots, false);
-        Self { store, running, is_new, gateways: [gateway; GATEWAYS], user: 1, left, broken: None }
-    }
-
-    fn idle_slot(&self) -> usize {
-        usize::from(self.store.slots[0] == Some(self.store.committed.revision))
-    }
-
-    /// What the slot that is not live should hold.
-    fn idle(&self) -> Option<u8> {
-        self.store.slots[self.idle_slot()]
-    }
-
-    fn was_committed(&self, revision: u8) -> bool {
-        self.store.history.iter().any(|entry| entry.revision == revision)
-    }
-
-    fn commit(&mut self, entry: Entry) {
-        self.store.committed = entry;
-        self.store.prepared = None;
-        self.store.history.push(entry);
-    }
-
-    fn next_epoch(&mut self) -> u8 {
-        self.store.newest_epoch += 1;
-        self.store.newest_epoch
-    }
-
-    /// What was committed may be given up: whoever has a lease has the epoch after it, and somebody has.
-    fn is_taken_up(&self) -> bool {
-        let has_it = |heard: Heard| heard.committed >= self.store.committed.epoch;
-        self.gateways.iter().all(|gateway| !gateway.heard.leased || has_it(gateway.heard))
-            && self.gateways.iter().any(|gateway| has_it(gateway.heard))
-    }
-
-    /// Whoever has a lease could serve this epoch at once.
-    fn all_leased_are_ready(&self, epoch: u8) -> bool {
-        let ready = |heard: Heard| heard.prepared >= epoch || heard.committed >= epoch;
-        self.gateways.iter().all(|gateway| !gateway.heard.leased || ready(gateway.heard))
-    }
-
-    fn snapshot(&self) -> (Entry, Option<Entry>) {
-        (self.store.committed, self.store.prepared)
-    }
-
-    /// Everybody has what is committed, and nothing is on its way.
-    fn is_settled(&self) -> bool {
-        let has_it = |gateway: &Gateway| gateway.committed == self.store.committed && gateway.inbox.is_none();
-        self.store.prepared.is_none() && self.gateways.iter().all(has_it) && self.running == self.store.slots
+impl Route {
+    /// Every revision that users get.
+    fn served(self) -> impl Iterator<Item = u8> {
+        [self.live].into_iter().chain(self.candidate.map(|candidate| candidate.revision))
     }
 }
 
 impl Gateway {
-    fn take(&mut self, (committed, prepared): (Entry, Option<Entry>)) {
-        self.committed = committed;
-        self.prepared = prepared.map_or(0, |entry| entry.epoch);
+    fn serves(&self, revision: u8) -> bool {
+        self.held.committed.served().any(|served| served == revision)
     }
 
-    fn serves(&self, revision: u8) -> bool {
-        self.committed.revision == revision
+    /// What a user gets here.
+    pub(super) fn gives(&self, user: u8) -> u8 {
+        let Route { live, candidate, .. } = self.held.committed;
+        let key = if self.peculiar { USERS - 1 - user } else { user };
+        candidate.filter(|candidate| candidate.user == key).map_or(live, |candidate| candidate.revision)
+    }
+
+    fn prepared(&self) -> u8 {
+        self.held.prepared.map_or(0, |route| route.epoch)
+    }
+}
+
+impl State {
+    fn new(rules: Rules, left: Left) -> Self {
+        let first = Route { epoch: 1, live: 1, candidate: None, takes_back: false };
+        let edition = Edition { number: 1, committed: first, prepared: None };
+        let gateway = |peculiar| Gateway {
+            linked: true,
+            missing: false,
+            late: false,
+            held: edition,
+            inbox: None,
+            heard: Heard { leased: true, reported: true, committed: 1, prepared: 0 },
+            incredulous: false,
+            peculiar,
+        };
+        let slots = [Some(1), None];
+        Self {
+            store: Store { newest_epoch: 1, newest_revision: 1, edition, slots, history: Arc::new(vec![first]) },
+            running: slots,
+            is_new: false,
+            gateways: [gateway(false), gateway(!rules.spreads_alike)],
+            users: [Seen { epoch: 1, revision: 1 }; USERS as usize],
+            left,
+            broken: None,
+        }
+    }
+
+    /// The same, whichever gateway is called the first.
+    pub(super) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.gateways.sort_unstable();
+        sorted
+    }
+
+    /// Everybody has what is committed, for all users, and nothing is on its way.
+    fn is_settled(&self) -> bool {
+        let edition = self.store.edition;
+        let has_it = |gateway: &Gateway| gateway.held == edition && gateway.inbox.is_none();
+        let is_done = edition.prepared.is_none() && edition.committed.candidate.is_none();
+        is_done && self.gateways.iter().all(has_it) && self.running == self.store.slots
     }
 }
 
 impl Protocol {
-    fn may_give_up(&self, state: &State) -> bool {
-        !self.rules.keeps_until_heard || state.is_taken_up()
-    }
-
     fn happens(&self, state: &mut State, event: Event) -> Option<()> {
         match event {
-            Event::Deploy => {
-                let given_up = state.idle();
-                let brought_up = given_up.is_some_and(|revision| !state.was_committed(revision));
-                if state.store.prepared.is_some() || brought_up || (given_up.is_some() && !self.may_give_up(state)) {
-                    return None;
-                }
-                state.left.deploys = state.left.deploys.checked_sub(1)?;
-                state.store.newest_revision += 1;
-                state.store.slots[state.idle_slot()] = Some(state.store.newest_revision);
-            }
-            Event::Fill(slot) => {
-                let (runs, wanted) = (state.running[slot], state.store.slots[slot]);
-                let in_use = runs.is_some_and(|revision| state.gateways.iter().any(|gateway| gateway.serves(revision)));
-                if runs == wanted || (self.rules.drains && in_use) {
-                    return None;
-                }
-                state.running[slot] = wanted;
-            }
-            Event::Prepare => {
-                let slot = state.idle_slot();
-                let revision = state.idle().filter(|revision| !state.was_committed(*revision))?;
-                if state.store.prepared.is_some() || state.running[slot] != Some(revision) {
-                    return None;
-                }
-                state.store.prepared = Some(Entry { epoch: state.next_epoch(), revision });
-            }
-            Event::Commit => {
-                let entry = state.store.prepared?;
-                if self.rules.waits_for_leases && !state.all_leased_are_ready(entry.epoch) {
-                    return None;
-                }
-                let unprepared = |gateway: &Gateway| {
-                    !gateway.missing && gateway.prepared < entry.epoch && gateway.committed.epoch < entry.epoch
-                };
-                if state.gateways.iter().any(unprepared) {
-                    state.broken = Some(Broken::CommittedUnprepared);
-                }
-                state.commit(entry);
-            }
-            Event::Abort => {
-                let slot = state.idle_slot();
-                state.idle().filter(|revision| !state.was_committed(*revision))?;
-                state.left.aborts = state.left.aborts.checked_sub(1)?;
-                state.store.prepared = None;
-                state.store.slots[slot] = None;
-            }
-            Event::Rollback => {
-                let slot = state.idle_slot();
-                let revision = state.idle().filter(|revision| state.was_committed(*revision))?;
-                if state.running[slot] != Some(revision) {
-                    return None;
-                }
-                state.left.rollbacks = state.left.rollbacks.checked_sub(1)?;
-                let epoch = state.next_epoch();
-                state.commit(Entry { epoch, revision });
-            }
-            Event::Retire => {
-                let slot = state.idle_slot();
-                state.idle().filter(|revision| state.was_committed(*revision))?;
-                if !self.may_give_up(state) {
-                    return None;
-                }
-                state.store.slots[slot] = None;
-            }
-            Event::Lead => {
-                state.left.leaders = state.left.leaders.checked_sub(1)?;
-                state.is_new = true;
-                let leased = self.rules.new_leader_waits;
-                for gateway in &mut state.gateways {
-                    gateway.heard = Heard { leased, reported: false, committed: 0, prepared: 0 };
-                }
-            }
-            Event::Settle => {
-                // Whoever is linked reports more often than a lease ends.
-                let unheard = |gateway: &Gateway| gateway.linked && !gateway.heard.reported;
-                if !state.is_new || state.gateways.iter().any(unheard) {
-                    return None;
-                }
-                state.is_new = false;
-            }
-            Event::Send(_)
-            | Event::Arrive(_)
-            | Event::Report(_)
-            | Event::Expire(_)
-            | Event::Cut(_)
-            | Event::Mend(_)
-            | Event::Learn(_)
-            | Event::Ask(_) => self.happens_at_gateway(state, event)?,
+            Event::Deploy
+            | Event::Fill(_)
+            | Event::Prepare
+            | Event::Commit
+            | Event::Abort
+            | Event::Rollback
+            | Event::Retire
+            | Event::Lead
+            | Event::Settle => self.happens_at_control(state, event)?,
+            Event::Send(at)
+            | Event::Arrive(at)
+            | Event::Report(at)
+            | Event::Expire(at)
+            | Event::Cut(at)
+            | Event::Mend(at)
+            | Event::Learn(at)
+            | Event::Stray(at) => self.happens_at_gateway(state, event, at)?,
         }
-        Some(())
-    }
-
-    fn happens_at_gateway(&self, state: &mut State, event: Event) -> Option<()> {
-        let (snapshot, is_new) = (state.snapshot(), state.is_new);
-        match event {
-            Event::Send(at) => {
-                let gateway = &mut state.gateways[at];
-                let has_it =
-                    (gateway.committed, gateway.prepared) == (snapshot.0, snapshot.1.map_or(0, |entry| entry.epoch));
-                if !gateway.linked || gateway.inbox.is_some() || has_it {
-                    return None;
-                }
-                gateway.inbox = Some(snapshot);
-            }
-            Event::Arrive(at) => {
-                let gateway = &mut state.gateways[at];
-                let newest = gateway.committed.epoch;
-                let sent = gateway.inbox.take()?;
-                let is_older = sent.0.epoch < gateway.committed.epoch;
-                if !(is_older && self.rules.refuses_older) {
-                    gateway.take(sent);
-                    gateway.late = !gateway.linked;
-                }
-                if gateway.committed.epoch < newest {
-                    state.broken = Some(Broken::WentBack);
-                }
-            }
-            Event::Report(at) => {
-                let gateway = &mut state.gateways[at];
-                let (committed, prepared) = (gateway.committed.epoch, gateway.prepared);
-                if !gateway.linked {
-                    return None;
-                }
-                gateway.missing = false;
-                gateway.heard = Heard { leased: true, reported: true, committed, prepared };
-            }
-            Event::Expire(at) => {
-                let gateway = &mut state.gateways[at];
-                if gateway.linked || is_new || !gateway.heard.leased {
-                    return None;
-                }
-                gateway.heard.leased = false;
-            }
-            Event::Cut(at) => {
-                let gateway = &mut state.gateways[at];
-                if !gateway.linked {
-                    return None;
-                }
-                (gateway.linked, gateway.missing) = (false, true);
-                state.left.cuts = state.left.cuts.checked_sub(1)?;
-            }
-            Event::Mend(at) => {
-                let gateway = &mut state.gateways[at];
-                if gateway.linked {
-                    return None;
-                }
-                (gateway.linked, gateway.late) = (true, false);
-                // What was on its way when the link was cut is lost.
-                gateway.inbox = None;
-            }
-            Event::Learn(at) => {
-                let newest = state.gateways.iter().map(|gateway| gateway.committed).max()?;
-                let gateway = &mut state.gateways[at];
-                if !self.rules.learns || newest.epoch <= gateway.committed.epoch {
-                    return None;
-                }
-                gateway.committed = newest;
-                gateway.prepared = 0;
-            }
-            Event::Ask(at) => {
-                let epoch = state.gateways[at].committed.epoch;
-                if epoch == state.user || (self.rules.heeds_users && epoch < state.user) {
-                    return None;
-                }
-                if epoch < state.user {
-                    state.broken = Some(Broken::WentBack);
-                }
-                state.user = epoch;
-            }
-            _ => return None,
-        }
+        state.users_ask();
         Some(())
     }
 }
@@ -421,23 +349,11 @@ impl Model for Protocol {
     type Action = Event;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.left)]
+        vec![State::new(self.rules, self.left)]
     }
 
     fn actions(&self, _: &State, events: &mut Vec<Event>) {
-        use Event::{Abort, Commit, Deploy, Fill, Lead, Prepare, Retire, Rollback, Settle};
-        events.extend([Deploy, Fill(0), Fill(1), Prepare, Commit, Abort, Rollback, Retire, Lead, Settle]);
-        let at_gateway = [
-            Event::Send,
-            Event::Arrive,
-            Event::Report,
-            Event::Expire,
-            Event::Cut,
-            Event::Mend,
-            Event::Learn,
-            Event::Ask,
-        ];
-        events.extend((0..GATEWAYS).flat_map(|at| at_gateway.map(|event| event(at))));
+        events.extend(EVENTS);
     }
 
     fn next_state(&self, state: &State, event: Event) -> Option<State> {
@@ -448,15 +364,6 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        promises::all()
-    }
-}
-
-impl State {
-    /// The same, whichever gateway is called the first.
-    pub(super) fn sorted(&self) -> Self {
-        let mut sorted = self.clone();
-        sorted.gateways.sort_unstable();
-        sorted
+        promises::all(self)
     }
 }
