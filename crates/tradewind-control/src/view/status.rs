@@ -109,7 +109,10 @@ fn verification_progress(record: Option<&RegionRecord>) -> VerificationProgress 
 }
 
 fn slots(parts: &StatusParts<'_>, committed: Option<&RouteState>, sight: &Sight<'_>) -> BTreeMap<Slot, SlotView> {
-    let held = Slot::BOTH.into_iter().filter_map(|slot| Some((slot, parts.deployment.slots[slot]?)));
+    // What served before was given up in place.
+    let is_alone = parts.rollout.is_in_place() && parts.rollout.has_served();
+    let shown = Slot::BOTH.into_iter().filter(|slot| !is_alone || *slot == parts.rollout.slot);
+    let held = shown.filter_map(|slot| Some((slot, parts.deployment.slots[slot]?)));
     held.map(|(slot, number)| (slot, slot_view(parts, committed, slot, number, sight))).collect()
 }
 

@@ -165,6 +165,7 @@ async fn regions_without_room_for_two_revisions_give_way_in_turn_and_nobody_noti
     assert_eq!(who_gets(&load, "2").await?, USERS);
     let view = json(&world, "status digits").await?;
     assert_eq!(view["deployment_status"]["europe-west1"], "success", "{view}");
+    assert_eq!(view["slots"].as_object().map(serde_json::Map::len), Some(1), "nothing is warm: {view}");
 
     let told = ok(&world, "rollback digits").await?.stdout;
     assert_eq!(who_gets(&load, "3").await?, USERS, "{told}");
