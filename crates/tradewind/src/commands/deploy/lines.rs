@@ -120,9 +120,7 @@ impl Lines {
 /// Users get the revision and its monitors are armed.
 pub(super) fn is_monitored(view: &RolloutView) -> bool {
     let last = view.steps.iter().rfind(|step| step.action == Action::ArmMonitoring);
-    view.state.is_routed()
-        && view.stage.is_last()
-        && last.is_some_and(|step| step.result == Some(StepResult::Success))
+    view.state.is_routed() && view.stage.is_last() && last.is_some_and(|step| step.result == Some(StepResult::Success))
 }
 
 /// Whom this stage is for, where that is not everybody: `10 % of users`.
