@@ -33,7 +33,7 @@ impl World<'_> {
         }
         if self.control.unswept {
             let committed = self.control.committed.as_ref().map(|state| self.gateways_at(state.epoch));
-            if committed.is_some_and(|gateways| gateways.committed < gateways.gateways) {
+            if committed.is_some_and(|gateways| !gateways.have_moved_on()) {
                 return Worked { wrote: false, wake_at: Some(later(self.now, STILL_SERVED_RETRY)) };
             }
             self.sweep();
