@@ -1,4 +1,4 @@
-//! What control and the gateways tell each other, and what gateways tell the gateways of other regions.
+//! What control and the gateways tell each other, and what gateways tell other gateways.
 
 pub mod acceptance;
 pub mod config;

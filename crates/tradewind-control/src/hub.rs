@@ -84,10 +84,16 @@ impl Seen {
     /// The gateways with respect to one epoch of a model.
     pub fn gateways_at(&self, model: &ModelName, epoch: Epoch, now: Timestamp) -> GatewayObservation {
         let mut observation = GatewayObservation::default();
-        for gateway in self.gateways.values().filter(|gateway| self.leased(gateway, now)) {
+        for gateway in self.gateways.values() {
+            let report = gateway.report.as_ref();
+            let committed = report.and_then(|report| report.committed.get(model)).is_some_and(|it| it.epoch >= epoch);
+            observation.known += 1;
+            observation.taken_up += u32::from(committed);
+            if !self.leased(gateway, now) {
+                continue;
+            }
             observation.gateways += 1;
-            let Some(report) = &gateway.report else { continue };
-            let committed = report.committed.get(model).is_some_and(|committed| committed.epoch >= epoch);
+            let Some(report) = report else { continue };
             observation.committed += u32::from(committed);
             let prepared = report.prepared.get(model).is_some_and(|prepared| *prepared >= epoch);
             observation.prepared += u32::from(committed || prepared);
@@ -275,7 +281,7 @@ impl Observed for RolloutEye<'_> {
 
     fn everybody_knows(&self) -> bool {
         let known = self.committed.map(|epoch| self.seen.gateways_at(self.model, epoch, self.now));
-        known.is_none_or(|gateways| gateways.committed >= gateways.gateways)
+        known.is_none_or(|gateways| gateways.have_moved_on())
     }
 
     fn verdict(&self, region: &RegionName) -> Verdict {

@@ -378,11 +378,11 @@ impl Director {
     fn sync_peers(&mut self) {
         let Some(snapshot) = self.snapshot().cloned() else { return };
         let mut wanted = HashSet::new();
-        for members in snapshot.regions.iter().filter(|members| members.name != self.gateway.region) {
-            match self.links.get(&members.name) {
-                Some(link) => drop(wanted.insert((members.name.clone(), link.clone()))),
-                None => wanted.extend(members.gateways.iter().map(|address| (members.name.clone(), address.clone()))),
-            }
+        for members in &snapshot.regions {
+            let link = self.links.get(&members.name).filter(|_| members.name != self.gateway.region);
+            let addresses = link.map_or(members.gateways.as_slice(), std::slice::from_ref);
+            let others = addresses.iter().filter(|address| **address != self.gateway.address);
+            wanted.extend(others.map(|address| (members.name.clone(), address.clone())));
         }
         self.peers.retain(|key, _| wanted.contains(key));
         for key in wanted {
@@ -451,7 +451,7 @@ impl Director {
     /// Asks a peer for what it knows and this gateway does not, if control does not tell.
     fn learn(&mut self) {
         let Some(snapshot) = self.held.as_ref().map(|held| Arc::clone(&held.snapshot)) else { return };
-        let urgent = self.gateway.behind.swap(false, Ordering::Relaxed);
+        let urgent = self.gateway.questions.is_any_open();
         let peers = self.peers.values().map(|known| &known.value);
         let Some(peer) = self.learning.whom_to_ask(peers, snapshot.revision, urgent).cloned() else { return };
         let prober = self.prober(probe_policy(&snapshot, &peer.region));

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     thread,
 };
 
@@ -25,6 +25,7 @@ use crate::{
     load::{self, RegionLoad},
     metrics::Metrics,
     options::{GatewayOptions, Listen},
+    questions::Questions,
     report::{self, Acknowledged},
     server,
     tls::{Tls, TlsError},
@@ -68,8 +69,7 @@ pub(crate) struct Gateway {
     pub(crate) access: Option<AccessLog>,
     pub(crate) doomed: Doomed,
     pub(crate) acknowledged: watch::Sender<Acknowledged>,
-    /// A user has seen what this gateway has not heard of.
-    pub(crate) behind: AtomicBool,
+    pub(crate) questions: Questions,
     /// What the replicas of the own region do.
     pub(crate) load: RegionLoad,
     /// Targets that probes found dead.
@@ -96,7 +96,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         access,
         doomed: Doomed::default(),
         acknowledged: watch::Sender::default(),
-        behind: AtomicBool::new(false),
+        questions: Questions::default(),
         load: RegionLoad::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
         room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),

@@ -2,10 +2,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
-use tradewind_core::{Epoch, overload};
+use tradewind_core::overload;
 
 use crate::{gate::Gate, traffic::Returning};
 
@@ -14,29 +14,13 @@ use crate::{gate::Gate, traffic::Returning};
 pub(crate) struct Lane {
     pub(crate) returning: Returning,
     pub(crate) gate: Arc<Gate>,
-    /// The highest epoch that a user has named and no gateway has heard of.
-    unheard_of: AtomicU64,
     /// Requests that wait or are somewhere.
     under_way: AtomicU32,
 }
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        Self {
-            returning: Returning::new(),
-            gate: Arc::default(),
-            unheard_of: AtomicU64::new(0),
-            under_way: AtomicU32::new(0),
-        }
-    }
-
-    /// Whether all gateways have been asked for that epoch before, and none has heard of it.
-    pub(crate) fn is_unheard_of(&self, epoch: Epoch) -> bool {
-        epoch.0 <= self.unheard_of.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note_unheard_of(&self, epoch: Epoch) {
-        self.unheard_of.fetch_max(epoch.0, Ordering::Relaxed);
+        Self { returning: Returning::new(), gate: Arc::default(), under_way: AtomicU32::new(0) }
     }
 
     /// Takes in one more request, which is one of `all` that are under way; `None` when its model has its part of

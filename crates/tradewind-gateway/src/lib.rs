@@ -31,6 +31,7 @@ mod options;
 mod peer;
 mod probe;
 mod proxy;
+mod questions;
 mod replica;
 mod reply;
 mod report;

@@ -1,4 +1,4 @@
-//! A gateway of another region, as probes find it.
+//! Another gateway, as probes find it.
 
 use std::{
     collections::VecDeque,
@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     round_trip_us: AtomicU64,
     /// The revision of the snapshot that it serves; 0: not told, or of another incarnation.
     config_revision: AtomicU64,
+    /// The newest of this gateway's questions that it was asked after, and has answered since.
+    answered: AtomicU64,
     /// Written by the one task that probes.
     window: Mutex<VecDeque<u64>>,
 }
@@ -45,6 +47,7 @@ impl Peer {
             spilled_then: AtomicU32::new(0),
             round_trip_us: AtomicU64::new(UNMEASURED),
             config_revision: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             window: Mutex::default(),
         }
     }
@@ -84,6 +87,16 @@ impl Peer {
 
     pub(crate) fn serves_config(&self, revision: u64) {
         self.config_revision.store(revision, Ordering::Relaxed);
+    }
+
+    /// Whether it has been asked since that question came, and has answered.
+    pub(crate) fn has_answered(&self, question: u64) -> bool {
+        self.answered.load(Ordering::Acquire) >= question
+    }
+
+    /// What it serves was noted before.
+    pub(crate) fn answer(&self, question: u64) {
+        self.answered.store(question, Ordering::Release);
     }
 
     /// The peer answered that it cannot serve the model: believed until the next probe, which is wanted at once.

@@ -1,4 +1,4 @@
-//! Probes: whether replicas of the own region and gateways of other regions answer.
+//! Probes: whether replicas of the own region and other gateways answer, and what those know.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -33,6 +33,8 @@ use crate::{
     target::Target,
 };
 
+/// Who wants a probe at once waits until the last one has begun so long ago: many may want one.
+const LEAST_INTERVAL: Duration = Duration::from_millis(20);
 /// The largest answer to a probe.
 const ANSWER_LIMIT: usize = 4 << 20;
 
@@ -100,7 +102,7 @@ impl Prober {
                 health.condemn();
                 self.news.notify_one();
             }
-            let next = Instant::now() + self.policy.interval.duration();
+            let began = Instant::now();
             let Some(found) = shutdown.run_until_cancelled(self.probe(&subject)).await else { return };
             let ok = found == Found::Well;
             if let Some(transition) = health.observe(ok) {
@@ -115,8 +117,11 @@ impl Prober {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = sleep_until(next) => {}
-                () = target.probe_wanted() => {}
+                () = sleep_until(began + self.policy.interval.duration()) => {}
+                () = async {
+                    target.probe_wanted().await;
+                    sleep_until(began + LEAST_INTERVAL).await;
+                } => {}
             }
         }
     }
@@ -170,6 +175,7 @@ impl Prober {
             },
             Subject::Peer { peer, mesh_token } => {
                 let token = Some(mesh_token.as_str());
+                let question = self.gateway.questions.newest();
                 let (body, round_trip) =
                     match self.get(&peer.target, PEER_PATH, token, Reuse::Allowed, ANSWER_LIMIT).await {
                         Ok(answer) => answer,
@@ -183,6 +189,8 @@ impl Prober {
                 if peer.advertise(state.ready) | self.is_ahead(peer, &state.incarnation, state.config_revision) {
                     self.news.notify_one();
                 }
+                peer.answer(question);
+                self.gateway.questions.answered();
                 Found::Well
             }
         }

@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) snapshot: Arc<GatewaySnapshot>,
     pub(crate) models: foldhash::HashMap<Arc<str>, Model>,
     pub(crate) regions: BTreeMap<RegionName, Region>,
+    /// The other gateways of the own region: one learns from them, and sends them nobody.
+    neighbours: Vec<Arc<Peer>>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     replicas_known: bool,
     /// A drill takes the own region for lost: its replicas count as gone.
@@ -152,11 +154,12 @@ impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
         let Parts { own, snapshot, peers, replicas, replicas_known, drilled, previous_order, lanes } = parts;
         let replicas = if drilled { Vec::new() } else { replicas };
+        let (neighbours, foreign): (Vec<_>, Vec<_>) = peers.values().cloned().partition(|peer| peer.region == *own);
         let regions: BTreeMap<RegionName, Region> = snapshot
             .regions
             .iter()
             .map(|members| {
-                let gateways = peers.values().filter(|peer| peer.region == members.name).cloned().collect();
+                let gateways = foreign.iter().filter(|peer| peer.region == members.name).cloned().collect();
                 let region = Region { location: members.location, drained: members.drained, gateways };
                 (members.name.clone(), region)
             })
@@ -171,7 +174,23 @@ impl World {
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
         let foreign_orders = regions.keys().map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { own: own.clone(), snapshot, models, regions, replicas, replicas_known, drilled, order, foreign_orders }
+        Self {
+            own: own.clone(),
+            snapshot,
+            models,
+            regions,
+            neighbours,
+            replicas,
+            replicas_known,
+            drilled,
+            order,
+            foreign_orders,
+        }
+    }
+
+    /// All other gateways.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.regions.values().flat_map(|region| &region.gateways).chain(&self.neighbours)
     }
 
     /// Looks at each model that the own region should serve: whether it was lost since `before`, so that its users come

@@ -21,7 +21,7 @@ pub(super) enum Swept {
     Clean,
     /// Somebody else wrote in between.
     Conflict,
-    /// A gateway has not taken up yet that nobody gets what is to go.
+    /// Gateways have not taken up yet that nobody gets what is to go.
     StillServed,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn sweep(
             stale.push((kept, wanted));
         }
     }
-    if !stale.is_empty() && !deployment.value.removing && !is_known_to_gateways(repository, hub, model).await? {
+    if !stale.is_empty() && !deployment.value.removing && !have_gateways_moved_on(repository, hub, model).await? {
         return Ok(Swept::StillServed);
     }
     for batch in stale.chunks(BATCH) {
@@ -66,13 +66,13 @@ pub(super) async fn sweep(
     Ok(Swept::Clean)
 }
 
-/// Whether every gateway with a lease has taken up what is committed.
-async fn is_known_to_gateways(repository: &Repository, hub: &Hub, model: &ModelName) -> Result<bool> {
+/// Whether gateways have taken up what is committed, as far as that takes to empty a slot.
+async fn have_gateways_moved_on(repository: &Repository, hub: &Hub, model: &ModelName) -> Result<bool> {
     let route = repository.get::<Route>(keys::route(model)).await?;
     let Some(committed) = route.and_then(|kept| kept.value.committed) else { return Ok(true) };
     let now = Timestamp::now();
     let gateways = hub.look(now).gateways_at(model, committed.epoch, now);
-    Ok(gateways.committed >= gateways.gateways)
+    Ok(gateways.have_moved_on())
 }
 
 /// Deletes all records of a deployment whose regions are empty.
@@ -91,4 +91,126 @@ async fn forget(
         .then(Op::delete_prefix(keys::all_records(model)));
     tracing::info!(%model, "forgetting an undeployed model");
     Ok(repository.commit(txn).await?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+    use tempfile::TempDir;
+    use tokio_util::sync::CancellationToken;
+    use tradewind_api::gateway::{Committed, GatewayReport};
+    use tradewind_core::{
+        Digest, Epoch, Generation, RegionName, RevisionNumber, RolloutNumber, Slot, VersionNumber,
+        assignment::SlotAssignment,
+        deployment::{HealthPolicy, SlotRevisions},
+        route::RouteState,
+    };
+    use tradewind_store::{SqliteOptions, SqliteStore};
+
+    use super::*;
+    use crate::{reconcile::leader, view::fixtures};
+
+    const REGION: &str = "us-east1";
+
+    fn model() -> ModelName {
+        "digits".parse().unwrap()
+    }
+
+    fn region() -> RegionName {
+        REGION.parse().unwrap()
+    }
+
+    /// Blue took over at epoch 2, and green is given up.
+    async fn given_up() -> (TempDir, Repository) {
+        let region = Region { name: region(), location: None, drained: false };
+        let revision = |number| SlotAssignment {
+            revision: RevisionNumber(number),
+            version: VersionNumber(1),
+            digest: Digest::from_bytes([1; 32]),
+            scale: Default::default(),
+            health: HealthPolicy::default(),
+            monitors: Default::default(),
+            attempt: 1,
+            monitored: true,
+            verify: Some(1),
+            armed: true,
+            trace: None,
+        };
+        let assignment = Assignment {
+            region: region.name.clone(),
+            model: model(),
+            generation: Generation(1),
+            slots: [(Slot::Green, revision(1)), (Slot::Blue, revision(2))].into(),
+        };
+        let deployment = Deployment {
+            model: model(),
+            live: Some(RevisionNumber(2)),
+            latest_revision: RevisionNumber(2),
+            latest_rollout: RolloutNumber(2),
+            live_rollout: Some(RolloutNumber(2)),
+            latest_epoch: Epoch(2),
+            slots: SlotRevisions { blue: Some(RevisionNumber(2)), green: None },
+            bad: BTreeMap::new(),
+            removing: false,
+        };
+        let committed = RouteState {
+            epoch: Epoch(2),
+            live: Slot::Blue,
+            revision: RevisionNumber(2),
+            version: VersionNumber(1),
+            regions: vec![region.name.clone()],
+            health: HealthPolicy::default(),
+            region_health: Default::default(),
+            stay_in: Default::default(),
+            candidate: None,
+        };
+        let route = Route { model: model(), committed: Some(committed), prepared: None, pins: Default::default() };
+        let txn = Txn::new()
+            .then(put(keys::region(&region.name), &region))
+            .then(put(keys::assignment(&region.name, &route.model), &assignment))
+            .then(put(keys::deployment(&route.model), &deployment))
+            .then(put(keys::route(&route.model), &route));
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
+        let repository = Repository::new(Arc::new(store), None);
+        repository.commit(txn).await.unwrap().unwrap();
+        (directory, repository)
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_kept_until_a_gateway_is_heard_to_have_moved_on_also_where_none_has_a_lease() {
+        let (_directory, repository) = given_up().await;
+        let deployment = repository.get::<Deployment>(keys::deployment(&model())).await.unwrap().unwrap();
+        let leadership = leader::acquire(repository.store(), &CancellationToken::new()).await.unwrap();
+        // Somebody has listened for longer than a lease, and has heard nothing for as long.
+        let begun = Timestamp::now() - Duration::from_secs(20);
+        let hub = Hub::new(begun);
+        (1..=20).for_each(|second| drop(hub.look(begun + Duration::from_secs(second))));
+        let swept = async || sweep(&repository, &hub, &leadership.term(), &deployment).await.unwrap();
+        let heard = |epoch| {
+            let committed = [(model(), Committed { epoch: Epoch(epoch), at: begun })].into();
+            hub.report_gateway(GatewayReport { committed, ..fixtures::gateway(REGION) }, begun);
+        };
+        hub.know_gateway(region(), fixtures::gateway(REGION).address);
+        assert!(matches!(swept().await, Swept::StillServed), "it has never been heard of");
+        heard(1);
+        assert!(matches!(swept().await, Swept::StillServed), "it has not moved on");
+        heard(2);
+        assert!(matches!(swept().await, Swept::Clean), "it has, and tells others");
+        let left = repository.get::<Assignment>(keys::assignment(&region(), &model())).await.unwrap();
+        assert_eq!(left.unwrap().value.slots.into_keys().collect::<Vec<_>>(), [Slot::Blue]);
+    }
+
+    #[tokio::test]
+    async fn a_world_without_gateways_waits_for_none() {
+        let (_directory, repository) = given_up().await;
+        let hub = Hub::new(Timestamp::now());
+        let have_moved_on = async || have_gateways_moved_on(&repository, &hub, &model()).await.unwrap();
+        assert!(have_moved_on().await);
+        hub.know_gateway(region(), fixtures::gateway(REGION).address);
+        assert!(!have_moved_on().await);
+        hub.forget_gateway(&fixtures::gateway(REGION).address);
+        assert!(have_moved_on().await);
+    }
 }

@@ -37,11 +37,12 @@ pub(super) struct Promises {
 /// Says what is wrong.
 type Check = fn(&Promises, &World<'_>) -> Option<String>;
 
-const PROMISES: [(&str, Check); 12] = [
+const PROMISES: [(&str, Check); 13] = [
     ("there is always a region that serves", Promises::nowhere),
     ("in place, a region has one revision at a time", Promises::crowded),
     ("users are sent only to regions that are verified", Promises::unverified),
     ("nothing is taken down that a gateway with a lease sends users to", Promises::taken_away),
+    ("nothing is taken down that users are sent to while no gateway knows better", Promises::taken_from_all),
     ("epochs never go back", Promises::went_back),
     ("no gateway serves what is not committed", Promises::uncommitted),
     ("every gateway with a lease has prepared what is committed", Promises::unprepared),
@@ -117,6 +118,18 @@ impl Promises {
     }
 
     fn taken_away(&self, world: &World<'_>) -> Option<String> {
+        self.gone_and_served(world, |gateway| world.is_leased(gateway))
+    }
+
+    /// Who is behind learns from others, or its users ask them.
+    fn taken_from_all(&self, world: &World<'_>) -> Option<String> {
+        let epoch = |place: &Place| place.gateway.taken.epoch();
+        let newest = world.places.values().map(epoch).max()?;
+        self.gone_and_served(world, |gateway| epoch(gateway) == newest)
+    }
+
+    /// What one of these gateways sends users to, and is there no more.
+    fn gone_and_served(&self, world: &World<'_>, of: impl Fn(&Place) -> bool) -> Option<String> {
         self.assignments.iter().find_map(|(region, assignment)| {
             let now = world.control.assignment(region);
             let gone = assignment
@@ -128,7 +141,7 @@ impl Promises {
                 };
                 let (gateway, _) = world.places.iter().find(|(name, place)| {
                     let route = place.gateway.taken.committed.as_ref().filter(|_| !world.is_down(name));
-                    world.is_leased(place) && route.is_some_and(|route| route.served().any(sends))
+                    of(place) && route.is_some_and(|route| route.served().any(sends))
                 })?;
                 Some(format!("revision {} leaves {region}, and {gateway} still sends users there", before.revision))
             })

@@ -287,14 +287,16 @@ impl<'a> World<'a> {
 
     pub(super) fn gateways_at(&self, epoch: Epoch) -> GatewayObservation {
         let mut observation = GatewayObservation::default();
-        for place in self.places.values().filter(|place| self.is_leased(place)) {
-            let count = self.scenario.gateways_per_region;
-            observation.gateways += count;
-            let Some(taken) = place.taken() else { continue };
-            let committed = taken.epoch().is_some_and(|committed| committed >= epoch);
-            let prepared = committed || taken.prepared.is_some_and(|prepared| prepared >= epoch);
-            observation.committed += if committed { count } else { 0 };
-            observation.prepared += if prepared { count } else { 0 };
+        for place in self.places.values() {
+            let count = |counts: bool| if counts { self.scenario.gateways_per_region } else { 0 };
+            let (leased, taken) = (self.is_leased(place), place.taken());
+            let committed = taken.is_some_and(|taken| taken.epoch() >= Some(epoch));
+            let prepared = committed || taken.is_some_and(|taken| taken.prepared >= Some(epoch));
+            observation.known += count(true);
+            observation.taken_up += count(committed);
+            observation.gateways += count(leased);
+            observation.committed += count(leased && committed);
+            observation.prepared += count(leased && prepared);
         }
         observation
     }
@@ -342,7 +344,7 @@ impl Observed for World<'_> {
 
     fn everybody_knows(&self) -> bool {
         let known = self.control.committed.as_ref().map(|state| self.gateways_at(state.epoch));
-        known.is_none_or(|gateways| gateways.committed >= gateways.gateways)
+        known.is_none_or(|gateways| gateways.have_moved_on())
     }
 
     fn verdict(&self, region: &RegionName) -> Verdict {

@@ -113,6 +113,14 @@ fn a_deaf_gateway_is_waited_for_and_what_it_serves_is_kept() {
 }
 
 #[test]
+fn what_served_before_is_kept_as_long_as_no_gateway_is_heard_to_have_moved_on() {
+    let regions = ["us-east1", "europe-west1", "asia-northeast1"];
+    let faults = regions.map(|region| format!("gateway-deaf:{region}@69150ms,cut:{region}@75s"));
+    let told = told(Strategy::default(), &faults.join(","), "");
+    assert!(!told.contains("is taken down"), "{told}");
+}
+
+#[test]
 fn a_region_that_is_cut_off_learns_from_its_peers() {
     let strategy = Strategy { min_regions: Some(2), ..Strategy::default() };
     insta::assert_snapshot!(told(strategy, "cut:asia-northeast1@30s-5m", ""));

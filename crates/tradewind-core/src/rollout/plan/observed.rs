@@ -18,7 +18,7 @@ pub trait Observed {
     /// The regions where users get what everybody gets who does not get the rollout's revision: what they have in flight
     /// there, and what the replicas may have.
     fn live(&self) -> Vec<(RegionName, Room)>;
-    /// Whether every gateway with a lease has taken up what is committed.
+    /// Whether gateways have taken up what is committed, as [`GatewayObservation::have_moved_on`] says.
     fn everybody_knows(&self) -> bool;
     /// What the monitors say of the rollout's revision in a region since users were moved, beside the one before it.
     fn verdict(&self, region: &RegionName) -> Verdict;
@@ -54,12 +54,25 @@ pub enum Reach {
     },
 }
 
-/// How far gateways are with an epoch. Only gateways with a live lease count.
+/// How far gateways are with an epoch. Only gateways with a live lease count, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GatewayObservation {
     pub gateways: u32,
     pub prepared: u32,
     pub committed: u32,
+    /// All that there are, with a lease or without.
+    pub known: u32,
+    /// Those among all who were heard to have committed it.
+    pub taken_up: u32,
     /// A gateway that refused what it was sent, and why.
     pub refusal: Option<String>,
+}
+
+impl GatewayObservation {
+    /// Whether what users no longer get at this epoch may be taken away: every gateway with a lease has taken the epoch
+    /// up, and somebody has. As long as nobody has who could tell the others, those that are cut off send all users
+    /// to what was before. A world without any gateway waits for nobody.
+    pub fn have_moved_on(&self) -> bool {
+        self.committed >= self.gateways && (self.taken_up > 0 || self.known == 0)
+    }
 }

@@ -1,6 +1,6 @@
 //! After the switch: the monitors judge what users get, and the old slot is kept as long as it may be wanted.
 
-use super::{Change, GatewayObservation, Planner, Reach, SILENCE_INTERVAL};
+use super::{Change, Planner, Reach, SILENCE_INTERVAL};
 use crate::{
     RegionName, Timestamp,
     monitor::verdict::Verdict,
@@ -73,11 +73,10 @@ impl<'a> Planner<'a> {
             _ => self.rollout.strategy.standby.duration(),
         };
         let retire_at = soaked.checked_add(standby).unwrap_or(Timestamp::MAX);
-        // What a gateway still sends users to is kept, as long as control can tell.
-        let GatewayObservation { gateways, committed, .. } = self.observed.gateways();
         if retire_at > self.now {
             self.plan.wake(retire_at);
-        } else if committed < gateways {
+        } else if !self.observed.gateways().have_moved_on() {
+            // What gateways may still send users to is kept.
             self.plan.wake(self.now.checked_add(SILENCE_INTERVAL).unwrap_or(self.now));
         } else if !self.is_paused() {
             self.plan.changes.push(Change::Retire);

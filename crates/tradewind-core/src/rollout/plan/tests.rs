@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use self::world::{Behaviour, World, at, name};
 use super::{
     super::{RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak},
-    Change, GATHER_LIMIT, Plan, plan,
+    Change, GATHER_LIMIT, GatewayObservation, Plan, plan,
 };
 use crate::{
     duration::Span,
@@ -279,5 +279,17 @@ fn a_gateway_that_never_acknowledges_is_waited_for_and_then_left() {
     assert_eq!(world.rollout.state, RolloutState::Soaking, "{}", world.log);
     world.gateways.committed = 3;
     world.run(10_001);
+    assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
+}
+
+#[test]
+fn what_served_before_is_kept_until_a_gateway_has_moved_on() {
+    let mut world = World::new(&[Good], Policy::default());
+    world.gateways = GatewayObservation { known: 3, ..Default::default() };
+    world.run(100_000);
+    assert_eq!(world.rollout.state, RolloutState::Soaking, "{}", world.log);
+    // It is cut off again, and knows what to tell the others.
+    world.gateways.taken_up = 1;
+    world.run(100_001);
     assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
 }
