@@ -221,6 +221,18 @@ impl Client {
         Ok(response)
     }
 
+    /// Puts a table of pinned users there, so that a pin can name it.
+    pub async fn put_pin_table(&self, digest: &Digest, table: Vec<u8>) -> Result<(), Error> {
+        let request = self.request(Method::PUT, &format!("/v1/pins/{}", digest.to_hex()));
+        self.send(request.body(table)).await.map(drop)
+    }
+
+    /// A table of pinned users, as control and gateways give it to gateways. What it holds is not checked here.
+    pub async fn pin_table(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let path = format!("{}{}", gateway::PIN_TABLES_PATH, digest.to_hex());
+        self.read(self.send(self.request(Method::GET, &path)).await?).await
+    }
+
     pub async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Published, Error> {
         let request = self.request(Method::POST, &format!("/v1/models/{name}/versions"));
         self.json(request.json(&PublishRequest { index })).await

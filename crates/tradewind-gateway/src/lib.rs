@@ -37,6 +37,7 @@ mod report;
 mod routing;
 mod server;
 mod sync;
+mod tables;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ mod failover;
 mod lifecycle;
 mod looks;
 mod outage;
+mod pins;
 mod registry;
 mod rollbacks;
 mod servers;
