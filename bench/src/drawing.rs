@@ -51,7 +51,7 @@ impl Scale {
 
 /// A number with no more digits than it needs.
 pub(crate) fn label(value: f64) -> String {
-    let text = format!("{value:.3}");
+    let text = format!("{value:.5}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

@@ -143,7 +143,9 @@ impl Client {
     }
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::new();
+        // What is announced, so that a large answer is not copied again and again as it grows.
+        let announced = response.content_length().unwrap_or(0).min(ANSWER_LIMIT as u64);
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         let broken = |source| Error::Broken { url: self.base.clone(), source };
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > ANSWER_LIMIT {

@@ -113,7 +113,7 @@ impl Table {
         self.bytes[HEADER_BYTES..].as_chunks().0
     }
 
-    /// Whether it is one of them. Neither waits nor allocates: some four places are looked at in a table of ten million.
+    /// Whether it is one of them. Neither waits nor allocates: some five places are looked at in a table of ten million.
     pub fn contains(&self, KeyHash(wanted): KeyHash) -> bool {
         let mut hashes = self.hashes();
         let (mut least, mut greatest) = (0, u64::MAX);
