@@ -15,10 +15,7 @@ struct Panel {
 }
 
 const PANELS: [Panel; 2] = [
-    Panel {
-        title: "until users have it, s (hollow: reckoned)",
-        value: |row| row.switched().0,
-    },
+    Panel { title: "until users have it, s (hollow: reckoned)", value: |row| row.switched().0 },
     Panel { title: "memory of a gateway, MiB", value: Row::resident_mib },
 ];
 
