@@ -16,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_util::task::AbortOnDropHandle;
+use tradewind_api::gateway::USER_HEADER;
 
 use crate::samples::Outcome;
 
@@ -67,6 +68,13 @@ impl Connection {
 
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         whole(self.send(path, body).await?).await
+    }
+
+    /// As a user with that key; what the answer's head says.
+    pub(crate) async fn post_as(&mut self, user: &str, path: &str, body: Bytes) -> Result<(StatusCode, HeaderMap)> {
+        let response = self.request(Request::post(path).header(USER_HEADER, user).body(Full::new(body))?).await?;
+        let headers = response.headers().clone();
+        Ok((whole(response).await?.0, headers))
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {

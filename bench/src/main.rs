@@ -7,6 +7,7 @@ mod client;
 mod contender;
 mod cost;
 mod deploy;
+mod drawing;
 mod failover;
 mod findings;
 mod gateway;
@@ -18,6 +19,7 @@ mod server;
 mod spike;
 mod spread;
 mod stall;
+mod switch;
 mod ticks;
 mod users;
 
@@ -39,9 +41,14 @@ enum Command {
     Alerts(alerts::Options),
     /// What metrics and monitors cost a gateway
     Cost(cost::Options),
+    /// A switch of all users, over 10 to 10,000,000 of them: Tradewind against an update of each user's own route
+    Switch(switch::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
+    /// Who follows the changes of users' routes in `switch`
+    #[command(hide = true)]
+    SwitchFollower,
 }
 
 fn main() -> Result<()> {
@@ -52,6 +59,8 @@ fn main() -> Result<()> {
         Command::Spike(options) => spike::run(&options),
         Command::Alerts(options) => alerts::run(&options),
         Command::Cost(options) => cost::run(&options),
+        Command::Switch(options) => switch::run(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
+        Command::SwitchFollower => switch::follower::run(),
     }
 }

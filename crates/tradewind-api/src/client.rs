@@ -143,7 +143,9 @@ impl Client {
     }
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::new();
+        // What is announced, so that a large answer is not copied again and again as it grows.
+        let announced = response.content_length().unwrap_or(0).min(ANSWER_LIMIT as u64);
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         let broken = |source| Error::Broken { url: self.base.clone(), source };
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > ANSWER_LIMIT {
@@ -219,6 +221,18 @@ impl Client {
             return Err(self.protocol(format!("a range was asked for and answered with {}", response.status())));
         }
         Ok(response)
+    }
+
+    /// Puts a table of pinned users there, so that a pin can name it.
+    pub async fn put_pin_table(&self, digest: &Digest, table: Vec<u8>) -> Result<(), Error> {
+        let request = self.request(Method::PUT, &format!("/v1/pins/{}", digest.to_hex()));
+        self.send(request.body(table)).await.map(drop)
+    }
+
+    /// A table of pinned users, as control and gateways give it to gateways. What it holds is not checked here.
+    pub async fn pin_table(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let path = format!("{}{}", gateway::PIN_TABLES_PATH, digest.to_hex());
+        self.read(self.send(self.request(Method::GET, &path)).await?).await
     }
 
     pub async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Published, Error> {

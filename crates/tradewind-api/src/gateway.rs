@@ -25,6 +25,9 @@ pub const PEER_PATH: &str = "/v1/peer";
 /// `GET` on a gateway: the [`config::Edition`] that it serves, for the holders of the mesh token: a gateway that control does
 /// not reach learns of what is committed from one that it does.
 pub const EDITION_PATH: &str = "/v1/peer/edition";
+/// `GET` with a digest behind it, on control for gateways, and on a gateway for the holders of the mesh token: a table of
+/// pinned users that a route names.
+pub const PIN_TABLES_PATH: &str = "/v1/gateway/pins/";
 /// `GET` on a gateway with an [`ExplainQuery`]: an [`Explanation`], for the holders of the mesh token.
 pub const EXPLAIN_PATH: &str = "/v1/explain";
 /// Carries the mesh token on a request that another gateway passed on. Such a request goes no further.

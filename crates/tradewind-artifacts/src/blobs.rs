@@ -4,9 +4,11 @@
 //! The seam to other stores is this type's methods.
 
 use std::{
+    collections::HashSet,
     fs, io,
     ops::{Bound, RangeBounds},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -131,7 +133,7 @@ impl BlobStore {
         }
         match self.size(digest).await {
             // Another size under this name is damage, which the upload mends.
-            Ok(there) if there == size => return Ok(false),
+            Ok(there) if there == size => return self.touch(digest).await.map(|()| false),
             Ok(_) | Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -211,6 +213,30 @@ impl BlobStore {
         removed.await.map_err(|error| self.failed("remove", digest, error))
     }
 
+    /// Removes all blobs but those to keep and those that were put in the last `unused_for`: whoever has put one may not
+    /// have said yet what it is for. How many were removed.
+    pub async fn sweep(&self, keep: HashSet<Digest>, unused_for: Duration) -> Result<usize, Error> {
+        let (blobs, path) = (self.blobs(), self.blobs());
+        let swept = blocking(move || {
+            let mut removed = 0;
+            for directory in fs::read_dir(blobs)? {
+                let directory = directory?.path();
+                for blob in fs::read_dir(&directory)? {
+                    let blob = blob?;
+                    let digest = blob.file_name().to_str().and_then(|name| name.parse().ok());
+                    let age = blob.metadata()?.modified()?.elapsed().unwrap_or_default();
+                    if digest.is_some_and(|digest| !keep.contains(&digest)) && age >= unused_for {
+                        fs::remove_file(blob.path())?;
+                        removed += 1;
+                    }
+                }
+                sync_directory(&directory)?;
+            }
+            Ok(removed)
+        });
+        swept.await.map_err(|source| Error::Io { attempt: "sweep", path, source })
+    }
+
     /// The sum of all blobs' sizes; looks at each of them.
     pub async fn bytes_stored(&self) -> Result<u64, Error> {
         let blobs = self.blobs();
@@ -230,6 +256,13 @@ impl BlobStore {
             Ok(sum)
         });
         sum.await.map_err(|source| Error::Io { attempt: "list", path, source })
+    }
+
+    /// It was put again now.
+    async fn touch(&self, digest: &Digest) -> Result<(), Error> {
+        let path = self.path(digest);
+        let touched = blocking(move || fs::File::open(path)?.set_modified(SystemTime::now()));
+        touched.await.map_err(|error| self.failed("touch", digest, error))
     }
 
     fn failed(&self, attempt: &'static str, digest: &Digest, source: io::Error) -> Error {

@@ -97,6 +97,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(routes::explain))
         .routes(handlers!(routes::pins, routes::pin))
         .routes(handlers!(routes::unpin))
+        .routes(handlers!(routes::put_table))
         .routes(handlers!(events::list))
         .routes(handlers!(monitoring::monitors))
         .routes(handlers!(monitoring::alerts))
@@ -109,7 +110,10 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         OpenApiRouter::new().routes(handlers!(models::show_version)).routes(handlers!(blobs::get_blob));
     let monitoring = OpenApiRouter::new().routes(handlers!(targets::list));
     let agents = OpenApiRouter::new().routes(handlers!(agents::assignments)).routes(handlers!(agents::report));
-    let gateways = OpenApiRouter::new().routes(handlers!(gateways::snapshot)).routes(handlers!(gateways::report));
+    let gateways = OpenApiRouter::new()
+        .routes(handlers!(gateways::snapshot))
+        .routes(handlers!(gateways::report))
+        .routes(handlers!(gateways::table));
     let everyone = OpenApiRouter::new()
         .routes(handlers!(ops::healthz))
         .routes(handlers!(ops::readyz))

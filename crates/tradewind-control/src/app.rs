@@ -45,6 +45,8 @@ pub(crate) struct App {
     pub incarnation: Incarnation,
     pub assignments: Arc<AssignmentChanges>,
     pub blobs: BlobStore,
+    /// Of pinned users.
+    pub tables: BlobStore,
     pub publisher: Publisher,
     pub events: Arc<EventLog>,
     pub members: Arc<Members>,

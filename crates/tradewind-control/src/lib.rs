@@ -23,6 +23,7 @@ mod publish;
 pub mod reconcile;
 pub mod repository;
 mod server;
+mod tables;
 mod view;
 
 use tradewind_api::suggest;

@@ -41,6 +41,7 @@ use crate::{
     publish::Publisher,
     reconcile::Reconcilers,
     repository::{self, Repository},
+    tables,
 };
 
 /// The admin token's file in the data directory.
@@ -166,6 +167,7 @@ async fn assemble(
     let authority = Authority::open(directory)?;
     write_admin_token(directory, &authority)?;
     let blobs = BlobStore::open(directory.join("blobs")).await?;
+    let tables = BlobStore::open(directory.join("tables")).await?;
     let workbench = Installer::open(directory.join("inspect")).await?;
     for region in &options.regions {
         create_region(&repository, region).await?;
@@ -183,6 +185,7 @@ async fn assemble(
     parts.spawn(events.clone().run(repository.clone(), stop.clone()));
     parts.spawn(members.clone().run(stop.clone()));
     parts.spawn(fleet.run(stop.clone()));
+    parts.spawn(tables::sweep(repository.clone(), tables.clone(), stop.clone()));
     parts.spawn(HealthWatcher::new(repository.clone(), hub.clone()).run(stop.clone()));
     let ledger = Arc::new(monitoring::open_ledger(directory));
     let watcher = Monitoring::new(repository.clone(), hub.clone(), ledger.clone(), directory.clone());
@@ -201,6 +204,7 @@ async fn assemble(
         incarnation,
         assignments,
         blobs,
+        tables,
         events,
         members,
         ledger,

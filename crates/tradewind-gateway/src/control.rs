@@ -1,6 +1,6 @@
 //! The stream of configuration from control.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -8,15 +8,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{Client, gateway::config::UNCHECKED_LIMIT, ndjson};
-use tradewind_core::backoff::Backoff;
+use tradewind_core::{Timestamp, backoff::Backoff, causes::chain};
 
-use crate::director::{Change, Fit};
+use crate::{
+    director::{Change, Fit},
+    gateway::Gateway,
+    tables,
+};
 
 /// Follows control until told to stop. While it is gone, everything stays as it is.
-pub(crate) async fn follow(client: Client, changes: mpsc::Sender<Change>, shutdown: CancellationToken) {
+pub(crate) async fn follow(
+    client: Client,
+    gateway: Arc<Gateway>,
+    changes: mpsc::Sender<Change>,
+    shutdown: CancellationToken,
+) {
     let mut failures = 0;
     loop {
-        let session = session(&client, &changes, &mut failures);
+        let session = session(&client, &gateway, &changes, &mut failures);
         match shutdown.run_until_cancelled(session).await {
             None => return,
             Some(reason) if failures == 0 => tracing::info!(%reason, "lost control; serving what is known"),
@@ -50,7 +59,7 @@ impl fmt::Display for Ended {
 }
 
 /// One connection.
-async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut u32) -> Ended {
+async fn session(client: &Client, gateway: &Gateway, changes: &mpsc::Sender<Change>, failures: &mut u32) -> Ended {
     let mut stream = match client.watch_config().await {
         Err(error) => return Ended::Told(error.to_string()),
         Ok(stream) => stream,
@@ -63,14 +72,24 @@ async fn session(client: &Client, changes: &mpsc::Sender<Change>, failures: &mut
                 let reason = error.to_string();
                 if matches!(error, ndjson::Error::TooLong | ndjson::Error::Malformed { .. }) {
                     // Nobody is left to tell when the director is gone.
-                    let _ = changes.send(Change::Unreadable(reason.clone())).await;
+                    let _ = changes.send(Change::Unusable(reason.clone())).await;
                 }
+                return Ended::Told(reason);
+            }
+        };
+        let named = tables::named(message.routes(), Timestamp::now());
+        let tables = match tables::fetch(client, named, &gateway.tables()).await {
+            Ok(tables) => tables,
+            Err(error) => {
+                let reason = chain(&error);
+                // As above. What comes next may not name it any more, or mend it.
+                let _ = changes.send(Change::Unusable(reason.clone())).await;
                 return Ended::Told(reason);
             }
         };
         *failures = 0;
         let (answer, taken) = oneshot::channel();
-        if changes.send(Change::Config { message: Box::new(message), answer }).await.is_err() {
+        if changes.send(Change::Config { message: Box::new(message), tables, answer }).await.is_err() {
             return Ended::Stopping;
         }
         match taken.await {

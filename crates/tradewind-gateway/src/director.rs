@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,11 +19,11 @@ use tokio_util::{
 use tradewind_api::{
     agent::{Endpoint, Endpoints},
     gateway::{
-        GatewaySnapshot, RegionMembers, acceptance,
+        GatewaySnapshot, RegionMembers,
         config::{ConfigMessage, Edition},
     },
 };
-use tradewind_core::{ModelName, RegionName, causes::chain, deployment::HealthPolicy, outlier, route::RouteState};
+use tradewind_core::{ModelName, RegionName, deployment::HealthPolicy, outlier, route::RouteState};
 
 use crate::{
     agents,
@@ -39,9 +39,12 @@ use crate::{
     probe::{Prober, Subject},
     replica::Replica,
     report::Acknowledged,
+    tables::Tables,
     target::eject,
     world::{Parts, World},
 };
+
+mod config;
 
 /// Changes that wait to be taken in; the streams wait when there are more.
 pub(crate) const CHANGES_LIMIT: usize = 64;
@@ -54,10 +57,12 @@ const FASTEST_TICKS: u64 = 30;
 pub(crate) enum Change {
     Config {
         message: Box<ConfigMessage>,
+        /// Those that it names and that were not held when it came.
+        tables: Tables,
         answer: oneshot::Sender<Fit>,
     },
-    /// Control sent what is no message; why.
-    Unreadable(String),
+    /// What control sent is no message, or lacks something; why.
+    Unusable(String),
     Endpoints {
         agent: String,
         endpoints: Endpoints,
@@ -105,6 +110,8 @@ pub(crate) struct Director {
     lanes: HashMap<ModelName, Arc<Lane>>,
     drill: Drill,
     learning: Learning,
+    /// Of pinned users, as far as what is held names them.
+    tables: Tables,
     ticks: u64,
 }
 
@@ -136,26 +143,10 @@ impl Director {
             lanes: HashMap::new(),
             drill: Drill::default(),
             learning: Learning::default(),
+            tables: Tables::new(),
             ticks: 0,
         };
         (director, tell)
-    }
-
-    /// Begins with what was known last. Damage on disk is told and otherwise like a first start.
-    pub(crate) fn recall(&mut self) {
-        match self.disk.load_endpoints() {
-            Ok(known) => self.endpoints = known.unwrap_or_default(),
-            Err(error) => tracing::warn!(error = chain(&error), "starting without the last endpoints"),
-        }
-        match self.disk.load_snapshot() {
-            Ok(None) => {}
-            Ok(Some(snapshot)) => match acceptance::check(None, &snapshot) {
-                Ok(()) => self.adopt(Edition::new(snapshot)),
-                Err(refusal) => tracing::warn!(%refusal, "starting without the last snapshot"),
-            },
-            Err(error) => tracing::warn!(error = chain(&error), "starting without the last snapshot"),
-        }
-        self.acknowledge(None);
     }
 
     pub(crate) async fn run(mut self) {
@@ -167,12 +158,12 @@ impl Director {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 change = self.changes.recv() => match change {
-                    Some(Change::Config { message, answer }) => {
-                        let fit = self.take_message(*message).await;
+                    Some(Change::Config { message, tables, answer }) => {
+                        let fit = self.take_message(*message, tables).await;
                         // Who asked is gone when the gateway ends.
                         let _ = answer.send(fit);
                     }
-                    Some(Change::Unreadable(reason)) => self.refuse(&reason),
+                    Some(Change::Unusable(reason)) => self.refuse(&reason),
                     Some(Change::Endpoints { agent, endpoints }) => self.take_endpoints(agent, endpoints).await,
                     None => break,
                 },
@@ -193,53 +184,11 @@ impl Director {
         self.tasks.wait().await;
     }
 
-    async fn take_message(&mut self, message: ConfigMessage) -> Fit {
-        match message.onto(self.held.as_ref()) {
-            Ok(offered) => {
-                self.take_edition(offered).await;
-                Fit::Fits
-            }
-            Err(mismatch) => {
-                tracing::info!(%mismatch, "asking control for everything anew");
-                self.gateway.metrics.relists.fetch_add(1, Ordering::Relaxed);
-                Fit::Unfit
-            }
-        }
-    }
-
-    async fn take_edition(&mut self, offered: Edition) {
-        if let Err(refusal) = acceptance::check(self.snapshot().map(|known| &**known), &offered.snapshot) {
-            return self.refuse(&refusal);
-        }
-        let own = offered.snapshot.regions.iter().find(|members| members.name == self.gateway.region);
-        let staged = self.drill.hear(own.and_then(|members| members.drill), Instant::now());
-        if self.snapshot() != Some(&offered.snapshot) {
-            let snapshot = Arc::clone(&offered.snapshot);
-            self.adopt(offered);
-            // Served at once, but told only when it outlives this process: control retires the old slot on our word.
-            let disk = self.disk.clone();
-            self.save(move || disk.save_snapshot(&snapshot)).await;
-        } else {
-            self.held = Some(offered);
-            if staged {
-                self.compose();
-            }
-        }
-        self.acknowledge(None);
-    }
-
     /// A drill has ended: the own region serves again.
     fn restage(&mut self) {
         tracing::warn!("the drill is over: this region serves again");
         self.compose();
         self.review();
-    }
-
-    /// The last good one stays.
-    fn refuse(&self, reason: &dyn std::fmt::Display) {
-        tracing::warn!(%reason, "refused what control sent");
-        self.gateway.metrics.configs_refused.fetch_add(1, Ordering::Relaxed);
-        self.acknowledge(Some(reason.to_string()));
     }
 
     async fn take_endpoints(&mut self, agent: String, endpoints: Endpoints) {
@@ -258,15 +207,6 @@ impl Director {
             self.save(move || disk.save_endpoints(&known)).await;
         }
         self.review();
-    }
-
-    async fn save(&self, save: impl FnOnce() -> Result<(), crate::disk::Error> + Send + 'static) {
-        match tokio::task::spawn_blocking(save).await {
-            Ok(Ok(())) => {}
-            // A full disk must not hold up a switch of the fleet.
-            Ok(Err(error)) => tracing::error!(error = chain(&error), "cannot save the last state"),
-            Err(error) => tracing::error!(%error, "saving the last state failed"),
-        }
     }
 
     fn adopt(&mut self, edition: Edition) {
@@ -428,6 +368,7 @@ impl Director {
             replicas,
             replicas_known: self.knows_all_replicas(),
             drilled: self.drill.runs(Instant::now()),
+            tables: &self.tables,
             previous_order: previous.as_ref().map_or(&[], |world| world.order.as_slice()),
             lanes: &self.lanes,
         });

@@ -1,16 +1,23 @@
 //! The last good state on disk: what a gateway starts from when control is gone.
 //!
 //! A file is one header line (format, version, BLAKE3 digest of the rest) and JSON. It holds the mesh token, so only
-//! its owner may read it. A file that does not pass its checksum is as good as none.
+//! its owner may read it. Tables of pinned users lie beside it as they came, each under its digest. A file that does not
+//! pass its checksum is as good as none.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use tradewind_api::{agent::Endpoints, auth::write_private, gateway::GatewaySnapshot};
+use tradewind_core::{
+    Digest,
+    pins::table::{TABLE_BYTES_LIMIT, Table},
+};
+
+use crate::tables;
 
 const FORMAT: &str = "tradewind-gateway 1";
 /// A larger file is not read.
@@ -24,6 +31,8 @@ pub(crate) enum Error {
     Write { path: PathBuf, source: io::Error },
     #[error("{} is damaged: {detail}", path.display())]
     Damaged { path: PathBuf, detail: &'static str },
+    #[error("{} cannot be used", path.display())]
+    Table { path: PathBuf, source: tables::Unsound },
 }
 
 /// The endpoints of each agent, by its address.
@@ -45,6 +54,48 @@ impl Disk {
 
     pub(crate) fn save_snapshot(&self, snapshot: &GatewaySnapshot) -> Result<(), Error> {
         save(&self.directory.join("snapshot"), snapshot)
+    }
+
+    pub(crate) fn load_table(&self, digest: &Digest) -> Result<Table, Error> {
+        let path = self.table(digest);
+        let unreadable = |source| Error::Read { path: path.clone(), source };
+        if fs::metadata(&path).map_err(unreadable)?.len() > TABLE_BYTES_LIMIT {
+            return Err(Error::Damaged { path, detail: "it is too large" });
+        }
+        let content = fs::read(&path).map_err(unreadable)?;
+        tables::check(digest, content).map_err(|source| Error::Table { path, source })
+    }
+
+    pub(crate) fn save_table(&self, digest: &Digest, table: &Table) -> Result<(), Error> {
+        let path = self.table(digest);
+        write_private(&path, table.bytes()).map_err(|source| Error::Write { path, source })
+    }
+
+    /// Removes all tables but these.
+    pub(crate) fn keep_tables(&self, named: &BTreeSet<Digest>) -> Result<(), Error> {
+        let path = self.tables();
+        let failed = |source| Error::Write { path: path.clone(), source };
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(failed(source)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let digest = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !digest.is_some_and(|digest| named.contains(&digest)) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> PathBuf {
+        self.directory.join("tables")
+    }
+
+    fn table(&self, digest: &Digest) -> PathBuf {
+        self.tables().join(digest.to_hex())
     }
 
     pub(crate) fn load_endpoints(&self) -> Result<Option<KnownEndpoints>, Error> {
@@ -100,6 +151,8 @@ fn read<T: DeserializeOwned>(content: &[u8]) -> Result<T, &'static str> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tradewind_core::pins::table::KeyHash;
+
     use super::*;
 
     #[test]
@@ -121,6 +174,29 @@ mod tests {
         assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
         fs::write(&path, &content[..20]).unwrap();
         assert!(matches!(disk.load_endpoints(), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn tables_are_kept_as_long_as_they_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::new(directory.path());
+        let saved = |user: &[u8]| {
+            let table = Table::of(vec![KeyHash::of(user)]).unwrap();
+            let digest = Digest::from_bytes(*blake3::hash(table.bytes()).as_bytes());
+            disk.save_table(&digest, &table).unwrap();
+            assert_eq!(disk.load_table(&digest).unwrap(), table);
+            digest
+        };
+        disk.keep_tables(&BTreeSet::new()).unwrap();
+        let [ada, bob] = [b"ada", b"bob"].map(|user| saved(user));
+        disk.keep_tables(&BTreeSet::from([ada])).unwrap();
+        assert!(disk.load_table(&ada).is_ok());
+        assert!(matches!(disk.load_table(&bob), Err(Error::Read { .. })));
+        let path = disk.table(&ada);
+        let mut content = fs::read(&path).unwrap();
+        content[20] ^= 1;
+        fs::write(&path, content).unwrap();
+        assert!(matches!(disk.load_table(&ada), Err(Error::Table { source: tables::Unsound::Digest { .. }, .. })));
     }
 
     #[test]

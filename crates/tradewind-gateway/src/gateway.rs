@@ -28,6 +28,7 @@ use crate::{
     questions::Questions,
     report::{self, Acknowledged},
     server,
+    tables::Tables,
     tls::{Tls, TlsError},
     worker,
     world::World,
@@ -76,6 +77,13 @@ pub(crate) struct Gateway {
     pub(crate) lost: broadcast::Sender<u64>,
     /// Of connections.
     pub(crate) room: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// The tables of pinned users that are in use.
+    pub(crate) fn tables(&self) -> Tables {
+        self.world.load().as_ref().map(|world| world.tables.clone()).unwrap_or_default()
+    }
 }
 
 /// Serves until `shutdown`, then lets what is in flight finish, up to a limit. When the future is dropped, everything
@@ -167,7 +175,7 @@ async fn keep_world(
     let _ = recalled.send(());
     tokio::join!(
         director.run(),
-        control::follow(client.clone(), changes, over.clone()),
+        control::follow(client.clone(), Arc::clone(&gateway), changes, over.clone()),
         load::run(&gateway, &over),
         report::run(Arc::clone(&gateway), client, over.clone()),
     );

@@ -8,9 +8,10 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
-use tradewind_api::gateway::config::ConfigMessage;
+use tradewind_api::{Client, gateway::config::ConfigMessage};
+use tradewind_core::{Timestamp, causes::chain};
 
-use crate::{director::Change, peer::Peer, probe::Prober};
+use crate::{director::Change, peer::Peer, probe::Prober, tables};
 
 /// Control has so long to tell itself what a peer knows.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -54,9 +55,17 @@ impl Learning {
         async move {
             if let Some(edition) = prober.edition(&peer, &mesh_token).await {
                 tracing::info!(peer = peer.target.address(), "learning from a peer what control has not told");
-                let (answer, taken) = oneshot::channel();
-                let message = Box::new(ConfigMessage::Snapshot(edition));
-                if tell.send(Change::Config { message, answer }).await.is_ok() {
+                let client = Client::new(&format!("http://{}", peer.target.address()), Some(mesh_token));
+                let named = tables::named(&edition.snapshot.routes, Timestamp::now());
+                let change = match tables::fetch(&client, named, &prober.gateway.tables()).await {
+                    Ok(tables) => {
+                        let (answer, taken) = oneshot::channel();
+                        let message = Box::new(ConfigMessage::Snapshot(edition));
+                        (Change::Config { message, tables, answer }, Some(taken))
+                    }
+                    Err(error) => (Change::Unusable(chain(&error)), None),
+                };
+                if let (Ok(()), Some(taken)) = (tell.send(change.0).await, change.1) {
                     // It has been taken up, or refused and said so.
                     let _ = taken.await;
                 }

@@ -3,8 +3,9 @@
 //! Threads that share nothing but atomics serve requests (`worker`, `server`): a request reads one composed view of the
 //! world (`world`), is routed by it (`routing`) and passed on (`proxy`) over connections of its thread (`link`, `http1`). One
 //! more thread keeps that view true: the stream from control (`control`), the endpoints of the region's agents (`agents`),
-//! probes (`probe`), and the director, which puts them together. The gateway never asks anybody on behalf of a request:
-//! without control or agents it serves what it last knew, also across its own restart (`disk`).
+//! probes (`probe`), and the director, which puts them together; tables of pinned users (`tables`) are there before what
+//! names them. The gateway never asks anybody on behalf of a request: without control or agents it serves what it last
+//! knew, also across its own restart (`disk`).
 
 mod access;
 mod agents;
@@ -38,6 +39,7 @@ mod report;
 mod routing;
 mod server;
 mod sync;
+mod tables;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -254,6 +254,7 @@ mod tests {
             replicas: Vec::new(),
             replicas_known: true,
             drilled: false,
+            tables: &Default::default(),
             previous_order: &[],
             lanes: &HashMap::from([("digits".parse().unwrap(), Arc::new(Lane::new()))]),
         })

@@ -17,7 +17,7 @@ use tradewind_core::{
     capacity::SPARE,
     catalogue,
     locality::{self, Condition, RegionView},
-    pins::{PinTarget, Pins},
+    pins::{Lookup, PinTarget},
     region::Location,
     route::{Candidate, Route, RouteState, Users},
 };
@@ -27,6 +27,7 @@ use crate::{
     metrics::{Key, Metrics, Series},
     peer::Peer,
     replica::Replica,
+    tables::Tables,
     target::Target,
     traffic::Look,
 };
@@ -44,6 +45,8 @@ pub(crate) struct World {
     neighbours: Vec<Arc<Peer>>,
     pub(crate) replicas: Vec<Arc<Replica>>,
     replicas_known: bool,
+    /// Of pinned users, as far as routes name them.
+    pub(crate) tables: Tables,
     /// A drill takes the own region for lost: its replicas count as gone.
     pub(crate) drilled: bool,
     /// As this region sees them, nearest first.
@@ -57,7 +60,7 @@ pub(crate) struct Model {
     pub(crate) committed: Option<Routed>,
     /// Never served, except to a gateway that has proof that it was committed.
     pub(crate) prepared: Option<Routed>,
-    pub(crate) pins: Arc<Pins>,
+    pub(crate) pins: Lookup,
     pub(crate) lane: Arc<Lane>,
 }
 
@@ -146,13 +149,14 @@ pub(crate) struct Parts<'a> {
     pub(crate) replicas_known: bool,
     /// Whether a drill takes the own region for lost.
     pub(crate) drilled: bool,
+    pub(crate) tables: &'a Tables,
     /// Of each model that is routed.
     pub(crate) lanes: &'a HashMap<ModelName, Arc<Lane>>,
 }
 
 impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
-        let Parts { own, snapshot, peers, replicas, replicas_known, drilled, previous_order, lanes } = parts;
+        let Parts { own, snapshot, peers, replicas, replicas_known, drilled, tables, previous_order, lanes } = parts;
         let replicas = if drilled { Vec::new() } else { replicas };
         let (neighbours, foreign): (Vec<_>, Vec<_>) = peers.values().cloned().partition(|peer| peer.region == *own);
         let regions: BTreeMap<RegionName, Region> = snapshot
@@ -169,7 +173,7 @@ impl World {
             .iter()
             .filter_map(|route| {
                 let lane = Arc::clone(lanes.get(&route.model)?);
-                Some((route.model.as_str().into(), Model::compose(own, route, &replicas, lane)))
+                Some((route.model.as_str().into(), Model::compose(own, route, &replicas, tables, lane)))
             })
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
@@ -182,6 +186,7 @@ impl World {
             neighbours,
             replicas,
             replicas_known,
+            tables: tables.clone(),
             drilled,
             order,
             foreign_orders,
@@ -345,7 +350,7 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 }
 
 impl Model {
-    fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], lane: Arc<Lane>) -> Self {
+    fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], tables: &Tables, lane: Arc<Lane>) -> Self {
         let routed = |state: &RouteState| {
             let serving = |state| Serving::compose(own, &route.model, state, replicas);
             let candidate =
@@ -355,7 +360,7 @@ impl Model {
         Self {
             committed: route.committed.as_ref().map(routed),
             prepared: route.prepared.as_ref().map(routed),
-            pins: Arc::clone(&route.pins),
+            pins: Lookup::new(Arc::clone(&route.pins), |digest| tables.get(digest).cloned()),
             lane,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tradewind_api::gateway::USER_HEADER;
 
 /// A user gives up on an answer after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,8 +35,17 @@ impl Caller {
     }
 
     pub async fn ask(&self, url: &str, body: &str) -> Result<Reply> {
+        self.send(self.http.post(url).body(body.to_owned()), url).await
+    }
+
+    /// As somebody with that key.
+    pub async fn ask_as(&self, user: &str, url: &str, body: &str) -> Result<Reply> {
+        self.send(self.http.post(url).header(USER_HEADER, user).body(body.to_owned()), url).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, url: &str) -> Result<Reply> {
         let began = Instant::now();
-        let response = self.http.post(url).body(body.to_owned()).send().await?;
+        let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;
         let took = began.elapsed();

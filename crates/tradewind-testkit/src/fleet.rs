@@ -13,6 +13,7 @@ use tradewind_api::{
     Problem,
     deploy::{DeployAnswer, DeployRequest, MoveAnswer, PinRequest, RollbackRequest, SwitchRequest, UnpinRequest},
 };
+use tradewind_artifacts::BlobStore;
 use tradewind_control::{
     admission,
     assignments::AssignmentChanges,
@@ -60,6 +61,7 @@ pub struct Fleet {
     gateways_are: watch::Sender<Condition>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    tables: BlobStore,
     _directory: TempDir,
 }
 
@@ -68,6 +70,7 @@ impl Fleet {
     pub async fn start(regions: usize, gateways: usize) -> Result<Self> {
         let directory = tempfile::tempdir().context("making a directory for the store")?;
         let store = SqliteStore::open(&directory.path().join("state"), SqliteOptions::default())?;
+        let tables = BlobStore::open(directory.path().join("tables")).await?;
         let repository = Repository::new(Arc::new(store.clone()), None);
         let regions = (0..regions).map(region).collect();
         let hub = watch::Sender::new(Arc::new(Hub::new(Timestamp::now())));
@@ -83,6 +86,7 @@ impl Fleet {
             gateways_are,
             tasks,
             stop,
+            tables,
             _directory: directory,
         };
         fleet.register().await?;
@@ -220,7 +224,16 @@ impl Fleet {
     }
 
     pub async fn pin(&self, request: PinRequest) -> Result<Route, Problem> {
-        admission::pin(&self.repository, &self.reported_to(), &model(), &request, Timestamp::now()).await
+        let hub = self.reported_to();
+        admission::pin(&self.repository, &hub, &self.tables, &model(), &request, Timestamp::now()).await
+    }
+
+    /// Takes in what is to be a table of pinned users.
+    pub async fn put_table(&self, table: Vec<u8>) -> Result<Digest> {
+        let digest = Digest::from_bytes(*blake3::hash(&table).as_bytes());
+        let content = futures_util::stream::iter([std::io::Result::Ok(table.clone().into())]);
+        self.tables.put_stream(&digest, table.len() as u64, content).await?;
+        Ok(digest)
     }
 
     pub async fn unpin(&self, request: UnpinRequest) -> Result<Route, Problem> {

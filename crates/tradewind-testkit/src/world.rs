@@ -150,7 +150,8 @@ impl World {
     /// A client with the admin's token.
     pub fn client(&self) -> Result<Client> {
         let file = self.file()?;
-        Ok(Client::new(&file.control_url, Some(std::fs::read_to_string(file.token_file)?)))
+        let token = std::fs::read_to_string(file.token_file)?.trim().to_owned();
+        Ok(Client::new(&file.control_url, Some(token)))
     }
 
     /// The processes of a role, in a region or in all.

@@ -1,15 +1,23 @@
 //! Users for whom somebody chooses what they get.
 
 use serde::{Deserialize, Serialize};
-use tradewind_core::{Epoch, ModelName, Timestamp, duration::Span, pins::PinTarget};
+use tradewind_core::{
+    Digest, Epoch, ModelName, Timestamp,
+    duration::Span,
+    pins::{PinTable, PinTarget},
+};
 use utoipa::ToSchema;
 
 /// `POST /v1/routes/{model}/pins`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PinRequest {
-    /// Their keys, as in the header `x-tradewind-user`.
+    /// Their keys, as in the header `x-tradewind-user`; none with a table.
+    #[serde(default)]
     pub users: Vec<String>,
+    /// A table of users that was put under `/v1/pins/{digest}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<Digest>,
     /// `live`, `candidate`, or the number of a revision.
     #[schema(value_type = String)]
     pub to: PinTarget,
@@ -26,6 +34,9 @@ pub struct PinRequest {
 #[serde(default, deny_unknown_fields)]
 pub struct UnpinRequest {
     pub users: Vec<String>,
+    /// All users of these tables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Digest>,
     /// Nobody is pinned any more.
     pub all: bool,
     /// `user@host`, for the events.
@@ -41,6 +52,9 @@ pub struct PinList {
     pub epoch: Option<Epoch>,
     /// By their keys.
     pub pins: Vec<PinView>,
+    /// Users who were pinned together, newest first.
+    #[serde(default)]
+    pub tables: Vec<PinTable>,
     /// Gateways that have taken up that epoch, of those that control hears of.
     pub acknowledged: u32,
     pub gateways: u32,

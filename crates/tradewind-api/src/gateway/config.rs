@@ -55,6 +55,15 @@ pub enum ConfigMessage {
 }
 
 impl ConfigMessage {
+    /// The routes that are told.
+    pub fn routes(&self) -> &[Route] {
+        match self {
+            Self::Snapshot(edition) => &edition.snapshot.routes,
+            Self::Delta(delta) => &delta.routes,
+            Self::Current { .. } => &[],
+        }
+    }
+
     /// The edition that a reader who holds `held` has after this message.
     ///
     /// A snapshot is taken by the digest it comes with, even if this program computes another one: a sender of a later

@@ -1,4 +1,4 @@
-use std::io;
+use std::{collections::HashSet, fs, io, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -41,6 +41,28 @@ async fn a_blob_is_kept_and_read_from_any_offset() {
     store.remove(&digest).await.unwrap();
     store.remove(&digest).await.unwrap();
     assert!(matches!(store.read(&digest, ..).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_sweep_keeps_what_is_needed_and_what_is_new() {
+    let place = directory(&[]);
+    let store = BlobStore::open(place.path()).await.unwrap();
+    let [needed, other] = [b"needed", b"other!"];
+    for content in [needed, other] {
+        store.put_stream(&digest_of(content), 6, chunks(content)).await.unwrap();
+    }
+    let keep = HashSet::from([digest_of(needed)]);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.sweep(keep.clone(), hour).await.unwrap(), 0);
+    let hex = digest_of(other).to_hex();
+    let file = fs::File::open(place.path().join(format!("blobs/{}/{hex}", &hex[..2]))).unwrap();
+    let long_ago = std::time::SystemTime::now() - 2 * hour;
+    file.set_modified(long_ago).unwrap();
+    assert!(!store.put_stream(&digest_of(other), 6, chunks(other)).await.unwrap(), "it was there");
+    assert_eq!(store.sweep(keep.clone(), hour).await.unwrap(), 0, "it was put again");
+    file.set_modified(long_ago).unwrap();
+    assert_eq!(store.sweep(keep, hour).await.unwrap(), 1);
+    assert!(store.has(&digest_of(needed)).await.unwrap() && !store.has(&digest_of(other)).await.unwrap());
 }
 
 #[tokio::test]

@@ -6,10 +6,14 @@ use tradewind_api::{
     Code, Problem,
     deploy::{PinRequest, UnpinRequest},
 };
+use tradewind_artifacts::BlobStore;
 use tradewind_core::{
     ModelName, RevisionNumber, Timestamp,
     event::{EventKind, Severity},
-    pins::{KEY_LIMIT, LONGEST_TIME, Pin, PinTarget, Pins, USERS_LIMIT, USUAL_TIME},
+    pins::{
+        KEY_LIMIT, LONGEST_TIME, Pin, PinTable, PinTarget, Pins, TABLES_LIMIT, USERS_LIMIT, USUAL_TIME,
+        table::TABLES_USERS_LIMIT,
+    },
     route::{Candidate, Route, RouteState},
 };
 use tradewind_store::Txn;
@@ -18,17 +22,23 @@ use super::{CONFLICT_RETRIES, conflict, event, moves::Past, person};
 use crate::{
     hub::Hub,
     repository::{Kept, Repository, put},
+    tables,
 };
 
 /// From the next epoch on these users get what they are pinned to.
 pub async fn pin(
     repository: &Repository,
     hub: &Arc<Hub>,
+    tables: &BlobStore,
     model: &ModelName,
     request: &PinRequest,
     now: Timestamp,
 ) -> Result<Route, Problem> {
     let until = check(request, now)?;
+    let table = match request.table {
+        Some(digest) => Some(PinTable { digest, users: tables::count(tables, &digest).await?, to: request.to, until }),
+        None => None,
+    };
     let (to, by) = (request.to, person(&request.requested_by));
     for _ in 0..CONFLICT_RETRIES {
         let Some(past) = Past::load(repository, model).await? else { continue };
@@ -39,13 +49,14 @@ pub async fn pin(
         let mut pins = Pins::clone(&kept.value.pins);
         pins.expire(now);
         pins.users.extend(request.users.iter().map(|user| (user.clone(), Pin { to, until })));
-        if pins.users.len() > USERS_LIMIT {
-            let most = format!("at most {USERS_LIMIT} users of a model are pinned one by one");
-            return Err(Problem::new(Code::TooLarge, most).hint(format!(
-                "see them with `tradewind route pins {model}`, unpin some with `tradewind route unpin`"
-            )));
-        }
-        let message = format!("{} are pinned to {to} by {by}", users(request.users.len()));
+        table.into_iter().for_each(|table| pins.put_table(table));
+        check_room(&pins, model)?;
+        let message = match table {
+            Some(PinTable { digest, users: count, .. }) => {
+                format!("{} of table {} are pinned to {to} by {by}", users(count), digest.short())
+            }
+            None => format!("{} are pinned to {to} by {by}", users(request.users.len() as u64)),
+        };
         if let Some(route) = write(repository, &past, &kept, pins, message, now).await? {
             hub.wake();
             return Ok(route);
@@ -67,14 +78,22 @@ pub async fn unpin(
         let kept = routed(&past, model)?;
         let mut pins = Pins::clone(&kept.value.pins);
         if request.all {
-            pins.users.clear();
+            pins = Pins::default();
         }
         if let Some(stranger) = request.users.iter().find(|user| pins.users.remove(*user).is_none()) {
             return Err(Problem::new(Code::NotFound, format!("`{stranger}` is not pinned"))
                 .hint(format!("see who is with `tradewind route pins {model}`")));
         }
+        for digest in &request.tables {
+            let before = pins.tables.len();
+            pins.tables.retain(|table| table.digest != *digest);
+            if pins.tables.len() == before {
+                return Err(Problem::new(Code::NotFound, format!("no users of table {} are pinned", digest.short()))
+                    .hint(format!("see which are with `tradewind route pins {model}`")));
+            }
+        }
         pins.expire(now);
-        let gone = kept.value.pins.users.len() - pins.users.len();
+        let gone = count(&kept.value.pins) - count(&pins);
         let message = format!("{} are not pinned any more, by {}", users(gone), person(&request.requested_by));
         if let Some(route) = write(repository, &past, &kept, pins, message, now).await? {
             hub.wake();
@@ -87,8 +106,10 @@ pub async fn unpin(
 /// Until when they are pinned.
 fn check(request: &PinRequest, now: Timestamp) -> Result<Timestamp, Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
-    if request.users.is_empty() {
-        return invalid("no user is named".to_owned());
+    match (request.users.is_empty(), request.table) {
+        (true, None) => return invalid("no user is named".to_owned()),
+        (false, Some(_)) => return invalid("either users are named, or a table of them".to_owned()),
+        _ => {}
     }
     let is_key = |user: &&String| !user.is_empty() && user.len() <= KEY_LIMIT && !user.chars().any(char::is_control);
     if let Some(odd) = request.users.iter().find(|user| !is_key(user)) {
@@ -102,7 +123,28 @@ fn check(request: &PinRequest, now: Timestamp) -> Result<Timestamp, Problem> {
     Ok(now.checked_add(lasts.duration()).unwrap_or(Timestamp::MAX))
 }
 
-fn users(count: usize) -> String {
+/// Pins travel with the route, and gateways keep their tables in memory.
+fn check_room(pins: &Pins, model: &ModelName) -> Result<(), Problem> {
+    let tabled: u64 = pins.tables.iter().map(|table| table.users).sum();
+    let most = if pins.users.len() > USERS_LIMIT {
+        format!("at most {USERS_LIMIT} users of a model are pinned one by one")
+    } else if pins.tables.len() > TABLES_LIMIT {
+        format!("a model has at most {TABLES_LIMIT} tables of users")
+    } else if tabled > TABLES_USERS_LIMIT as u64 {
+        format!("the tables of a model have at most {TABLES_USERS_LIMIT} users together, not {tabled}")
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(Code::TooLarge, most)
+        .hint(format!("see them with `tradewind route pins {model}`, unpin some with `tradewind route unpin`")))
+}
+
+/// Of those who are in several tables, each counts.
+fn count(pins: &Pins) -> u64 {
+    pins.users.len() as u64 + pins.tables.iter().map(|table| table.users).sum::<u64>()
+}
+
+fn users(count: u64) -> String {
     if count == 1 { "1 user".to_owned() } else { format!("{count} users") }
 }
 

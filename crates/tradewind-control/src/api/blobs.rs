@@ -10,7 +10,10 @@ use axum::{
 };
 use futures_util::{StreamExt, TryStreamExt};
 use tradewind_api::{Code, Problem, models::MissingBlobs};
-use tradewind_artifacts::blobs::Error;
+use tradewind_artifacts::{
+    BlobStore,
+    blobs::{Blob, Error},
+};
 use tradewind_core::{
     Digest,
     bundle::{BUNDLE_BYTES_LIMIT, BUNDLE_FILES_LIMIT},
@@ -61,8 +64,13 @@ pub(super) async fn put_blob(
     if size > BUNDLE_BYTES_LIMIT {
         return Err(problem(&Error::TooLarge { size }));
     }
+    take(&app.blobs, &digest, size, body).await
+}
+
+/// Takes what a client sends into a store.
+pub(super) async fn take(store: &BlobStore, digest: &Digest, size: u64, body: Body) -> Result<StatusCode> {
     let mut content = body.into_data_stream();
-    let created = app.blobs.put_stream(&digest, size, content.by_ref()).await;
+    let created = store.put_stream(digest, size, content.by_ref()).await;
     // An answer before the end of the body would look like a broken connection to the one who sends it.
     let rest = async { while let Ok(Some(_)) = content.try_next().await {} };
     let _ = tokio::time::timeout(REST_LIMIT, rest).await;
@@ -99,10 +107,8 @@ pub(super) async fn get_blob(
         Err(error) => return Err(problem(&error)),
     };
     let (offset, length, size) = (blob.offset, blob.length, blob.size);
-    let mut response = Body::from_stream(blob.into_stream()).into_response();
+    let mut response = sent(blob);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if range.is_some() {
         let part = match length {
@@ -114,6 +120,16 @@ pub(super) async fn get_blob(
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// A blob, or a part of it, as the body of an answer.
+pub(super) fn sent(blob: Blob) -> Response {
+    let length = blob.length;
+    let mut response = Body::from_stream(blob.into_stream()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
 }
 
 /// What a client is told of an error of the blob store. Paths of this machine go to the log alone.

@@ -6,13 +6,14 @@ use tradewind_api::{
     Problem,
     gateway::{GatewayReport, config::ConfigMessage},
 };
-use tradewind_core::{Timestamp, region::MemberRole};
+use tradewind_core::{Digest, Timestamp, region::MemberRole};
 
 use super::{
     Result, Shared,
     agents::{REPORT_LIMIT, check_address, check_region},
     auth::MemberRegion,
-    extract,
+    blobs,
+    extract::{self, Path},
     regions::check_exists,
 };
 use crate::fleet::Follower;
@@ -31,6 +32,18 @@ pub(super) async fn snapshot(State(app): Shared, MemberRegion(region): MemberReg
         let message = follower.next().await?;
         Some((message, follower))
     }))
+}
+
+/// A table of pinned users, whole.
+#[utoipa::path(get, path = "/v1/gateway/pins/{digest}", tag = "gateways",
+    params(("digest" = Digest, Path)),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 404, body = Problem),
+    ))]
+pub(super) async fn table(State(app): Shared, Path(digest): Path<Digest>) -> Result<Response> {
+    let blob = app.tables.read(&digest, ..).await.map_err(|error| blobs::problem(&error))?;
+    Ok(blobs::sent(blob))
 }
 
 /// Takes a gateway's report, which stays in memory.

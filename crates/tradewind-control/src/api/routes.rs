@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
-use axum::{extract::State, response::Json};
+use axum::{body::Body, extract::State, http::StatusCode, response::Json};
 use tokio::time::{Instant, timeout_at};
 use tradewind_api::{
     Code, Problem, SCHEMA_VERSION,
     deploy::{PinList, PinRequest, PinView, UnpinRequest},
     gateway::{EXPLAIN_PATH, ExplainQuery, Explanation, RouteExplanation, RouteQuery},
 };
-use tradewind_core::{ModelName, RegionName, Timestamp, bundle::ModelHead, pins::Pin, route::Route};
+use tradewind_core::{
+    Digest, ModelName, RegionName, Timestamp,
+    bundle::ModelHead,
+    pins::{Pin, table::TABLE_BYTES_LIMIT},
+    route::Route,
+};
 
 use super::{
-    Result, Shared,
-    extract::{self, Path, Query},
+    Result, Shared, blobs,
+    extract::{self, DeclaredLength, Path, Query},
     load, models,
     regions::check_exists,
 };
-use crate::{admission, app::App, keys};
+use crate::{admission, app::App, keys, tables};
 
 /// A gateway answers within this time, or the next one is asked.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,8 +51,28 @@ pub(super) async fn pin(
     Path(model): Path<ModelName>,
     extract::Json(request): extract::Json<PinRequest>,
 ) -> Result<Json<PinList>> {
-    let route = admission::pin(&app.repository, &app.hub, &model, &request, Timestamp::now()).await?;
+    let route = admission::pin(&app.repository, &app.hub, &app.tables, &model, &request, Timestamp::now()).await?;
     Ok(Json(pin_list(&app, &route)))
+}
+
+/// Takes in a table of users, to be pinned together. It is kept if it is named by a pin soon.
+#[utoipa::path(put, path = "/v1/pins/{digest}", tag = "routes",
+    params(("digest" = Digest, Path), ("content-length" = u64, Header, description = "The table's size")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 201), (status = 200, description = "There already"),
+        (status = 400, body = Problem), (status = 413, body = Problem), (status = 507, body = Problem),
+    ))]
+pub(super) async fn put_table(
+    State(app): Shared,
+    Path(digest): Path<Digest>,
+    DeclaredLength(size): DeclaredLength,
+    body: Body,
+) -> Result<StatusCode> {
+    if size > TABLE_BYTES_LIMIT {
+        return Err(tables::too_large(size));
+    }
+    blobs::take(&app.tables, &digest, size, body).await
 }
 
 /// Lets users get what all others get.
@@ -69,12 +94,14 @@ fn pin_list(app: &App, route: &Route) -> PinList {
     let epoch = route.committed.as_ref().map(|state| state.epoch);
     let gateways = app.hub.look(now).gateways_at(&route.model, epoch.unwrap_or_default(), now);
     let lasting = route.pins.users.iter().filter(|(_, pin)| pin.until > now);
+    let tables = route.pins.tables.iter().filter(|table| table.until > now);
     let view = |(user, pin): (&String, &Pin)| PinView { user: user.clone(), to: pin.to, until: pin.until };
     PinList {
         schema_version: SCHEMA_VERSION,
         model: route.model.clone(),
         epoch,
         pins: lasting.map(view).collect(),
+        tables: tables.copied().collect(),
         acknowledged: gateways.committed,
         gateways: gateways.gateways,
     }

@@ -135,6 +135,7 @@ mod tests {
             monitored: true,
             verify: Some(1),
             armed: true,
+            alone: false,
             trace: None,
         };
         let assignment = Assignment {

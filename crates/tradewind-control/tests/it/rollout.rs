@@ -9,6 +9,7 @@ mod leadership;
 mod moves;
 mod removal;
 mod stages;
+mod tables;
 
 use std::time::Duration;
 

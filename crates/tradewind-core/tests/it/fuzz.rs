@@ -8,6 +8,7 @@ use tradewind_core::{
     duration::Span,
     inference::{Datatype, InferResponse},
     names::NAME_LIMIT,
+    pins::table::{KeyHash, Table},
     simulate::faults,
     stored::{self, StoredForm},
     trace::{self, TraceParent},
@@ -173,6 +174,17 @@ fn faults_to_simulate() {
         if let Some(Ok(read)) = text(input).map(|text| faults::parse(text, &regions)) {
             let printed: Vec<String> = read.iter().map(ToString::to_string).collect();
             assert_eq!(faults::parse(&printed.join(","), &regions), Ok(read));
+        }
+    });
+}
+
+#[test]
+fn tables_of_pinned_users() {
+    let good = Table::of(["ada", "bob", "carol"].map(|user| KeyHash::of(user.as_bytes())).to_vec()).unwrap();
+    fuzz(&[good.bytes()], |input| {
+        if let Ok(table) = Table::read(input.to_vec()) {
+            assert_eq!(table.bytes(), input);
+            assert!(table.users() > 0 && !table.contains(KeyHash::of(b"dave")));
         }
     });
 }

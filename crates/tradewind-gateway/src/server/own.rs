@@ -5,11 +5,12 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, StatusCode, header};
 use prost::Message;
 use tradewind_api::{
-    gateway::{EDITION_PATH, EXPLAIN_PATH, GatewaySnapshot, PEER_PATH, PeerState, config::Edition},
+    gateway::{EDITION_PATH, EXPLAIN_PATH, GatewaySnapshot, PEER_PATH, PIN_TABLES_PATH, PeerState, config::Edition},
     grpc::{self, frame, message},
     http::bearer_token,
     metrics::{Format, Page},
 };
+use tradewind_core::Digest;
 
 use crate::{
     body::Answer,
@@ -52,6 +53,7 @@ async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
             PEER_PATH => return for_holders_of_the_token(gateway, request, peer_state),
             EDITION_PATH => return for_holders_of_the_token(gateway, request, edition),
             EXPLAIN_PATH => return for_holders_of_the_token(gateway, request, explain::answer),
+            path if path.starts_with(PIN_TABLES_PATH) => return for_holders_of_the_token(gateway, request, table),
             _ => return Reply::error(StatusCode::NOT_FOUND, "no such path; models are under /v2/models/"),
         };
     if !matches!(request.head.method, Method::GET | Method::HEAD) {
@@ -145,6 +147,15 @@ fn peer_state(gateway: &Gateway, world: &crate::world::World, _: &Request<Incomi
 
 fn edition(_: &Gateway, world: &crate::world::World, _: &Request<Incoming>) -> Reply {
     Reply::json(StatusCode::OK, &Edition::new(GatewaySnapshot::clone(&world.snapshot)))
+}
+
+/// A table of pinned users, for a gateway that control does not reach.
+fn table(_: &Gateway, world: &crate::world::World, request: &Request<Incoming>) -> Reply {
+    let digest = request.head.path.path().strip_prefix(PIN_TABLES_PATH).and_then(|digest| digest.parse().ok());
+    match digest.and_then(|digest: Digest| world.tables.get(&digest)) {
+        Some(table) => Reply::page(StatusCode::OK, "application/octet-stream", table.bytes().to_vec()),
+        None => Reply::error(StatusCode::NOT_FOUND, "no such table of users is in use here"),
+    }
 }
 
 /// The methods that are about the server and not about a model.

@@ -24,12 +24,12 @@ fn replica(id: &str, slot: Slot, revision: u64) -> Replica {
     Replica::start(id, slot, revision, Duration::ZERO)
 }
 
-fn share(percent: f64) -> Users {
+pub(crate) fn share(percent: f64) -> Users {
     Users::Share { share: percent.try_into().unwrap(), salt: SALT, allow: BTreeSet::new() }
 }
 
 /// Revision 1 in slot blue for all but those users, who get revision 2 in slot green.
-fn split(epoch: u64, regions: &[&str], users: Users, of_candidate: &[&str]) -> RouteState {
+pub(crate) fn split(epoch: u64, regions: &[&str], users: Users, of_candidate: &[&str]) -> RouteState {
     let named = |names: &[&str]| names.iter().map(|name| region(name)).collect();
     let own =
         RouteState { revision: RevisionNumber(2), epoch: Epoch(epoch), ..state(2, Slot::Green, named(of_candidate)) };
@@ -155,7 +155,7 @@ async fn who_is_pinned_gets_that_and_is_told_when_it_is_gone() {
         ("second", pin("2", 60)),
         ("seventh", pin("7", 60)),
     ];
-    let pins = Arc::new(Pins { users: pins.map(|(user, pin)| (user.to_owned(), pin)).into() });
+    let pins = Arc::new(Pins { users: pins.map(|(user, pin)| (user.to_owned(), pin)).into(), tables: Vec::new() });
     let state = split(2, &[US, EU], share(100.0), &[US, EU]);
     let route = Route { model: model(), committed: Some(state), prepared: None, pins };
     world.control.change(|snapshot| snapshot.routes = vec![route]);

@@ -24,5 +24,6 @@ mod replica;
 mod requests;
 mod retries;
 mod streams;
+mod tables;
 mod tls;
 mod world;

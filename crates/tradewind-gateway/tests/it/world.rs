@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -35,7 +35,7 @@ use tradewind_api::{
     ndjson,
 };
 use tradewind_core::{
-    Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, catalogue,
+    Digest, Epoch, ModelName, RegionName, RevisionNumber, Slot, VersionNumber, catalogue,
     deployment::HealthPolicy,
     duration::Span,
     route::{Route, RouteState},
@@ -126,6 +126,8 @@ pub(crate) struct Control {
     pub(crate) raw: broadcast::Sender<ConfigMessage>,
     /// Streams that were opened, each of which began with a snapshot.
     pub(crate) streams: Arc<AtomicU64>,
+    /// What it gives as tables of pinned users, by their digests.
+    pub(crate) tables: watch::Sender<BTreeMap<Digest, Vec<u8>>>,
 }
 
 impl Control {
@@ -149,8 +151,17 @@ impl Control {
                 StatusCode::OK
             }
         };
-        let router = Router::new().route("/v1/gateway/snapshot", get(stream)).route("/v1/gateway/report", post(report));
-        Self { process: Process::start(listener(), router), snapshot, reports, raw, streams }
+        let tables = watch::Sender::<BTreeMap<Digest, Vec<u8>>>::default();
+        let given = tables.subscribe();
+        let table = move |Path(digest): Path<Digest>| {
+            let table = given.borrow().get(&digest).cloned();
+            async move { table.ok_or(StatusCode::NOT_FOUND) }
+        };
+        let router = Router::new()
+            .route("/v1/gateway/snapshot", get(stream))
+            .route("/v1/gateway/report", post(report))
+            .route("/v1/gateway/pins/{digest}", get(table));
+        Self { process: Process::start(listener(), router), snapshot, reports, raw, streams, tables }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -1,6 +1,9 @@
 //! `tradewind route explain/pin/unpin/pins MODEL`
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tokio::time::sleep;
 use tradewind_api::{
@@ -17,7 +20,11 @@ use crate::{
 
 /// Gateways that have not taken up an epoch by then are told of.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// As long as gateways have to fetch a table of users.
+const PATIENCE_WITH_TABLES: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+mod users;
 
 /// Where requests go, and why; which users get something else
 #[derive(Debug, clap::Args)]
@@ -52,14 +59,17 @@ Examples:
     /// Choose what users get, whatever all others get, until a time
     #[command(after_help = "\
 Examples:
-  tradewind route pin digits --user ada,bob --to candidate
-  tradewind route pin digits --user ada --to 3 --lasts 2h")]
+  tradewind route pin digits --user ada,bob --to candidate --lasts 2h
+  tradewind route pin digits --file beta-users.txt --to 3")]
     Pin {
         /// The model
         model: ModelName,
         /// The users' keys, as in the header `x-tradewind-user`, separated by commas
-        #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+        #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present = "file")]
         user: Vec<String>,
+        /// A file of users' keys, one a line, up to sixteen million: they are pinned together
+        #[arg(long, value_name = "FILE", conflicts_with = "user")]
+        file: Option<PathBuf>,
         /// What they get: what is live, the candidate of a rollout while there is one, or a revision while it is there
         #[arg(long, value_name = "live|candidate|REVISION")]
         to: PinTarget,
@@ -73,15 +83,18 @@ Examples:
     #[command(after_help = "\
 Examples:
   tradewind route unpin digits --user ada
-  tradewind route unpin digits --all")]
+  tradewind route unpin digits --file beta-users.txt")]
     Unpin {
         /// The model
         model: ModelName,
         /// The users' keys, separated by commas
-        #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present = "all")]
+        #[arg(long, value_name = "A,B", value_delimiter = ',', required_unless_present_any = ["file", "all"])]
         user: Vec<String>,
+        /// Users who were pinned together: their file as it was then, or the digest that `route pins` shows
+        #[arg(long, value_name = "FILE|DIGEST")]
+        file: Option<String>,
         /// Everybody who is pinned
-        #[arg(long, conflicts_with = "user")]
+        #[arg(long, conflicts_with_all = ["user", "file"])]
         all: bool,
         #[command(flatten)]
         output: OutputArgs,
@@ -119,22 +132,39 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
                 Format::Table => terminal::print(&render(&explained.explanation, Paint::for_stdout())),
             }
         }
-        RouteCommand::Pin { model, user, to, lasts, output } => {
+        RouteCommand::Pin { model, user, file: None, to, lasts, output } => {
             let what = match user.as_slice() {
                 [one] => format!("{one} is pinned to {to}"),
                 several => format!("{} users are pinned to {to}", several.len()),
             };
-            let request = PinRequest { users: user, to, lasts, requested_by: requested_by() };
+            let request = PinRequest { users: user, table: None, to, lasts, requested_by: requested_by() };
             let pins = session.client.pin(&model, &request).await?;
             taken_up(session, pins, output.format, &what).await
         }
-        RouteCommand::Unpin { model, user, all, output } => {
-            let what = match user.as_slice() {
-                [] => "nobody is pinned any more".to_owned(),
-                [one] => format!("{one} is not pinned any more"),
-                several => format!("{} users are not pinned any more", several.len()),
+        RouteCommand::Pin { model, file: Some(file), to, lasts, output, .. } => {
+            let (digest, table) = users::table_of(&file)?;
+            let what = format!("{} users are pinned to {to}, as table {}", table.users(), digest.short());
+            session.client.put_pin_table(&digest, table.bytes().to_vec()).await?;
+            let (users, table) = (Vec::new(), Some(digest));
+            let request = PinRequest { users, table, to, lasts, requested_by: requested_by() };
+            let pins = session.client.pin(&model, &request).await?;
+            taken_up(session, pins, output.format, &what).await
+        }
+        RouteCommand::Unpin { model, user, file, all, output } => {
+            let what = match (user.as_slice(), &file) {
+                ([], Some(file)) => format!("the users of {file} are not pinned any more"),
+                ([], None) => "nobody is pinned any more".to_owned(),
+                ([one], None) => format!("{one} is not pinned any more"),
+                (several, None) => format!("{} users are not pinned any more", several.len()),
+                (several, Some(file)) => {
+                    format!("{} and the users of {file} are not pinned any more", several.join(", "))
+                }
             };
-            let request = UnpinRequest { users: user, all, requested_by: requested_by() };
+            let tables = match file {
+                Some(file) => vec![users::find(&file, &model, &session.client.pins(&model).await?.tables)?],
+                None => Vec::new(),
+            };
+            let request = UnpinRequest { users: user, tables, all, requested_by: requested_by() };
             let pins = session.client.unpin(&model, &request).await?;
             taken_up(session, pins, output.format, &what).await
         }
@@ -142,7 +172,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
             let pins = session.client.pins(&model).await?;
             match output.format {
                 Format::Json => terminal::print_json(&pins),
-                Format::Table => terminal::print(&pins_table(&pins).render(Paint::for_stdout())),
+                Format::Table => terminal::print(&pinned(&pins, Paint::for_stdout())),
             }
         }
     }
@@ -150,7 +180,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
 
 /// Waits a moment until every gateway knows.
 async fn taken_up(session: &Session, mut pins: PinList, format: Format, what: &str) -> Result<(), Failure> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + if pins.tables.is_empty() { PATIENCE } else { PATIENCE_WITH_TABLES };
     let epoch = pins.epoch;
     while pins.acknowledged < pins.gateways && pins.epoch == epoch && Instant::now() < until {
         sleep(LOOK_INTERVAL).await;
@@ -172,17 +202,23 @@ async fn taken_up(session: &Session, mut pins: PinList, format: Format, what: &s
     }
 }
 
-fn pins_table(list: &PinList) -> Table {
+fn pinned(list: &PinList, paint: Paint) -> String {
     let now = Timestamp::now();
-    let mut table = Table::new(&["USER", "GETS", "FOR"]);
-    for pin in &list.pins {
-        table.row([
-            pin.user.as_str().into(),
-            pin.to.to_string().into(),
-            units::roughly(units::between(now, pin.until)).into(),
-        ]);
+    let row = |who: String, to: PinTarget, until: Timestamp| {
+        [who.into(), to.to_string().into(), units::roughly(units::between(now, until)).into()]
+    };
+    let mut alone = Table::new(&["USER", "GETS", "FOR"]);
+    list.pins.iter().for_each(|pin| alone.row(row(pin.user.clone(), pin.to, pin.until)));
+    if list.tables.is_empty() {
+        return alone.render(paint);
     }
-    table
+    let mut together = Table::new(&["TABLE", "USERS", "GETS", "FOR"]);
+    for table in &list.tables {
+        let [users, gets, lasts] = row(table.users.to_string(), table.to, table.until);
+        together.row([table.digest.short().into(), users, gets, lasts]);
+    }
+    let alone = if list.pins.is_empty() { String::new() } else { format!("{}\n", alone.render(paint)) };
+    alone + &together.render(paint)
 }
 
 fn render(explanation: &Explanation, paint: Paint) -> String {

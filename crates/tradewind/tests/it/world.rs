@@ -20,6 +20,7 @@ mod journey;
 mod lifecycle;
 mod looks;
 mod outage;
+mod pins;
 mod registry;
 mod rollbacks;
 mod servers;

@@ -244,7 +244,7 @@ async fn users_stay_where_they_are_until_the_new_replicas_can_take_them() {
 
 fn pin(users: &[&str], to: &str) -> PinRequest {
     let users = users.iter().map(|user| (*user).to_owned()).collect();
-    PinRequest { users, to: to.parse().unwrap(), lasts: None, requested_by: String::new() }
+    PinRequest { users, table: None, to: to.parse().unwrap(), lasts: None, requested_by: String::new() }
 }
 
 #[tokio::test]
