@@ -30,6 +30,7 @@ use crate::{
     server,
     tables::Tables,
     tls::{Tls, TlsError},
+    user_key::UserKey,
     worker,
     world::World,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Gateway {
     /// The region as a header says it.
     pub(crate) region_value: HeaderValue,
     pub(crate) trust_client_region: bool,
+    pub(crate) user_key: Option<UserKey>,
     /// host:port where others reach it.
     pub(crate) address: String,
     pub(crate) started_at: Timestamp,
@@ -97,6 +99,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         region_value: HeaderValue::from_str(options.region.as_str()).expect("region names are visible ASCII"),
         region: options.region,
         trust_client_region: options.trust_client_region,
+        user_key: options.user_key,
         started_at: Timestamp::now(),
         world: Arc::default(),
         tls: options.tls.map(Tls::open).transpose()?,

@@ -45,6 +45,7 @@ mod target;
 mod tests;
 mod tls;
 mod traffic;
+mod user_key;
 mod worker;
 mod world;
 
@@ -52,6 +53,7 @@ pub use access::{AccessLogOptions, Destination};
 pub use gateway::{Error, run};
 pub use options::{GatewayOptions, Listen};
 pub use tls::{TlsError, TlsOptions};
+pub use user_key::UserKey;
 
 /// Tests of readers watch what these take.
 #[cfg(test)]

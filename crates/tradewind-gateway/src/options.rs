@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use tradewind_core::RegionName;
 
-use crate::{access::AccessLogOptions, tls::TlsOptions};
+use crate::{access::AccessLogOptions, tls::TlsOptions, user_key::UserKey};
 
 /// Where a gateway listens.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct GatewayOptions {
     pub advertise: Option<String>,
     /// Whether `x-tradewind-client-region` decides whose user a request is.
     pub trust_client_region: bool,
+    /// Where requests have their user's key; default: in `x-tradewind-user`.
+    pub user_key: Option<UserKey>,
     /// Threads that serve requests; default: one for each core that this process may use.
     pub workers: Option<std::num::NonZeroU16>,
     /// host:port to dial instead of the gateways of a region.
@@ -46,6 +48,7 @@ impl fmt::Debug for GatewayOptions {
             .field("listen", &self.listen)
             .field("advertise", &self.advertise)
             .field("trust_client_region", &self.trust_client_region)
+            .field("user_key", &self.user_key)
             .field("workers", &self.workers)
             .field("links", &self.links)
             .field("tls", &self.tls)

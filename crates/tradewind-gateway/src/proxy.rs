@@ -61,6 +61,9 @@ pub(crate) async fn pass_on(
 ) -> Response<Answer> {
     let started = Instant::now();
     let dialect = way.dialect();
+    if let Some(user_key) = &worker.gateway.user_key {
+        user_key.tell(&mut head.headers);
+    }
     let log = worker.gateway.access.as_ref();
     let access = log.map(|log| Box::new(Access::begin(head, id, log.draws(worker.random()))));
     let Some(mut admitted) = Admitted::new(worker, CONCURRENT_LIMIT) else {

@@ -12,10 +12,12 @@ use tradewind_core::{
     route::{Candidate, Route, RouteState, Users},
     traffic::Bucket,
 };
+use tradewind_gateway::{GatewayOptions, UserKey};
 
 use crate::{
+    process::listener,
     replica::Replica,
-    world::{EU, US, World, header, model, region, state, until},
+    world::{EU, Gateway, US, World, header, model, region, state, until},
 };
 
 const SALT: u64 = 7;
@@ -86,6 +88,26 @@ async fn a_share_of_users_gets_the_candidate_and_keeps_it_on_every_gateway() {
         *slots.entry(header(&response, "x-tradewind-slot")).or_default() += 1;
     }
     assert!(slots.values().all(|count| (20..=80).contains(count)), "{slots:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_key_is_where_the_gateway_is_told_that_it_is() {
+    let (us, us_new) = (replica("us", Slot::Blue, 1), replica("us-new", Slot::Green, 2));
+    let mut world = World::start(&[(US, &[&us, &us_new])]).await;
+    let users = Users::Share { share: 0.0.try_into().unwrap(), salt: SALT, allow: ["ada".to_owned()].into() };
+    commit(&world, split(2, &[US], users, &[US])).await;
+    let keys = [UserKey::Cookie("uid".to_owned()), UserKey::Header("x-account".parse().unwrap())];
+    for (key, ada) in keys.into_iter().zip([("cookie", "theme=dark; uid=ada"), ("x-account", "ada")]) {
+        world.gateways.get_mut(US).unwrap().stop().await;
+        let directory = world.directory.path().join(US);
+        let with_key = |options: &mut GatewayOptions| options.user_key = Some(key);
+        world.gateways.insert(US, Gateway::with(US, listener(), world.control.url(), directory, with_key));
+        world.ready(US).await;
+        for ((name, value), slot) in [(ada, "green"), (("x-tradewind-user", "ada"), "blue")] {
+            let response = world.infer(US).header(name, value).send().await.unwrap();
+            assert_eq!(header(&response, "x-tradewind-slot"), slot, "{name}: {value}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

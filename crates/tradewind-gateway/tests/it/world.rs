@@ -234,6 +234,7 @@ impl Gateway {
             listen: Listen::Inherited(listener),
             advertise: None,
             trust_client_region: true,
+            user_key: None,
             workers: None,
             links: BTreeMap::new(),
             tls: None,
