@@ -100,11 +100,11 @@ pub(crate) struct GatewayArgs {
     #[arg(long)]
     trust_client_region: bool,
     /// The header in which requests have their user's key [default: x-tradewind-user]
-    #[arg(long, value_name = "NAME", conflicts_with = "user_cookie")]
-    user_header: Option<http::HeaderName>,
+    #[arg(long, value_name = "NAME", conflicts_with = "user_cookie", value_parser = tradewind_gateway::UserKey::header)]
+    user_header: Option<tradewind_gateway::UserKey>,
     /// The cookie in which requests have their user's key, instead of a header
-    #[arg(long, value_name = "NAME", value_parser = parse_cookie)]
-    user_cookie: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = tradewind_gateway::UserKey::cookie)]
+    user_cookie: Option<tradewind_gateway::UserKey>,
     /// Threads that serve requests [default: one for each core that the process may use]
     #[arg(long, value_name = "N")]
     workers: Option<std::num::NonZeroU16>,
@@ -165,12 +165,6 @@ fn parse_link(text: &str) -> Result<(RegionName, String), String> {
     Ok((region.parse().map_err(|error: tradewind_core::names::InvalidName| error.to_string())?, address.to_owned()))
 }
 
-fn parse_cookie(text: &str) -> Result<String, String> {
-    // Cookies are named as headers are, but in their own case.
-    http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| "a cookie is named by letters, digits and -._")?;
-    Ok(text.to_owned())
-}
-
 fn parse_part(text: &str) -> Result<f64, String> {
     let part: f64 = text.parse().map_err(|_| "write a number from 0 to 1")?;
     if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("write a number from 0 to 1".to_owned()) }
@@ -212,10 +206,7 @@ pub(crate) fn gateway(args: GatewayArgs, traces: &TracesArgs) -> Result<(), Fail
         listen: tradewind_gateway::Listen::Inherited(inherited_or_bound(args.listen)?),
         advertise: args.member.advertise,
         trust_client_region: args.trust_client_region,
-        user_key: args
-            .user_header
-            .map(tradewind_gateway::UserKey::Header)
-            .or(args.user_cookie.map(tradewind_gateway::UserKey::Cookie)),
+        user_key: args.user_header.or(args.user_cookie),
         workers: args.workers,
         tls: args
             .tls_cert
