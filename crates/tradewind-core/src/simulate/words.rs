@@ -53,6 +53,7 @@ pub(super) fn of_change(change: &Change, control: &Control) -> Option<String> {
         Change::SoakEnded { soak } => soaked(*soak, rollout),
         Change::Condemn { region, reason } => format!("condemned: {reason} in {region}{}", taken_back(rollout)),
         Change::Retire => match rollout.from {
+            Some(_) if rollout.is_in_place() => "done".to_owned(),
             Some(from) => format!("done: revision {from} is given up"),
             None => "done".to_owned(),
         },
@@ -84,7 +85,7 @@ fn soaked(soak: Soak, rollout: &Rollout) -> String {
         Soak::Inconclusive => "the soak ends, and monitors can neither clear nor condemn it",
         _ => "the soak is failed, and nobody is taken back",
     };
-    match rollout.from.filter(|_| rollout.in_last_stage()) {
+    match rollout.from.filter(|_| rollout.in_last_stage() && !rollout.is_in_place()) {
         Some(from) => format!("{verdict}; revision {from} stays warm"),
         None => verdict.to_owned(),
     }

@@ -92,6 +92,13 @@ fn users_of_the_first_wave_go_back_when_the_second_fails() {
 }
 
 #[test]
+fn what_makes_room_in_place_comes_back_when_the_revision_is_condemned() {
+    let strategy = Strategy { switch: Switch::InPlace, soak: Span::from_secs(20), ..Strategy::default() };
+    insta::assert_snapshot!(told(strategy.clone(), "", ""));
+    insta::assert_snapshot!(told(strategy, "bad:europe-west1", ""));
+}
+
+#[test]
 fn a_pause_holds_what_is_new_until_it_is_resumed() {
     insta::assert_snapshot!(told(Strategy::default(), "", "pause@10s,resume@5m"));
 }
