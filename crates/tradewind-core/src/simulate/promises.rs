@@ -10,7 +10,7 @@ use crate::{
     Epoch, RegionName, RevisionNumber, RolloutNumber,
     duration::Span,
     rollout::{
-        RegionPhase, RolloutKind, RolloutState, Soak,
+        RegionPhase, Rollout, RolloutKind, RolloutState, Soak,
         course::{Decided, Decision},
         strategy::{Strategy, Switch},
     },
@@ -104,9 +104,9 @@ impl Promises {
     }
 
     fn unverified(&self, world: &World<'_>) -> Option<String> {
-        // What a region has given up in place, nobody can keep for a gateway that hears nothing.
+        // What a region gave up in place, nobody could keep for a gateway that was cut off meanwhile.
         let in_place = world.scenario.strategy.switch == Switch::InPlace;
-        let places = world.places.values().filter(|place| !in_place || world.is_leased(place));
+        let places = world.places.values().filter(|_| !in_place);
         let routes = places.filter_map(|place| place.gateway.taken.committed.as_ref());
         routes.chain(&world.control.committed).flat_map(|route| route.served()).find_map(|state| {
             let unverified = |region: &&RegionName| {
@@ -193,8 +193,10 @@ impl Promises {
         let control = &world.control;
         let failed = control.rollout.state == RolloutState::Failed;
         // In place, it serves until what served before is up again.
-        let is_left = control.rollout.kind == RolloutKind::Rollback && control.rollout.has_served();
-        let left = control.left.as_ref().map(|(rollout, _)| rollout).filter(|_| is_left);
+        let current = &control.rollout;
+        let has_gone_back = current.kind == RolloutKind::Rollback && current.has_served();
+        let is_left = |left: &&Rollout| has_gone_back && left.number != current.number;
+        let left = control.left.as_ref().map(|(rollout, _)| rollout).filter(is_left);
         let failed = failed && !(control.rollout.is_in_place() && control.rollout.has_served());
         let revisions = left.into_iter().chain(failed.then_some(&control.rollout)).map(|rollout| rollout.revision);
         let served = |revision: &RevisionNumber| {

@@ -1,5 +1,7 @@
 //! Random scenarios: the same seed always gives the same one.
 
+use std::collections::BTreeSet;
+
 use super::{
     Durations, Scenario,
     faults::{Fault, Period},
@@ -120,7 +122,11 @@ impl Dice {
     }
 
     fn faults(&mut self, regions: &[RegionName]) -> Vec<Fault> {
-        (0..self.below(6)).map(|_| self.fault(regions)).collect()
+        let mut faults: Vec<Fault> = (0..self.below(6)).map(|_| self.fault(regions)).collect();
+        // What is slow twice takes longer than a simulation goes on.
+        let mut slow = BTreeSet::new();
+        faults.retain(|fault| !matches!(fault, Fault::Slow { region, .. } if !slow.insert(region.clone())));
+        faults
     }
 
     fn fault(&mut self, regions: &[RegionName]) -> Fault {

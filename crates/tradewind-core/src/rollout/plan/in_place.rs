@@ -28,11 +28,12 @@ impl<'a> Planner<'a> {
             return self.plan.changes.push(change);
         }
         let limit = self.rollout.strategy.progress_deadline.duration();
-        let since_commit = self.rollout.committed_at.and_then(|at| at.checked_add(limit).ok());
-        let is_late = record.deadline.or(since_commit).is_some_and(|deadline| deadline <= self.now);
+        let decided = self.rollout.course.decided.map(|decided| decided.at);
+        let since = self.rollout.committed_at.max(decided).unwrap_or(self.rollout.created_at);
+        let is_late = record.deadline.or(since.checked_add(limit).ok()).is_some_and(|deadline| deadline <= self.now);
         let region = record.region.clone();
         let message = format!("gateways still send users to {region}");
-        match record.phase {
+        match self.phase(record) {
             RegionPhase::Pending if is_late && self.rollout.in_last_stage() => {
                 self.plan.changes.push(Change::Defer { region, detail: message });
             }
