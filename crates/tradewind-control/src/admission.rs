@@ -11,8 +11,7 @@ use tradewind_core::{
     deployment::{Deployment, DeploymentSpec, Revision},
     event::{EventKind, EventRecord, Severity},
     rollout::{
-        FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak, Step, StepResult,
-        course::{self, Course},
+        FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Step, StepResult, course,
         strategy::Switch,
     },
     route::Route,
@@ -280,17 +279,12 @@ fn begin(
         txn = ending::take_back(txn, existing.route.as_ref(), &mut deployment).0;
     }
     let number = deployment.latest_rollout;
+    let strategy = if asked.again.is_some() { spec.strategy.of_rollback() } else { spec.strategy.clone() };
     let rollout = Rollout {
-        model: model.clone(),
         number,
         kind: asked.again.map_or(RolloutKind::Deploy, |_| RolloutKind::Rollback),
-        revision: plan.revision,
         from: plan.from,
         slot: plan.slot,
-        regions: spec.regions.clone(),
-        strategy: if asked.again.is_some() { spec.strategy.of_rollback() } else { spec.strategy.clone() },
-        state: RolloutState::Regions,
-        failure: None,
         steps: FleetSteps {
             select: Some(Step {
                 result: StepResult::Success,
@@ -301,14 +295,8 @@ fn begin(
             }),
             ..FleetSteps::default()
         },
-        created_at: now,
-        finished_at: None,
-        committed_at: None,
-        soak_until: None,
-        soak: Soak::Pending,
         trace: asked.trace.filter(|trace| trace.sampled),
-        records_of: None,
-        course: Course::default(),
+        ..Rollout::new(model.clone(), plan.revision, spec.regions.clone(), strategy, now)
     };
     let again = asked.again.map(|again| format!("back to revision {again}: ")).unwrap_or_default();
     let message = format!("revision {}: {again}{}", plan.revision, plan.changes.join(", "));

@@ -13,9 +13,7 @@ use crate::{
     Digest, Epoch, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
     deployment::{DeploymentSpec, Revision, SlotRevisions},
     pins::Pins,
-    rollout::{
-        FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak, course::Course, plan::Change,
-    },
+    rollout::{RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak, plan::Change},
     route::RouteState,
 };
 
@@ -228,22 +226,13 @@ impl Control {
         let Some((_, _, before)) = self.before.take() else { return };
         let number = RevisionNumber(self.revision.number.0 + 1);
         let revision = Revision { number, ..before };
+        let Rollout { model, regions, strategy, .. } = &self.rollout;
         let rollout = Rollout {
             kind: RolloutKind::Rollback,
             number: self.rollout.number.next(),
-            revision: number,
             from: Some(self.rollout.revision),
             slot: self.rollout.slot.other(),
-            strategy: self.rollout.strategy.of_rollback(),
-            state: RolloutState::Regions,
-            failure: None,
-            steps: FleetSteps::default(),
-            created_at: now,
-            committed_at: None,
-            soak_until: None,
-            soak: Soak::Pending,
-            course: Course::default(),
-            ..self.rollout.clone()
+            ..Rollout::new(model.clone(), number, regions.clone(), strategy.of_rollback(), now)
         };
         self.slots[rollout.slot] = Some(number);
         self.unswept = true;
@@ -322,25 +311,11 @@ fn revision(scenario: &Scenario, number: RevisionNumber, now: Timestamp) -> Revi
 }
 
 fn rollout(scenario: &Scenario, revision: RevisionNumber, now: Timestamp) -> Rollout {
+    let Scenario { model, regions, strategy, replaces, .. } = scenario;
     Rollout {
-        model: scenario.model.clone(),
         number: RolloutNumber(revision.0),
-        kind: RolloutKind::Deploy,
-        revision,
-        from: scenario.replaces.then_some(RevisionNumber(1)),
+        from: replaces.then_some(RevisionNumber(1)),
         slot: if revision.0 == 1 { Slot::Blue } else { Slot::Green },
-        regions: scenario.regions.clone(),
-        strategy: scenario.strategy.clone(),
-        state: RolloutState::Regions,
-        failure: None,
-        steps: FleetSteps::default(),
-        created_at: now,
-        finished_at: None,
-        committed_at: None,
-        soak_until: None,
-        soak: Soak::Pending,
-        trace: None,
-        records_of: None,
-        course: Course::default(),
+        ..Rollout::new(model.clone(), revision, regions.clone(), strategy.clone(), now)
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{Change, failed_step, retry_wait};
 use crate::{
-    Epoch, RegionName, RolloutNumber, Timestamp,
+    Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
     assignment::{CheckName, Failure, Verification},
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
         StepResult,
         course::{Audience, Course, Pause, Stage},
+        strategy::Strategy,
     },
 };
 
@@ -167,6 +168,37 @@ impl Step {
 }
 
 impl Rollout {
+    /// One that begins at `now`, with nothing done: a model's first, to slot blue, unless it is told otherwise.
+    pub fn new(
+        model: ModelName,
+        revision: RevisionNumber,
+        regions: Vec<RegionName>,
+        strategy: Strategy,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            model,
+            number: RolloutNumber(1),
+            kind: RolloutKind::Deploy,
+            revision,
+            from: None,
+            slot: Slot::Blue,
+            regions,
+            strategy,
+            state: RolloutState::Regions,
+            failure: None,
+            steps: FleetSteps::default(),
+            created_at: now,
+            finished_at: None,
+            committed_at: None,
+            soak_until: None,
+            soak: Soak::Pending,
+            trace: None,
+            records_of: None,
+            course: Course::default(),
+        }
+    }
+
     /// Ends because a later deploy took over.
     pub fn supersede(&mut self, now: Timestamp) {
         self.state = RolloutState::Superseded;
@@ -184,22 +216,17 @@ impl Rollout {
             ..Step::begun(1, now)
         };
         let route = Step { detail: format!("epoch {epoch}"), ..Step::begun(1, now) };
+        let strategy = self.strategy.of_rollback();
         Self {
             number,
             kind,
+            from: self.from,
+            slot: self.slot,
             state: RolloutState::Committing,
-            failure: None,
             steps: FleetSteps { select: Some(select), route: Some(route), ..FleetSteps::default() },
-            created_at: now,
-            finished_at: None,
             committed_at: Some(now),
-            soak_until: None,
-            soak: Soak::Pending,
-            trace: None,
             records_of: Some(self.records()),
-            course: Course::default(),
-            strategy: self.strategy.of_rollback(),
-            ..self.clone()
+            ..Self::new(self.model.clone(), self.revision, self.regions.clone(), strategy, now)
         }
     }
 

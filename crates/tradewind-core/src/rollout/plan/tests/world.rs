@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{
-    Epoch, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
+    Epoch, RegionName, RevisionNumber, Slot, Timestamp,
     assignment::{Check, CheckName, CheckResult, Failure, ReplicaCount, SlotPhase, SlotStatus, Verification},
     monitor::verdict::Verdict,
     rollout::{
-        FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutKind, RolloutState, Soak,
-        course::Course,
+        RegionPhase, RegionRecord, Rollout,
         plan::{Change, GatewayObservation, Observed, Plan, Reach, RegionObservation, Room, plan},
         strategy::Strategy,
     },
@@ -58,26 +57,11 @@ pub(super) fn name(index: usize) -> RegionName {
 impl World {
     pub(super) fn new(behaviours: &[Behaviour], strategy: Strategy) -> Self {
         let regions: Vec<RegionName> = (0..behaviours.len()).map(name).collect();
+        let model = "digits".parse().unwrap();
         let rollout = Rollout {
-            model: "digits".parse().unwrap(),
-            number: RolloutNumber(1),
-            kind: RolloutKind::Deploy,
-            revision: RevisionNumber(2),
             from: Some(RevisionNumber(1)),
             slot: Slot::Green,
-            regions: regions.clone(),
-            strategy,
-            state: RolloutState::Regions,
-            failure: None,
-            steps: FleetSteps::default(),
-            created_at: at(0),
-            finished_at: None,
-            committed_at: None,
-            soak_until: None,
-            soak: Soak::Pending,
-            trace: None,
-            records_of: None,
-            course: Course::default(),
+            ..Rollout::new(model, RevisionNumber(2), regions.clone(), strategy, at(0))
         };
         Self {
             live: regions.clone(),
