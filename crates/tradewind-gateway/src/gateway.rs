@@ -62,6 +62,7 @@ pub(crate) struct Gateway {
     pub(crate) region_value: HeaderValue,
     pub(crate) trust_client_region: bool,
     pub(crate) user_key: Option<UserKey>,
+    pub(crate) epoch_cookie: bool,
     /// host:port where others reach it.
     pub(crate) address: String,
     pub(crate) started_at: Timestamp,
@@ -100,6 +101,7 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         region: options.region,
         trust_client_region: options.trust_client_region,
         user_key: options.user_key,
+        epoch_cookie: options.epoch_cookie,
         started_at: Timestamp::now(),
         world: Arc::default(),
         tls: options.tls.map(Tls::open).transpose()?,

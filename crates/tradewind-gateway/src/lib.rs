@@ -16,6 +16,7 @@ mod director;
 mod disk;
 mod doomed;
 mod drill;
+mod epoch_cookie;
 mod explain;
 mod gate;
 mod gateway;

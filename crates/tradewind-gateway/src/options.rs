@@ -29,6 +29,8 @@ pub struct GatewayOptions {
     pub trust_client_region: bool,
     /// Where requests have their user's key; default: in `x-tradewind-user`.
     pub user_key: Option<UserKey>,
+    /// Whether clients are given the epoch of their answers as a cookie, and those heeded that come with requests.
+    pub epoch_cookie: bool,
     /// Threads that serve requests; default: one for each core that this process may use.
     pub workers: Option<std::num::NonZeroU16>,
     /// host:port to dial instead of the gateways of a region.
@@ -49,6 +51,7 @@ impl fmt::Debug for GatewayOptions {
             .field("advertise", &self.advertise)
             .field("trust_client_region", &self.trust_client_region)
             .field("user_key", &self.user_key)
+            .field("epoch_cookie", &self.epoch_cookie)
             .field("workers", &self.workers)
             .field("links", &self.links)
             .field("tls", &self.tls)

@@ -23,7 +23,8 @@ use tokio::{
 use crate::{
     access::Access,
     body::{Answer, Inbound},
-    headers::{self, clean_request, name},
+    epoch_cookie,
+    headers::{self, Headers, clean_request, name},
     message::{Head, Response},
     reply::{Dialect, Reply},
     server::Incoming,
@@ -225,6 +226,7 @@ impl Journey<'_> {
                 if let Some(pin) = found.pin {
                     response.headers.append(&name::PIN, HeaderValue::from_static(pin));
                 }
+                self.give_cookie(&mut response.headers);
                 return response;
             }
             // Nobody can give what some users get: what all others get is better than nothing.
@@ -249,6 +251,16 @@ impl Journey<'_> {
     fn find<'w>(&self, world: &'w World) -> Result<Found<'w>, Reply> {
         let user = self.head.headers.get(&name::USER);
         find(world, self.asked.named(), self.origin, user, || self.worker.random())
+    }
+
+    /// Has clients that keep cookies keep the epoch of their answer, where the gateway is told so.
+    fn give_cookie(&self, answer: &mut Headers) {
+        if self.worker.gateway.epoch_cookie
+            && self.origin.is_user()
+            && let Some(path) = self.asked.path_of_model()
+        {
+            epoch_cookie::tell(answer, epoch_cookie::seen(&self.head.headers), &path);
+        }
     }
 
     /// What is live, if it was something else that a user was to get and the request may still be sent.

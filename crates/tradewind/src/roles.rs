@@ -105,6 +105,9 @@ pub(crate) struct GatewayArgs {
     /// The cookie in which requests have their user's key, instead of a header
     #[arg(long, value_name = "NAME", value_parser = tradewind_gateway::UserKey::cookie)]
     user_cookie: Option<tradewind_gateway::UserKey>,
+    /// Give clients the epoch of their answers as the cookie tradewind-epoch, and heed it like the header x-tradewind-epoch
+    #[arg(long)]
+    epoch_cookie: bool,
     /// Threads that serve requests [default: one for each core that the process may use]
     #[arg(long, value_name = "N")]
     workers: Option<std::num::NonZeroU16>,
@@ -207,6 +210,7 @@ pub(crate) fn gateway(args: GatewayArgs, traces: &TracesArgs) -> Result<(), Fail
         advertise: args.member.advertise,
         trust_client_region: args.trust_client_region,
         user_key: args.user_header.or(args.user_cookie),
+        epoch_cookie: args.epoch_cookie,
         workers: args.workers,
         tls: args
             .tls_cert

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The fields of a head, most of which only pass through. A head has some ten of them, which are looked through quicker
 /// than hashed, and what came as lines of text stays where it was read.
@@ -90,6 +90,11 @@ impl Headers {
         self.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
+    /// The value of the first cookie of that name, which is told apart by case.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&[u8]> {
+        self.get_all(&header::COOKIE).find_map(|pairs| cookie_among(pairs, name.as_bytes()))
+    }
+
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
@@ -118,6 +123,14 @@ impl Headers {
         self.lines.retain(|line| stays(&head[line.name.range()]));
         self.fields.retain(|(name, _)| stays(name.as_str().as_bytes()));
     }
+}
+
+/// The value of a cookie among `a=1; b="2"`, without the quotes.
+fn cookie_among<'a>(pairs: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    pairs.split(|byte| *byte == b';').find_map(|pair| {
+        let value = pair.trim_ascii_start().strip_prefix(name)?.strip_prefix(b"=")?.trim_ascii_end();
+        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+    })
 }
 
 /// As HTTP/2 is spoken.
@@ -207,5 +220,19 @@ mod tests {
     #[should_panic(expected = "a field is a part of its head")]
     fn what_is_elsewhere_is_no_field() {
         Headers::of_head(&Bytes::from_static(b"a: b"), 1).push_line(b"a", b"b");
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let check = |pairs: &str, expected: Option<&str>| {
+            assert_eq!(cookie_among(pairs.as_bytes(), b"uid"), expected.map(str::as_bytes), "{pairs}");
+        };
+        check("uid=ada", Some("ada"));
+        check("theme=dark; uid=ada ; x=1", Some("ada"));
+        check("theme=uid; myuid=bob;uid=\"ada=\"", Some("ada="));
+        check("UID=ada; uidx=bob; uid", None);
+        check("", None);
+        check("uid=", Some(""));
+        check("uid=\"", Some("\""));
     }
 }

@@ -141,6 +141,16 @@ impl Asked {
     pub(super) fn named(&self) -> Named<'_> {
         Named { model: &self.model, version: self.version.as_deref() }
     }
+
+    /// Under which all paths are the model's; `None` where paths do not say the model.
+    pub(super) fn path_of_model(&self) -> Option<String> {
+        let prefix = match self.way {
+            Way::Rest => MODELS_PATH,
+            Way::Custom => CUSTOM_PATH,
+            Way::Grpc | Way::Called => return None,
+        };
+        Some(format!("{prefix}{}", self.model))
+    }
 }
 
 /// Why a request is not passed on.

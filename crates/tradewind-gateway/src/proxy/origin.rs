@@ -8,6 +8,7 @@ use tradewind_core::{Epoch, RegionName, Slot};
 use super::ask::Named;
 use crate::{
     body::Answer,
+    epoch_cookie,
     gateway::Gateway,
     headers::{Headers, name, same_token},
     message::Response,
@@ -45,7 +46,9 @@ impl Origin {
         }
         let told = || headers.text(&name::CLIENT_REGION)?.parse().ok();
         let known = |region: &RegionName| world.regions.contains_key(region);
-        Self::User { region: if gateway.trust_client_region { told().filter(known) } else { None }, seen: epoch }
+        let region = if gateway.trust_client_region { told().filter(known) } else { None };
+        let seen = epoch.or_else(|| if gateway.epoch_cookie { epoch_cookie::seen(headers) } else { None });
+        Self::User { region, seen }
     }
 
     pub(super) fn is_user(&self) -> bool {

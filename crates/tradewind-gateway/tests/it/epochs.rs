@@ -73,6 +73,38 @@ async fn a_user_who_has_seen_a_newer_epoch_never_gets_an_older_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_keeps_cookies_never_gets_an_older_epoch() {
+    let us = replica("us");
+    let world = World::start(&[(US, &[&us])]).await;
+    let start = |world: &World, name: &str, epoch_cookie: bool| {
+        let directory = world.directory.path().join(name);
+        Gateway::with(US, listener(), world.control.url(), directory, |options| options.epoch_cookie = epoch_cookie)
+    };
+    let (with, without) = (start(&world, "with", true), start(&world, "without", false));
+    let ask = async |gateway: &Gateway, model: &str, cookie: &str| {
+        let request = world.http.post(gateway.url(&format!("/v2/models/{model}/infer"))).body("{}");
+        let response = request.header("cookie", cookie).send().await.unwrap();
+        (response.status().as_u16(), header(&response, "x-tradewind-epoch"), header(&response, "set-cookie"))
+    };
+    until(async || ask(&with, "digits", "").await.0 == 200 && ask(&without, "digits", "").await.0 == 200).await;
+
+    let answer = |epoch: &str, cookie: &str| (200, epoch.to_owned(), cookie.to_owned());
+    let given = "tradewind-epoch=1; Path=/v2/models/digits; HttpOnly; SameSite=Lax";
+    assert_eq!(ask(&with, "digits", "theme=dark").await, answer("1", given));
+    assert_eq!(ask(&with, "digits", "theme=dark; tradewind-epoch=1").await, answer("1", ""), "it has it already");
+    assert_eq!(ask(&with, "digits", "tradewind-epoch=x").await, answer("1", given));
+    assert_eq!(ask(&without, "digits", "tradewind-epoch=9").await, answer("1", ""));
+    assert_eq!(ask(&with, "unknown", "").await.2, "", "there is no epoch of what is not there");
+
+    // It has seen what this gateway has not heard of.
+    let ahead = ahead(&world, US, vec![world.gateways[US].address.to_string()]).await;
+    let renewed = given.replace('1', "2");
+    assert_eq!(ask(&with, "digits", "tradewind-epoch=2").await, answer("2", ""));
+    assert_eq!(ask(&with, "digits", "tradewind-epoch=1").await, answer("2", &renewed));
+    drop(ahead);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_gateways_of_one_region_learn_from_each_other() {
     let us = replica("us");
     let world = World::start(&[(US, &[&us])]).await;

@@ -235,6 +235,7 @@ impl Gateway {
             advertise: None,
             trust_client_region: true,
             user_key: None,
+            epoch_cookie: false,
             workers: None,
             links: BTreeMap::new(),
             tls: None,
