@@ -1,4 +1,5 @@
-//! What becomes of users on a long way: a canary whose control plane dies at each stage, a drain, an abort, a switch back and forth.
+//! What becomes of users on a long way: a canary whose control plane dies at each stage, a drain, an abort, a switch back and forth
+//! that one of the gateways sleeps through.
 
 use anyhow::{Context, Result, ensure};
 use tradewind_testkit::{Load, Signal, World, signal};
@@ -34,8 +35,7 @@ async fn all_get(load: &Load, revision: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn users_notice_nothing_of_a_canary_a_drain_an_abort_and_a_control_plane_that_dies_again_and_again() -> Result<()>
-{
+async fn users_notice_nothing_of_a_canary_a_drain_an_abort_and_processes_that_die_or_stand_still() -> Result<()> {
     let world = serving(options(&REGIONS)).await?;
     let pause = std::time::Duration::from_millis(20);
     let load = Load::roaming(&"us-east1".parse()?, &world.gateways()?, USERS, pause, INFER, &request()?)?;
@@ -65,6 +65,13 @@ async fn users_notice_nothing_of_a_canary_a_drain_an_abort_and_a_control_plane_t
 
     ok(&world, "rollback digits --to 1 --allow-bad").await?;
     all_get(&load, "4").await?;
+
+    let gateway = pid(&world, "gateway", Some("europe-west1"))?;
+    signal(gateway, Signal::STOP)?;
+    let moved = world.cli(["rollback", "digits", "--to", "2", "--allow-bad"]).await?;
+    signal(gateway, Signal::CONT)?;
+    assert_eq!(moved.code, Some(6), "{moved:?}");
+    all_get(&load, "2").await?;
     let report = load.stop().await;
     assert!(report.failures().is_empty(), "{:?}", report.failures().first());
     assert!(report.went_back().is_empty(), "{:?}", report.went_back().first());
