@@ -7,6 +7,7 @@ pub mod alert;
 pub mod assignment;
 pub mod backoff;
 pub mod balance;
+pub mod batch;
 pub mod bundle;
 pub mod capacity;
 pub mod catalogue;

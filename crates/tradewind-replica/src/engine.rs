@@ -1,41 +1,47 @@
-//! The one thread that runs the model. ONNX Runtime's `Run` wants exclusive use of its session, so requests queue up
-//! here, in a bounded queue; parallelism within a request comes from ONNX Runtime's own threads.
+//! Where the model runs. Requests wait in one bounded queue; a thread for each session takes from it what it runs next, one
+//! request or several together, whatever came while all threads were busy. Nothing waits for others to come.
+
+mod instance;
+mod job;
+mod queue;
+mod together;
+mod trial;
 
 use std::{
     collections::BTreeMap,
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use ort::{
-    ErrorCode,
-    memory::Allocator,
-    session::{RunOptions, Session},
-    value::{DynTensor, DynValue, Tensor},
-};
+use ort::{session::Session, value::DynValue};
 use tokio::sync::{mpsc, oneshot};
 use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::{
-    bundle::{BundleFile, Signature, TensorSpec},
-    inference::Datatype,
+    batch::{BatchMode, BatchOptions},
+    bundle::{BundleFile, Signature},
 };
 
+use self::{
+    instance::Shared,
+    job::{Job, Waiter},
+    queue::Queue,
+};
 use crate::{
     model::{Loaded, ModelError},
-    signature::element_type,
     tensor::Input,
 };
 
+pub(crate) use together::Share;
+
 /// Requests that wait for the model; one more is told to come back later.
 pub(crate) const QUEUE_LIMIT: usize = 128;
-/// The warm-up makes no input larger than this many elements.
-const WARM_UP_ELEMENTS_LIMIT: usize = 16 << 20;
 
-/// A handle to the thread. Cheap to call; the thread ends when [`Engine::stop`] is called or every handle is gone.
+/// A handle to the threads, which end when [`Engine::stop`] is called or it is dropped.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    queue: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
     pub(crate) signature: Signature,
     pub(crate) files: BTreeMap<String, BundleFile>,
 }
@@ -45,24 +51,70 @@ pub(crate) struct Engine {
 pub(crate) struct Starting {
     /// Nothing arrives when the thread died.
     pub(crate) ready: oneshot::Receiver<Result<Engine, ModelError>>,
-    /// Resolves, with an error, when the thread has ended.
-    pub(crate) ended: oneshot::Receiver<()>,
+    pub(crate) ended: Ended,
 }
 
-/// All outputs of the model, in the order of its signature.
+/// Tells of threads that end.
+#[derive(Debug)]
+pub(crate) struct Ended(mpsc::Receiver<()>);
+
+impl Ended {
+    /// Resolves when one of the threads has died, or all have ended.
+    pub(crate) async fn any(&mut self) {
+        self.0.recv().await;
+    }
+
+    /// Resolves when all have ended.
+    pub(crate) async fn all(&mut self) {
+        while self.0.recv().await.is_some() {}
+    }
+}
+
+/// A thread has one of these as long as it lives.
+#[derive(Debug, Clone)]
+struct Alive(mpsc::Sender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Whoever would hear of it may be gone, or have heard of another one.
+            let _ = self.0.try_send(());
+        }
+    }
+}
+
+/// All outputs of the model, in the order of its signature, and which part of them is the request's.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    pub(crate) values: Vec<DynValue>,
+    pub(crate) values: Arc<Vec<DynValue>>,
+    /// `None`: all.
+    pub(crate) share: Option<Share>,
+    /// How long the model ran.
     pub(crate) took: Duration,
+    /// How long the request waited before.
+    pub(crate) queued: Duration,
+    /// How many requests the model ran for.
+    pub(crate) requests: usize,
+}
+
+/// What a request asks for beside its outputs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Nobody waits for the answer after that.
+    pub(crate) due: Instant,
+    /// Smaller is sooner.
+    pub(crate) urgency: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InferError {
     #[error("{QUEUE_LIMIT} requests wait for the model already")]
     Overloaded,
+    #[error("so many requests wait for the model that the answer would come too late")]
+    Hopeless,
     #[error("the replica is stopping")]
     Stopping,
-    #[error("the inference took longer than {} s", INFERENCE_LIMIT.as_secs())]
+    #[error("the answer took longer than the request allows, at most {} s", INFERENCE_LIMIT.as_secs())]
     Deadline,
     /// An operator cannot take these values: the request's doing, or else golden cases would have failed too. A
     /// server error here would let any client make a healthy version look broken.
@@ -73,67 +125,91 @@ pub(crate) enum InferError {
     Failed(String),
 }
 
-/// What ONNX Runtime writes before the name of the operator that failed.
-const RUNNING: &str = "while running ";
-
-enum Message {
-    Run(Job),
-    Stop,
-}
-
-struct Job {
-    inputs: Vec<Input>,
-    options: Arc<RunOptions>,
-    reply: oneshot::Sender<Result<Outputs, InferError>>,
-}
-
-/// Loads on a thread of its own, warms the model up there, and goes on to serve.
-pub(crate) fn start(load: impl FnOnce() -> Result<Loaded, ModelError> + Send + 'static) -> io::Result<Starting> {
+/// Loads on a thread of its own, warms the model up there, and goes on to serve, beside a thread for each further session.
+pub(crate) fn start(
+    load: impl FnOnce() -> Result<Loaded, ModelError> + Send + 'static,
+    options: BatchOptions,
+) -> io::Result<Starting> {
     let (announce, ready) = oneshot::channel();
-    let (end, ended) = oneshot::channel();
-    std::thread::Builder::new().name("inference".to_owned()).spawn(move || {
-        let _end = end;
-        serve(load, announce);
+    let (alive, ended) = mpsc::channel(1);
+    let alive = Alive(alive);
+    let for_others = alive.clone();
+    spawn(0, alive, move || {
+        let begun = begin(load, options, &for_others, announce);
+        drop(for_others);
+        if let Some((mut session, shared)) = begun {
+            instance::serve(&mut session, &shared);
+        }
     })?;
-    Ok(Starting { ready, ended })
+    Ok(Starting { ready, ended: Ended(ended) })
 }
 
-fn serve(load: impl FnOnce() -> Result<Loaded, ModelError>, announce: oneshot::Sender<Result<Engine, ModelError>>) {
-    let Loaded { mut session, signature, files } = match load() {
-        Ok(loaded) => loaded,
-        Err(error) => {
+fn spawn(number: usize, alive: Alive, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let named = thread::Builder::new().name(format!("inference-{number}"));
+    named.spawn(move || {
+        let _alive = alive;
+        work();
+    })?;
+    Ok(())
+}
+
+/// The session that the calling thread is to serve with; the others have threads of their own by then.
+fn begin(
+    load: impl FnOnce() -> Result<Loaded, ModelError>,
+    options: BatchOptions,
+    alive: &Alive,
+    announce: oneshot::Sender<Result<Engine, ModelError>>,
+) -> Option<(Session, Arc<Shared>)> {
+    match load().and_then(|loaded| Engine::of(loaded, options, alive)) {
+        Ok((engine, session)) => {
+            let shared = Arc::clone(&engine.shared);
             // Whoever started this thread may have given up meanwhile.
-            let _ = announce.send(Err(error));
-            return;
+            announce.send(Ok(engine)).ok()?;
+            Some((session, shared))
         }
-    };
-    warm_up(&mut session, &signature);
-    let (queue, mut messages) = mpsc::channel(QUEUE_LIMIT);
-    if announce.send(Ok(Engine { queue, signature, files })).is_err() {
-        return;
-    }
-    while let Some(Message::Run(job)) = messages.blocking_recv() {
-        // The client may have left while its request waited.
-        if !job.reply.is_closed() {
-            let result = run(&mut session, &job.inputs, &job.options);
-            let _ = job.reply.send(result);
+        Err(error) => {
+            // As above.
+            let _ = announce.send(Err(error));
+            None
         }
     }
 }
 
 impl Engine {
+    /// The engine, and the session that the calling thread serves with.
+    fn of(loaded: Loaded, options: BatchOptions, alive: &Alive) -> Result<(Self, Session), ModelError> {
+        let Loaded { mut session, mut others, signature, files } = loaded;
+        let together = trial::warm_up(&mut session, &signature, options.mode);
+        for other in &mut others {
+            trial::warm_up(other, &signature, BatchMode::Off);
+        }
+        let most = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(QUEUE_LIMIT, most, 1 + others.len()),
+            signature: signature.clone(),
+            together: together.into(),
+            executions: 0.into(),
+        });
+        // Dropped when a thread does not start, which ends those that have.
+        let engine = Self { shared, signature, files };
+        for (number, mut other) in others.into_iter().enumerate() {
+            let shared = Arc::clone(&engine.shared);
+            let work = move || instance::serve(&mut other, &shared);
+            spawn(number + 1, alive.clone(), work).map_err(ModelError::Thread)?;
+        }
+        Ok((engine, session))
+    }
+
     /// `inputs` follow the order of the signature and have been checked against it. Dropping the future cancels.
-    pub(crate) async fn infer(&self, inputs: Vec<Input>) -> Result<Outputs, InferError> {
-        let options = RunOptions::new().map_err(|error| InferError::Failed(error.message().to_owned()))?;
-        let options = Arc::new(options);
+    pub(crate) async fn infer(&self, inputs: Vec<Input>, terms: Terms) -> Result<Outputs, InferError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { inputs, options: Arc::clone(&options), reply };
-        self.queue.try_send(Message::Run(job)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => InferError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => InferError::Stopping,
-        })?;
-        let _terminate = TerminateOnDrop(options);
-        match tokio::time::timeout(INFERENCE_LIMIT, answer).await {
+        let waiter = Waiter::default();
+        let came = Instant::now();
+        let (rows, class) = self.shared.classify(&inputs);
+        let Terms { due, urgency } = terms;
+        let job = Job { inputs, rows, class, urgency, due, came, ticket: waiter.ticket(), reply };
+        self.shared.queue.push(job, came)?;
+        match tokio::time::timeout_at(due.into(), answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(InferError::Stopping),
             Err(_) => Err(InferError::Deadline),
@@ -142,110 +218,27 @@ impl Engine {
 
     /// Requests that wait for the model.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+        self.shared.queue.len()
     }
 
-    /// Ends the thread after what is queued.
-    pub(crate) async fn stop(&self) {
-        // It has ended already when nobody receives.
-        let _ = self.queue.send(Message::Stop).await;
+    /// Whether requests run together.
+    pub(crate) fn batches(&self) -> bool {
+        self.shared.together.load(Ordering::Relaxed)
+    }
+
+    /// How often the model ran.
+    pub(crate) fn executions(&self) -> u64 {
+        self.shared.executions.load(Ordering::Relaxed)
+    }
+
+    /// Ends the threads after what is queued.
+    pub(crate) fn stop(&self) {
+        self.shared.queue.close();
     }
 }
 
-/// Ends a run whose answer nobody awaits any more; of no effect on one that is over.
-struct TerminateOnDrop(Arc<RunOptions>);
-
-impl Drop for TerminateOnDrop {
+impl Drop for Engine {
     fn drop(&mut self) {
-        if let Err(error) = self.0.terminate() {
-            tracing::warn!(%error, "could not cancel an inference");
-        }
-    }
-}
-
-fn run(session: &mut Session, inputs: &[Input], options: &RunOptions) -> Result<Outputs, InferError> {
-    let started = Instant::now();
-    let inputs: Result<Vec<_>, _> = inputs.iter().map(Input::session_value).collect();
-    let inputs = inputs.map_err(|error| InferError::Failed(error.message().to_owned()))?;
-    let outputs = session.run_with_options(inputs.as_slice(), options).map_err(|error| {
-        tracing::debug!(error = error.message(), "inference failed");
-        let reason = reason(error.message());
-        if is_refusal(&error) { InferError::Refused(reason) } else { InferError::Failed(reason) }
-    })?;
-    let values = outputs.into_iter().map(|(_, value)| value).collect();
-    Ok(Outputs { values, took: started.elapsed() })
-}
-
-/// Operators report a precondition that the values do not meet as invalid, or as a plain failure.
-fn is_refusal(error: &ort::Error) -> bool {
-    match error.code() {
-        ErrorCode::InvalidArgument => true,
-        ErrorCode::GenericFailure => error.message().contains(RUNNING),
-        _ => false,
-    }
-}
-
-/// What a user can do something with: ONNX Runtime's messages carry the paths and functions of its own sources.
-fn reason(message: &str) -> String {
-    let detail = message.split_once("Status Message: ").map_or(message, |(_, detail)| detail);
-    let detail = detail.rsplit_once(" was false. ").map_or(detail, |(_, detail)| detail);
-    let node = message.split_once(RUNNING).and_then(|(_, rest)| rest.split_once(" node."));
-    match node {
-        Some((operator, _)) if detail.starts_with('/') => format!("operator {operator}"),
-        Some((operator, _)) => format!("operator {operator}: {}", detail.trim()),
-        None => detail.trim().to_owned(),
-    }
-}
-
-/// One inference on zeros, so that the first user does not pay for lazy allocation. Zeros in the smallest shape may be
-/// no valid input at all, so a failure here says nothing about the model; golden cases do.
-fn warm_up(session: &mut Session, signature: &Signature) {
-    let started = Instant::now();
-    let warmed = signature
-        .inputs
-        .iter()
-        .map(blank)
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|inputs| RunOptions::new().map(|options| (inputs, options)))
-        .map_err(|error| InferError::Failed(error.message().to_owned()))
-        .and_then(|(inputs, options)| run(session, &inputs, &options));
-    match warmed {
-        Ok(_) => tracing::info!(took_ms = started.elapsed().as_millis(), "warmed up"),
-        Err(error) => tracing::info!(%error, "the model takes no zeros, it starts cold"),
-    }
-}
-
-fn blank(spec: &TensorSpec) -> Result<Input, ort::Error> {
-    let shape: Vec<i64> = spec.shape.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
-    let elements = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?));
-    let Some(elements) = elements.filter(|&elements| elements <= WARM_UP_ELEMENTS_LIMIT) else {
-        return Err(ort::Error::new(format!("input `{}` is too large to warm up with", spec.name)));
-    };
-    match spec.datatype {
-        Datatype::Bytes => {
-            let strings = vec![String::new(); elements];
-            Ok(Input::Owned(Tensor::from_string_array((shape, strings.as_slice()))?.into_dyn()))
-        }
-        datatype => {
-            let zeros = DynTensor::new(&Allocator::default(), element_type(datatype), shape)?;
-            Ok(Input::Owned(zeros.into_dyn()))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reason;
-
-    #[test]
-    fn reasons_keep_what_helps_and_drop_paths() {
-        let reshape = "Non-zero status code returned while running Reshape node. Name:'r' Status Message: \
-                       /onnxruntime_src/a.h:45 onnxruntime::ReshapeHelper(const TensorShape&) size != 0 was false. \
-                       The input tensor cannot be reshaped to the requested shape. Input shape:{4}";
-        let expected = "operator Reshape: The input tensor cannot be reshaped to the requested shape. Input shape:{4}";
-        assert_eq!(reason(reshape), expected);
-        let bare = "Non-zero status code returned while running Add node. Name:'' Status Message: /src/b.cc:7 Run()";
-        assert_eq!(reason(bare), "operator Add");
-        assert_eq!(reason("Exiting due to terminate flag"), "Exiting due to terminate flag");
+        self.stop();
     }
 }

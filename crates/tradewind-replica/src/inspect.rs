@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tradewind_core::bundle::Signature;
 
-use crate::model::{ModelError, Source};
+use crate::model::{ModelError, Sessions, Source};
 
 /// What a model says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,6 @@ pub fn inspect(dir: &Path, model_file: &str, listed: &[String]) -> Result<Inspec
         return Err(ModelError::Unlisted { location: location.clone() });
     }
     let (external_data, opset, producer) = (source.external.clone(), source.opset, source.producer.clone());
-    let signature = source.load(1)?.signature;
+    let signature = source.load(Sessions::ONE)?.signature;
     Ok(Inspection { signature, external_data, opset, producer })
 }

@@ -60,6 +60,8 @@ pub(crate) struct Now<'a> {
     pub(crate) loaded_in: Option<Duration>,
     pub(crate) in_flight: usize,
     pub(crate) queued: usize,
+    pub(crate) batches: bool,
+    pub(crate) executions: u64,
 }
 
 impl Metrics {
@@ -94,10 +96,11 @@ impl Metrics {
         process::write(page, "replica", None);
         page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
         let (model, version) = (now.model, &now.version);
-        let gauges: [(&'static Metric<Gauge, 2>, usize); 3] = [
+        let gauges: [(&'static Metric<Gauge, 2>, usize); 4] = [
             (&of::READY, now.ready.into()),
             (&of::REQUESTS_IN_FLIGHT, now.in_flight),
             (&of::REQUESTS_QUEUED, now.queued),
+            (&of::BATCHES, now.batches.into()),
         ];
         for (metric, value) in gauges {
             page.begin(metric).add([model, version], value);
@@ -105,6 +108,7 @@ impl Metrics {
         if let Some(loaded_in) = now.loaded_in {
             page.begin(&of::LOAD_DURATION).add([model, version], loaded_in.as_secs_f64());
         }
+        page.begin(&of::EXECUTIONS).add([model, version], now.executions);
         page.begin(&of::REQUESTS).add([model, version], self.requests.load(Relaxed));
         let mut errors = page.begin(&of::ERRORS);
         for (reason, word) in Reason::ALL {

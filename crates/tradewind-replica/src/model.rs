@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use ort::session::Session;
+use ort::session::{Session, builder::PrepackedWeights};
 use prost::Message;
 use tradewind_core::{
     Digest,
@@ -57,6 +57,8 @@ pub enum ModelError {
     ElementType { role: &'static str, name: String, element: String },
     #[error("ONNX Runtime refused the model: {0}")]
     Refused(String),
+    #[error("could not start a thread for it")]
+    Thread(#[source] io::Error),
     #[error(transparent)]
     Runtime(#[from] LocateError),
 }
@@ -79,7 +81,7 @@ impl ModelError {
                 Some("export the model so that every input and output is a tensor of numbers, truth values or text")
             }
             Self::Changed { .. } => Some("try again when nothing writes to it"),
-            Self::Read { .. } | Self::Runtime(_) => None,
+            Self::Read { .. } | Self::Thread(_) | Self::Runtime(_) => None,
         }
     }
 }
@@ -105,10 +107,25 @@ pub(crate) struct Source {
     pub(crate) producer: String,
 }
 
-/// A session, and the files whose bytes went into it.
+/// How many sessions a model is loaded into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sessions {
+    pub(crate) count: usize,
+    /// Of ONNX Runtime, for one inference.
+    pub(crate) threads: usize,
+}
+
+impl Sessions {
+    /// One that uses a single thread.
+    pub(crate) const ONE: Self = Self { count: 1, threads: 1 };
+}
+
+/// Sessions, and the files whose bytes went into them.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) session: Session,
+    /// Equal ones, to run beside it.
+    pub(crate) others: Vec<Session>,
     pub(crate) signature: Signature,
     pub(crate) files: BTreeMap<String, BundleFile>,
 }
@@ -138,10 +155,10 @@ impl Source {
         Ok(Self { directory: directory.to_owned(), file: file.to_owned(), bytes, external, opset, producer })
     }
 
-    /// Creates the session from the very bytes that are digested. External data is read by ONNX Runtime itself, so it
+    /// Creates sessions, each with so many threads, from the very bytes that are digested. External data is read by ONNX Runtime itself, so it
     /// is digested just before, and its identity (inode, size, time of change) compared just after: a change in between
     /// is seen unless somebody forges the time as well.
-    pub(crate) fn load(self, threads: usize) -> Result<Loaded, ModelError> {
+    pub(crate) fn load(self, sessions: Sessions) -> Result<Loaded, ModelError> {
         let environment = runtime::environment()?;
         let digest = Digest::from_bytes(*blake3::hash(&self.bytes).as_bytes());
         let mut files = BTreeMap::from([(
@@ -156,15 +173,20 @@ impl Source {
         }
         let directory =
             self.directory.to_str().ok_or_else(|| ModelError::Path(self.directory.display().to_string()))?;
-        let session = runtime::open_session(environment, &self.bytes, directory, threads)
-            .map_err(|error| ModelError::Refused(error.message().to_owned()))?;
+        let weights = PrepackedWeights::new();
+        let open = || {
+            let session = runtime::open_session(environment, &self.bytes, directory, sessions.threads, &weights);
+            session.map_err(|error| ModelError::Refused(error.message().to_owned()))
+        };
+        let session = open()?;
+        let others = (1..sessions.count).map(|_| open()).collect::<Result<_, _>>()?;
         for (location, before) in identities {
             if Identity::of(&metadata(&self.directory.join(location))?) != before {
                 return Err(ModelError::Changed { location: location.clone() });
             }
         }
         let signature = signature::of(&session)?;
-        Ok(Loaded { session, signature, files })
+        Ok(Loaded { session, others, signature, files })
     }
 }
 

@@ -29,10 +29,23 @@ use crate::tensor::{Input, with_element};
 #[derive(Debug)]
 pub(crate) struct Inference {
     pub(crate) id: Option<String>,
+    /// Smaller is sooner.
+    pub(crate) urgency: u32,
     /// In the order of the signature.
     pub(crate) inputs: Vec<Input>,
     /// In the order asked for.
     pub(crate) outputs: Vec<Wanted>,
+}
+
+/// What a request without a priority has: 1 is before it, 3 and more are behind it.
+const USUAL_URGENCY: u32 = 2;
+
+/// Which of the requests that wait are first: those of the smallest priority; 0 is the usual one.
+fn urgency(priority: Option<u64>) -> u32 {
+    match priority {
+        None | Some(0) => USUAL_URGENCY,
+        Some(priority) => u32::try_from(priority).unwrap_or(u32::MAX),
+    }
 }
 
 /// An output that is asked for.

@@ -4,14 +4,16 @@ pub(crate) mod grpc;
 pub(crate) mod json;
 mod raw;
 
-use ort::value::{DynValue, ValueType};
+use std::borrow::Cow;
+
+use ort::value::{DynValue, PrimitiveTensorElementType, ValueType};
 use tradewind_core::{
     bundle::{Signature, TensorSpec},
     inference::Datatype,
 };
 
 use crate::{
-    engine::Outputs,
+    engine::{Outputs, Share},
     request::{Form, Inference, Wanted},
     signature::datatype,
     tensor::Input,
@@ -56,8 +58,10 @@ struct Output<'a> {
     spec: &'a TensorSpec,
     datatype: Datatype,
     /// As it is, where the signature may leave it open.
-    shape: &'a [i64],
+    shape: Cow<'a, [i64]>,
     value: &'a DynValue,
+    /// Which of its rows; `None`: all.
+    share: Option<Share>,
     form: Form,
 }
 
@@ -69,7 +73,14 @@ impl<'a> Output<'a> {
             return Err(failed("it is no tensor".to_owned()));
         };
         let datatype = datatype(*ty).ok_or_else(|| failed(format!("the protocol has no {ty}")))?;
-        Ok(Self { spec, datatype, shape, value, form: wanted.form })
+        let share = outputs.share;
+        let shape = share.map_or(Cow::Borrowed(&**shape), |share| share.of_shape(shape));
+        Ok(Self { spec, datatype, shape, value, share, form: wanted.form })
+    }
+
+    fn elements<T: PrimitiveTensorElementType>(&self) -> Result<&'a [T], ort::Error> {
+        let elements = self.value.try_extract_tensor::<T>()?.1;
+        Ok(self.share.map_or(elements, |share| share.of_elements(elements)))
     }
 
     fn failed(&self, error: &ort::Error) -> ResponseError {
@@ -81,7 +92,8 @@ impl<'a> Output<'a> {
 fn elements(asked: &Asked, outputs: &Outputs, form: Form) -> usize {
     let values = asked.outputs.iter().filter(|wanted| wanted.form == form);
     let values = values.filter_map(|wanted| outputs.values.get(wanted.position));
-    values.filter_map(|value| value.dtype().tensor_shape()).map(|shape| shape.num_elements()).sum()
+    let all: usize = values.filter_map(|value| value.dtype().tensor_shape()).map(|shape| shape.num_elements()).sum();
+    outputs.share.map_or(all, |share| share.part_of(all))
 }
 
 /// How long it takes to write the outputs asked for, in units of one number in JSON: a raw one is copied.

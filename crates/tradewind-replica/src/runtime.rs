@@ -9,7 +9,10 @@ use std::{
 use ort::{
     environment::Environment,
     logging::LogLevel,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{
+        Session,
+        builder::{GraphOptimizationLevel, PrepackedWeights},
+    },
 };
 
 /// Names the library file; wins over every other place.
@@ -114,16 +117,19 @@ fn log(level: LogLevel, category: &str, _id: &str, _code_location: &str, message
     }
 }
 
-/// A session over a model in memory, whose external data lies in `directory`.
+/// A session over a model in memory, whose external data lies in `directory`. What ONNX Runtime makes of the weights is
+/// shared by all that are opened with the same `weights`.
 pub(crate) fn open_session(
     environment: &Environment,
     model: &[u8],
     directory: &str,
     threads: usize,
+    weights: &PrepackedWeights,
 ) -> Result<Session, ort::Error> {
     Session::builder(environment)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
+        .with_prepacked_weights(weights)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_config_entry("session.model_external_initializers_file_folder_path", directory)?
         .commit_from_memory(model)

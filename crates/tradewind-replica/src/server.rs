@@ -24,15 +24,15 @@ use tradewind_api::{
     replica::INFERENCE_LIMIT,
     server::{self, Limits, Windows},
 };
-use tradewind_core::{ModelName, VersionNumber, names::NAME_LIMIT};
+use tradewind_core::{ModelName, VersionNumber, batch::BatchOptions, names::NAME_LIMIT};
 use tradewind_traces::Kind;
 
 use self::failure::Failure;
 use crate::{
-    engine::{self, Engine, QUEUE_LIMIT},
+    engine::{self, Ended, Engine, QUEUE_LIMIT},
     listen::{Listen, ListenError},
     metrics::{Metrics, Reason},
-    model::{ModelError, Source},
+    model::{ModelError, Sessions, Source},
 };
 
 /// The most connections at once.
@@ -40,7 +40,7 @@ const CONNECTIONS_LIMIT: usize = 4096;
 /// What may be under way to here on one HTTP/2 stream: small enough for many, large enough that a large tensor does not
 /// wait for leave to be sent.
 const WINDOWS: Windows = Windows { stream: 4 << 20, connection: 16 << 20 };
-/// The inference thread has this long to end after the drain.
+/// The inference threads have this long to end after the drain.
 const ENGINE_STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// What one replica serves, and where.
@@ -56,6 +56,9 @@ pub struct ReplicaOptions {
     pub model_file: String,
     /// Threads of ONNX Runtime for one inference.
     pub threads: NonZeroUsize,
+    /// Inferences that run side by side, each in a session of its own.
+    pub instances: NonZeroUsize,
+    pub batching: BatchOptions,
     pub listen: Listen,
 }
 
@@ -65,9 +68,9 @@ pub enum Error {
     Listen(#[from] ListenError),
     #[error("could not load {model} {version}")]
     Load { model: ModelName, version: VersionNumber, source: Box<ModelError> },
-    #[error("could not start the inference thread")]
+    #[error("could not start an inference thread")]
     Thread(#[source] io::Error),
-    #[error("the inference thread ended unexpectedly")]
+    #[error("an inference thread ended unexpectedly")]
     ThreadEnded,
 }
 
@@ -92,12 +95,13 @@ struct Server {
 /// Runs a replica until `shutdown`, then answers what it has accepted. An `Err` means that this process cannot serve:
 /// the model does not load, the socket is gone, the inference thread died.
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
-    let ReplicaOptions { id, model, version, bundle, model_file, threads, listen } = options;
+    let ReplicaOptions { id, model, version, bundle, model_file, threads, instances, batching, listen } = options;
     let listener = listen.open().await?;
     let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
     let began = Instant::now();
-    let starting =
-        engine::start(move || Source::read(&bundle, &model_file)?.load(threads.get())).map_err(Error::Thread)?;
+    let sessions = Sessions { count: instances.get(), threads: threads.get() };
+    let load = move || Source::read(&bundle, &model_file)?.load(sessions);
+    let starting = engine::start(load, batching).map_err(Error::Thread)?;
     let server = Arc::new(Server {
         id,
         version_text: version.to_string(),
@@ -111,8 +115,7 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
     });
     let service = routes::service(Arc::clone(&server));
     let mut serving = pin!(server::run(listener, service, limits(), shutdown.clone()));
-    let engine::Starting { ready, ended } = starting;
-    let mut ended = pin!(ended);
+    let engine::Starting { ready, mut ended } = starting;
     let supervised = async {
         let loaded = ready.await.map_err(|_| Error::ThreadEnded)?;
         if let (Some(span), Err(error)) = (&mut loading, &loaded) {
@@ -120,8 +123,7 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
         }
         drop(loading);
         server.become_ready(loaded.map_err(|source| server.load_error(source))?, began.elapsed());
-        // Only an end sends something on this channel, by dropping it.
-        let _ = ended.as_mut().await;
+        ended.any().await;
         Err::<(), Error>(Error::ThreadEnded)
     };
     tokio::select! {
@@ -189,13 +191,10 @@ impl Server {
         self.engine.get().is_some() && !self.shutdown.is_cancelled()
     }
 
-    async fn stop(&self, ended: impl Future) {
+    async fn stop(&self, mut ended: Ended) {
         let Some(engine) = self.engine.get() else { return };
-        let stopped = async {
-            engine.stop().await;
-            ended.await;
-        };
-        if tokio::time::timeout(ENGINE_STOP_LIMIT, stopped).await.is_err() {
+        engine.stop();
+        if tokio::time::timeout(ENGINE_STOP_LIMIT, ended.all()).await.is_err() {
             tracing::warn!("an inference is still running, it ends with the process");
         }
     }

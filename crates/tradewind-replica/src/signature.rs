@@ -54,23 +54,3 @@ pub(crate) fn datatype(element: TensorElementType) -> Option<Datatype> {
         _ => return None,
     })
 }
-
-/// The inverse of [`datatype`].
-pub(crate) fn element_type(datatype: Datatype) -> TensorElementType {
-    match datatype {
-        Datatype::Bool => TensorElementType::Bool,
-        Datatype::Uint8 => TensorElementType::Uint8,
-        Datatype::Uint16 => TensorElementType::Uint16,
-        Datatype::Uint32 => TensorElementType::Uint32,
-        Datatype::Uint64 => TensorElementType::Uint64,
-        Datatype::Int8 => TensorElementType::Int8,
-        Datatype::Int16 => TensorElementType::Int16,
-        Datatype::Int32 => TensorElementType::Int32,
-        Datatype::Int64 => TensorElementType::Int64,
-        Datatype::Fp16 => TensorElementType::Float16,
-        Datatype::Fp32 => TensorElementType::Float32,
-        Datatype::Fp64 => TensorElementType::Float64,
-        Datatype::Bf16 => TensorElementType::Bfloat16,
-        Datatype::Bytes => TensorElementType::String,
-    }
-}

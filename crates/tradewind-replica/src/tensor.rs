@@ -1,7 +1,7 @@
 //! Tensors between the protocol's bytes and ONNX Runtime: the Rust type of each datatype, and inputs as a session takes
 //! them. Raw tensors are little-endian, as the memory of every machine that ONNX Runtime is built for here.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytemuck::AnyBitPattern;
 use bytes::Bytes;
@@ -80,6 +80,17 @@ impl Input {
     /// Strings without NUL, as many as `shape` has: ONNX Runtime's end at the first one.
     pub(crate) fn from_strings(strings: &[String], shape: Vec<usize>) -> Result<Self, ort::Error> {
         Ok(Self::Owned(Tensor::from_string_array((shape, strings))?.into_dyn()))
+    }
+
+    pub(crate) fn shape(&self) -> Cow<'_, [usize]> {
+        match self {
+            Self::Shared(shared) => Cow::Borrowed(&shared.shape),
+            Self::Owned(value) => {
+                let sizes = value.dtype().tensor_shape().into_iter().flat_map(|shape| shape.iter());
+                // What was made of sizes has no other dimensions.
+                Cow::Owned(sizes.filter_map(|&size| usize::try_from(size).ok()).collect())
+            }
+        }
     }
 
     pub(crate) fn session_value(&self) -> Result<SessionInputValue<'_>, ort::Error> {

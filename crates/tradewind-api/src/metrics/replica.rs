@@ -11,6 +11,9 @@ metrics! {
         "Inference requests being read, waiting or running.";
     Gauge REQUESTS_QUEUED = "tradewind_replica_requests_queued"(model, version):
         "Inference requests that wait for the model.";
+    Gauge BATCHES = "tradewind_replica_batches"(model, version): "1 where requests run together that wait at the same time.";
+    Counter EXECUTIONS = "tradewind_replica_executions_total"(model, version):
+        "Times that the model ran, for one request or for several; for probes too.";
     Counter REQUESTS = "tradewind_replica_requests_total"(model, version): "Inference requests received.";
     Counter ERRORS = "tradewind_replica_errors_total"(model, version, reason):
         "Inference requests that failed, by reason.";

@@ -1,5 +1,6 @@
 //! Why a request is refused: always its own doing.
 
+use tradewind_api::gateway::TIMEOUT_HEADER;
 use tradewind_core::inference::Datatype;
 
 use super::{data::DataError, raw::RawError, typed::TypedError};
@@ -8,6 +9,8 @@ use super::{data::DataError, raw::RawError, typed::TypedError};
 pub(crate) enum RequestError {
     #[error("the request has no body")]
     Empty,
+    #[error("{TIMEOUT_HEADER} is written like 500ms or 2s")]
+    Timeout,
     #[error("the request is not UTF-8: {0}")]
     Encoding(#[from] std::str::Utf8Error),
     #[error("the request is not a valid inference request: {0}")]

@@ -8,7 +8,7 @@ use prost::Message;
 use tradewind_api::grpc::{message::ModelInferRequest, target};
 use tradewind_core::bundle::Signature;
 
-use super::{Data, Form, Given, Inference, RequestError, arrange, select, shorten};
+use super::{Data, Form, Given, Inference, RequestError, arrange, select, shorten, urgency};
 
 /// A message with more inputs, outputs or raw contents is not decoded: two bytes of it would become hundreds.
 const ENTRIES_LIMIT: usize = 1 << 10;
@@ -44,5 +44,5 @@ pub(crate) fn check(request: ModelInferRequest, signature: &Signature) -> Result
         Ok(Given { name, datatype, shape, data })
     });
     let inputs = arrange(given.collect::<Result<_, _>>()?, signature)?;
-    Ok(Inference { id: Some(request.id).filter(|id| !id.is_empty()), inputs, outputs })
+    Ok(Inference { id: Some(request.id).filter(|id| !id.is_empty()), urgency: urgency(None), inputs, outputs })
 }

@@ -11,7 +11,7 @@ use tradewind_core::{
     inference::Datatype,
 };
 
-use super::{Data, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten};
+use super::{Data, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten, urgency};
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -26,6 +26,7 @@ struct Request<'a> {
 #[derive(Deserialize)]
 struct Parameters {
     binary_data_output: Option<bool>,
+    priority: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +84,8 @@ pub(crate) fn parse(
     if !tail.rest.is_empty() {
         return Err(RequestError::TailLong(tail.rest.len()));
     }
-    Ok(Inference { id: request.id, inputs: arrange(given, signature)?, outputs })
+    let urgency = urgency(request.parameters.and_then(|parameters| parameters.priority));
+    Ok(Inference { id: request.id, urgency, inputs: arrange(given, signature)?, outputs })
 }
 
 fn wanted(request: &Request<'_>, signature: &Signature) -> Result<Vec<Wanted>, RequestError> {
@@ -131,7 +133,7 @@ fn lone_tensor(body: Bytes, signature: &Signature) -> Result<Inference, RequestE
     let (name, datatype) = (Cow::from(spec.name.as_str()), Cow::from(spec.datatype.as_str()));
     let given = Given { name, datatype, shape: Cow::Owned(shape), data };
     let outputs = select(std::iter::empty(), Form::Raw, signature)?;
-    Ok(Inference { id: None, inputs: arrange(vec![given], signature)?, outputs })
+    Ok(Inference { id: None, urgency: urgency(None), inputs: arrange(vec![given], signature)?, outputs })
 }
 
 /// The only shape that so many bytes can have: at most one dimension is open. BYTES are one element.

@@ -47,7 +47,7 @@ fn output<'a>(body: &mut Vec<u8>, output: &Output<'a>) -> Result<Option<Raw<'a>>
     json(body, &output.spec.name);
     // Writing to a vector cannot fail.
     let _ = write!(body, ",\"datatype\":\"{}\",\"shape\":", output.datatype);
-    json(body, output.shape);
+    json(body, &*output.shape);
     if output.form == Form::Raw {
         let raw = Raw::of(output)?;
         let _ = write!(body, ",\"parameters\":{{\"binary_data_size\":{}}}}}", raw.size());
@@ -61,16 +61,15 @@ fn output<'a>(body: &mut Vec<u8>, output: &Output<'a>) -> Result<Option<Raw<'a>>
 
 /// False when a value is not finite.
 fn data(body: &mut Vec<u8>, output: &Output<'_>) -> Result<bool, ort::Error> {
-    let value = output.value;
     macro_rules! integers {
         ($type:ty) => {{
-            json(body, value.try_extract_tensor::<$type>()?.1);
+            json(body, output.elements::<$type>()?);
             Ok(true)
         }};
     }
     macro_rules! floats {
         ($type:ty, $widen:expr) => {{
-            let values = value.try_extract_tensor::<$type>()?.1;
+            let values = output.elements::<$type>()?;
             let finite = values.iter().all(|value| value.is_finite());
             if finite {
                 json(body, &$widen(values));
@@ -93,7 +92,7 @@ fn data(body: &mut Vec<u8>, output: &Output<'_>) -> Result<bool, ort::Error> {
         Datatype::Fp16 => floats!(f16, |values: &[f16]| values.iter().map(|v| v.to_f32()).collect::<Vec<_>>()),
         Datatype::Bf16 => floats!(bf16, |values: &[bf16]| values.iter().map(|v| v.to_f32()).collect::<Vec<_>>()),
         Datatype::Bytes => {
-            json(body, &value.try_extract_strings()?.1);
+            json(body, &output.value.try_extract_strings()?.1);
             Ok(true)
         }
     }

@@ -17,7 +17,7 @@ impl<'a> Raw<'a> {
     pub(super) fn of(output: &Output<'a>) -> Result<Self, ResponseError> {
         let value = output.value;
         let raw = with_element!(output.datatype, T => {
-            value.try_extract_tensor::<T>().map(|(_, values)| Self::Memory(bytemuck::cast_slice(values)))
+            output.elements::<T>().map(|values| Self::Memory(bytemuck::cast_slice(values)))
         }, Bytes => value.try_extract_strings().map(|(_, strings)| Self::Strings(strings)));
         raw.map_err(|error| output.failed(&error))
     }

@@ -49,7 +49,7 @@ impl From<RequestError> for Failure {
 impl From<InferError> for Failure {
     fn from(error: InferError) -> Self {
         let (status, reason) = match &error {
-            InferError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+            InferError::Overloaded | InferError::Hopeless => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
             InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Reason::Stopping),
             InferError::Deadline => (StatusCode::GATEWAY_TIMEOUT, Reason::Deadline),
             InferError::Refused(_) => (StatusCode::BAD_REQUEST, Reason::Refused),

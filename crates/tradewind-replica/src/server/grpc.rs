@@ -31,7 +31,7 @@ use super::{
     routes::{EXTENSIONS, PLATFORM},
 };
 use crate::{
-    engine::{Engine, Outputs},
+    engine::{Engine, InferError, Outputs},
     metrics::Reason,
     request::{self, Inference, RequestError},
     response::{self, Answering, Asked, ResponseError},
@@ -155,6 +155,10 @@ struct Grpc;
 impl Protocol for Grpc {
     type Answer = Vec<u8>;
 
+    fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
+        limit(headers)
+    }
+
     fn plan(&self) -> Plan {
         Plan { limit: HEADER_BYTES + BODY_BYTES_LIMIT, aligned_at: 0 }
     }
@@ -222,8 +226,7 @@ fn refusal(failure: &Failure) -> Response<Body> {
 
 impl Server {
     fn too_late(&self, method: Method, headers: &HeaderMap) -> Failure {
-        let failure =
-            Failure::new(StatusCode::GATEWAY_TIMEOUT, Reason::Deadline, "the call took longer than its grpc-timeout");
+        let failure = Failure::from(InferError::Deadline);
         if method == Method::ModelInfer {
             self.failed(headers, &failure);
         }

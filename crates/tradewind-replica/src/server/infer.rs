@@ -17,7 +17,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
-    engine::{Engine, InferError, Outputs},
+    engine::{Engine, InferError, Outputs, Terms},
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
 };
@@ -31,6 +31,9 @@ const INLINE_WRITE_LIMIT: usize = 4 << 10;
 /// What differs between REST and gRPC.
 pub(super) trait Protocol: Send + 'static {
     type Answer: Send + 'static;
+
+    /// How long the answer may take.
+    fn limit(headers: &HeaderMap) -> Result<Duration, Failure>;
 
     fn plan(&self) -> Plan;
 
@@ -72,23 +75,26 @@ async fn answer<P: Protocol>(
     body: Body,
     span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
+    let due = Instant::now() + P::limit(headers)?;
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let overloaded = |_| Failure::from(InferError::Overloaded);
     let _permit = server.admission.try_acquire().map_err(overloaded)?;
     let body = body::read(headers, body, protocol.plan()).await?;
-    let (inputs, asked) = parse(server, engine, protocol, body).await?.split();
-    let asked_at = Instant::now();
-    let outputs = engine.infer(inputs).await?;
+    let inference = parse(server, engine, protocol, body).await?;
+    let terms = Terms { due, urgency: inference.urgency };
+    let (inputs, asked) = inference.split();
+    let outputs = engine.infer(inputs, terms).await?;
     let answered_at = Instant::now();
     if !headers.contains_key(PROBE_HEADER) {
         server.metrics.inference(outputs.took);
     }
-    let inference = outputs.took;
+    let (queued, took, requests) = (outputs.queued, outputs.took, outputs.requests);
     let answer = encode::<P>(server, engine, asked, outputs).await;
     if let Some(span) = span {
-        span.set("tradewind.queue_us", micros((answered_at - asked_at).saturating_sub(inference)));
-        span.set("tradewind.inference_us", micros(inference));
+        span.set("tradewind.queue_us", micros(queued));
+        span.set("tradewind.inference_us", micros(took));
         span.set("tradewind.encode_us", micros(answered_at.elapsed()));
+        span.set("tradewind.batch_requests", i64::try_from(requests).unwrap_or(i64::MAX));
     }
     answer
 }

@@ -1,6 +1,6 @@
 //! `POST .../infer`: JSON, with or without binary tensors behind it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, Request, State},
@@ -8,6 +8,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tradewind_api::{gateway::TIMEOUT_HEADER, replica::INFERENCE_LIMIT};
+use tradewind_core::duration::Span;
 
 use super::{
     Server,
@@ -75,6 +77,13 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 
 impl Protocol for Rest {
     type Answer = Encoded;
+
+    /// The client's limit counts where it is shorter.
+    fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
+        let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(INFERENCE_LIMIT) };
+        let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
+        Ok(span.ok_or(RequestError::Timeout)?.duration().min(INFERENCE_LIMIT))
+    }
 
     fn plan(&self) -> Plan {
         Plan { limit: BODY_BYTES_LIMIT, aligned_at: self.header_length.unwrap_or_default() }

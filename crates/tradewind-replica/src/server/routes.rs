@@ -133,6 +133,8 @@ async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Page 
         loaded_in: server.loaded_in.get().copied(),
         in_flight: QUEUE_LIMIT - server.admission.available_permits(),
         queued: server.engine.get().map_or(0, Engine::queued),
+        batches: server.engine.get().is_some_and(Engine::batches),
+        executions: server.engine.get().map_or(0, Engine::executions),
     };
     let mut page = Page::asked(&headers);
     server.metrics.write(&mut page, &now);

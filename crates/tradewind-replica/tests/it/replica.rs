@@ -6,6 +6,7 @@ use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tradewind_core::batch::BatchOptions;
 use tradewind_replica::{Error, Listen, ReplicaOptions, locate_onnxruntime, run};
 
 /// Far beyond what anything here takes.
@@ -43,12 +44,17 @@ impl Answer {
 impl Replica {
     /// Serves `<model>.onnx` of `bundle`; does not wait for it to load.
     pub(crate) async fn spawn_in(bundle: PathBuf, model: &str) -> Self {
+        Self::spawn_with(model, |options| options.bundle = bundle).await
+    }
+
+    async fn spawn_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
         if let Err(error) = locate_onnxruntime() {
             panic!("{error}");
         }
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let options = ReplicaOptions { bundle, ..options(model, Listen::Bound(socket)) };
+        let mut options = options(model, Listen::Bound(socket));
+        change(&mut options);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(options, shutdown.clone()));
         Self { address, client: client(), shutdown, running }
@@ -56,7 +62,11 @@ impl Replica {
 
     /// Serves `model` and waits until it is ready.
     pub(crate) async fn start(model: &str) -> Self {
-        let replica = Self::spawn_in(models(), model).await;
+        Self::start_with(model, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
+        let replica = Self::spawn_with(model, change).await;
         let ready = async {
             while replica.get("/v2/health/ready").await.status != StatusCode::OK {
                 tokio::task::yield_now().await;
@@ -84,15 +94,23 @@ impl Replica {
 
     /// Waits until so many inferences are being read, waiting or running.
     pub(crate) async fn in_flight(&self, expected: u64) {
-        let is = |line: &str| {
-            line.starts_with("tradewind_replica_requests_in_flight{") && line.ends_with(&format!(" {expected}"))
-        };
+        self.has("tradewind_replica_requests_in_flight", expected).await;
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn has(&self, metric: &str, expected: u64) {
         let reached = async {
-            while !self.get("/metrics").await.text.lines().any(is) {
+            while self.metric(metric).await != expected {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(DEADLINE, reached).await.unwrap_or_else(|_| panic!("{expected} are never in flight"));
+        tokio::time::timeout(DEADLINE, reached).await.unwrap_or_else(|_| panic!("{metric} never is {expected}"));
+    }
+
+    pub(crate) async fn metric(&self, metric: &str) -> u64 {
+        let text = self.get("/metrics").await.text;
+        let line = text.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {metric}: {text}"))
     }
 
     /// What `run` returns.
@@ -115,6 +133,8 @@ pub(crate) fn options(model: &str, listen: Listen) -> ReplicaOptions {
         bundle: models(),
         model_file: format!("{model}.onnx"),
         threads: NonZeroUsize::MIN,
+        instances: NonZeroUsize::MIN,
+        batching: BatchOptions::default(),
         listen,
     }
 }

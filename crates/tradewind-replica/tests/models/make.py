@@ -164,6 +164,48 @@ def zipmap():
     )
 
 
+def rows():
+    """Per row: value = table[index] and spun = spin, after a loop of as many turns as the largest spin says."""
+    one = numpy_helper.from_array(np.array(1, np.int64), "one")
+    turn = helper.make_graph(
+        [helper.make_node("Identity", ["keep_in"], ["keep_out"]), helper.make_node("Add", ["count_in", "one"], ["count_out"])],
+        "turn",
+        [tensor("turn", TensorProto.INT64, []), tensor("keep_in", TensorProto.BOOL, []), tensor("count_in", TensorProto.INT64, [])],
+        [tensor("keep_out", TensorProto.BOOL, []), tensor("count_out", TensorProto.INT64, [])],
+    )
+    constants = [
+        one,
+        numpy_helper.from_array(np.array(0, np.int64), "zero"),
+        numpy_helper.from_array(np.array(True), "keep"),
+        numpy_helper.from_array(np.array([0.5, 1.5, 2.5, 3.5], np.float32), "table"),
+    ]
+    save(
+        "rows",
+        [
+            helper.make_node("ReduceMax", ["spin"], ["turns"], keepdims=0),
+            helper.make_node("Loop", ["turns", "keep", "zero"], ["count"], body=turn),
+            helper.make_node("Mul", ["count", "zero"], ["nothing"]),
+            helper.make_node("Add", ["spin", "nothing"], ["spun"]),
+            helper.make_node("Gather", ["table", "index"], ["value"]),
+        ],
+        [tensor("spin", TensorProto.INT64, ["batch"]), tensor("index", TensorProto.INT64, ["batch"])],
+        [tensor("value", TensorProto.FLOAT, ["batch"]), tensor("spun", TensorProto.INT64, ["batch"])],
+        constants,
+    )
+
+
+def centred():
+    """y = x minus the mean of all rows: what looks like a batch, and is none."""
+    axes = numpy_helper.from_array(np.array([0], np.int64), "axes")
+    save(
+        "centred",
+        [helper.make_node("ReduceMean", ["x", "axes"], ["mean"]), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["batch", 3])],
+        [tensor("y", TensorProto.FLOAT, ["batch", 3])],
+        [axes],
+    )
+
+
 if __name__ == "__main__":
     identities()
     add()
@@ -176,3 +218,5 @@ if __name__ == "__main__":
     external("absolute", "/etc/passwd")
     external_in_subgraph()
     zipmap()
+    rows()
+    centred()

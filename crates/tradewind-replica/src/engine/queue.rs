@@ -1,0 +1,105 @@
+//! The requests that wait for the model, the most urgent first, and what an inference has cost of late.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tradewind_core::batch::{self, CostLine, Waiting};
+
+use super::{InferError, job::Job};
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    /// Jobs that wait at once.
+    limit: usize,
+    /// Rows of a batch at most.
+    most: usize,
+    /// Threads that take from it.
+    instances: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By urgency, then in the order in which they came.
+    waiting: VecDeque<Job>,
+    cost: CostLine,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(limit: usize, most: usize, instances: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), limit, most, instances }
+    }
+
+    /// Refuses at once what could not be answered in time.
+    pub(super) fn push(&self, job: Job, now: Instant) -> Result<(), InferError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(InferError::Stopping);
+        }
+        let place = state.waiting.partition_point(|other| other.urgency <= job.urgency);
+        if state.waiting.len() >= self.limit {
+            return Err(InferError::Overloaded);
+        }
+        let ahead = state.waiting.range(..place).map(|other| other.rows).sum();
+        let answered = batch::answered_by(&state.cost, ahead, job.rows, self.instances, self.most, now);
+        if ahead > 0 && answered.is_some_and(|at| at > job.due) {
+            return Err(InferError::Hopeless);
+        }
+        state.waiting.insert(place, job);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// What runs next: one job, or several that run together. Waits for one; `None` when there is none left and none will come.
+    pub(super) fn next(&self) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        loop {
+            // Clients may have left while their requests waited.
+            state.waiting.retain(Job::is_awaited);
+            if !state.waiting.is_empty() {
+                return Some(state.take_batch(self.most));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// An inference of so many rows took so long.
+    pub(super) fn observe(&self, rows: usize, took: Duration) {
+        self.lock().cost.observe(rows, took);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Nothing is taken any more; what waits is still run.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_batch(&mut self, most: usize) -> Vec<Job> {
+        let waiting =
+            self.waiting.iter().map(|job| Waiting { rows: job.rows, class: job.class.as_ref(), due: job.due });
+        let places = batch::next_batch(waiting, &self.cost, most, Instant::now());
+        // From the last one on, so that the places before it stay what they are.
+        let mut batch: Vec<Job> = places.iter().rev().filter_map(|&place| self.waiting.remove(place)).collect();
+        batch.reverse();
+        batch
+    }
+}
