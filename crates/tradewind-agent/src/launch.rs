@@ -9,13 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tradewind_core::{bundle::CommandOptions, trace::TraceParent};
+use tradewind_core::{batch::BatchOptions, bundle::CommandOptions, trace::TraceParent};
 use tradewind_process::{Process, Spawn};
 
 use crate::{home::Home, record::ReplicaRecord};
 
 /// A log that is larger than this when a replica starts in its place, or while one runs, is moved aside.
 pub(crate) const LOG_LIMIT: u64 = 16 << 20;
+
+/// A model is warmed up on so many of its golden cases.
+const WARM_UP_CASES: usize = 4;
 
 /// What a replica's command line says beside its record.
 #[derive(Debug, Clone)]
@@ -34,7 +37,7 @@ pub(crate) struct Launch {
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     /// Tradewind's own: a subcommand of `program`.
-    Onnx { program: PathBuf, model_file: String },
+    Onnx { program: PathBuf, model_file: String, batching: BatchOptions, cases: Vec<String> },
     /// A server of the author's own.
     Server(CommandOptions),
 }
@@ -76,7 +79,10 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
     record.write(home.root()).map_err(recording)?;
     let command = match &launch.what {
         // The agent's copy of the socket closes when it is spawned: a dead replica's port must refuse, not queue.
-        What::Onnx { program, model_file } => own(launch, program, model_file, &record).listener(listener),
+        What::Onnx { program, model_file, batching, cases } => {
+            let spawn = own(launch, program, model_file, &record).listener(listener);
+            warmed_by(spawn, *batching, cases)
+        }
         What::Server(options) => {
             // It opens the port itself. Who takes it in between makes it end, and it is started again on another.
             drop(listener);
@@ -108,6 +114,12 @@ fn own(launch: &Launch, program: &Path, model_file: &str, record: &ReplicaRecord
         .args(["--model-file", model_file, "--threads", &launch.threads.to_string()])
         .arg("--inherit-listener")
         .log(&launch.log)
+}
+
+/// Says how requests run together, and on which golden cases the model is warmed up.
+fn warmed_by(spawn: Spawn, batching: BatchOptions, cases: &[String]) -> Spawn {
+    let spawn = spawn.args(["--batch", batching.mode.as_str(), "--max-batch-rows", &batching.max_rows.to_string()]);
+    cases.iter().take(WARM_UP_CASES).fold(spawn, |spawn, case| spawn.args(["--case", case]))
 }
 
 /// Moves a log aside that has grown too large; one older log is kept. Returns the length of what stays.

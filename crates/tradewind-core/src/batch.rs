@@ -1,6 +1,9 @@
 //! Which requests a model runs together: what a batch costs is learned, and a batch grows as long as that pays.
 
-use std::time::{Duration, Instant};
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -35,6 +38,13 @@ impl Default for BatchOptions {
     }
 }
 
+impl BatchOptions {
+    pub fn check(&self) -> Result<(), String> {
+        let is_sound = (1..=ROWS_LIMIT).contains(&self.max_rows);
+        if is_sound { Ok(()) } else { Err(format!("it is a number from 1 to {ROWS_LIMIT}")) }
+    }
+}
+
 /// Whether requests run together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -45,6 +55,15 @@ pub enum BatchMode {
     /// Where the signature allows it.
     On,
     Off,
+}
+
+impl FromStr for BatchMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let modes = [Self::Auto, Self::On, Self::Off];
+        modes.into_iter().find(|mode| mode.as_str() == text).ok_or("write auto, on or off")
+    }
 }
 
 impl BatchMode {
@@ -269,6 +288,18 @@ mod tests {
             assert!((found - expected).abs() < 0.1, "{ahead} ahead, {instances}: {found} ms");
         }
         assert_eq!(answered_by(&CostLine::default(), 5, 1, 1, 10, now), None);
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert_eq!(BatchOptions::default().check(), Ok(()));
+        for max_rows in [0, ROWS_LIMIT + 1] {
+            assert!(BatchOptions { max_rows, ..BatchOptions::default() }.check().is_err());
+        }
+        for mode in [BatchMode::Auto, BatchMode::On, BatchMode::Off] {
+            assert_eq!(mode.as_str().parse(), Ok(mode));
+        }
+        assert!("always".parse::<BatchMode>().is_err());
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 pub use command::{CommandOptions, KeyProblem};
 
-use crate::{Digest, ModelName, Timestamp, VersionNumber, duration::Span, inference::Datatype};
+use crate::{Digest, ModelName, Timestamp, VersionNumber, batch::BatchOptions, duration::Span, inference::Datatype};
 
 /// The manifest's file name inside a bundle directory.
 pub const MANIFEST_FILE: &str = "tradewind.toml";
@@ -49,6 +49,9 @@ pub struct Manifest {
     pub signature: Option<Signature>,
     #[serde(default)]
     pub verify: VerifyOptions,
+    /// How requests run together, and only where ONNX Runtime executes the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<BatchOptions>,
     /// How to start the server, and only for `runtime = "command"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandOptions>,
@@ -62,6 +65,12 @@ impl Manifest {
 
     /// Checks what the keys say together.
     pub fn check(&self) -> Result<(), KeyProblem> {
+        if let Some(batching) = self.batching {
+            if self.runtime == Runtime::Command {
+                return Err(KeyProblem::new("batching", "a server of your own does this itself"));
+            }
+            batching.check().map_err(|message| KeyProblem::new("batching.max_rows", message))?;
+        }
         match (self.runtime, &self.command) {
             (Runtime::Onnx, None) => Ok(()),
             (Runtime::Onnx, Some(_)) => {

@@ -178,10 +178,10 @@ fn begin(
 impl Engine {
     /// The engine, and the session that the calling thread serves with.
     fn of(loaded: Loaded, options: BatchOptions, alive: &Alive) -> Result<(Self, Session), ModelError> {
-        let Loaded { mut session, mut others, signature, files } = loaded;
-        let together = trial::warm_up(&mut session, &signature, options.mode);
+        let Loaded { mut session, mut others, signature, files, cases } = loaded;
+        let together = trial::warm_up(&mut session, &signature, &cases, options.mode)?;
         for other in &mut others {
-            trial::warm_up(other, &signature, BatchMode::Off);
+            trial::warm_up(other, &signature, &cases, BatchMode::Off)?;
         }
         let most = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {

@@ -28,6 +28,6 @@ pub fn inspect(dir: &Path, model_file: &str, listed: &[String]) -> Result<Inspec
         return Err(ModelError::Unlisted { location: location.clone() });
     }
     let (external_data, opset, producer) = (source.external.clone(), source.opset, source.producer.clone());
-    let signature = source.load(Sessions::ONE)?.signature;
+    let signature = source.load(Sessions::ONE, &[])?.signature;
     Ok(Inspection { signature, external_data, opset, producer })
 }

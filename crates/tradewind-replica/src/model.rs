@@ -13,6 +13,8 @@ use prost::Message;
 use tradewind_core::{
     Digest,
     bundle::{BundleFile, MODEL_BYTES_LIMIT, Signature},
+    inference::InferRequest,
+    verify::Case,
 };
 
 use crate::{
@@ -57,6 +59,8 @@ pub enum ModelError {
     ElementType { role: &'static str, name: String, element: String },
     #[error("ONNX Runtime refused the model: {0}")]
     Refused(String),
+    #[error("the model does not take the golden case {case}: {reason}")]
+    Case { case: String, reason: String },
     #[error("could not start a thread for it")]
     Thread(#[source] io::Error),
     #[error(transparent)]
@@ -79,6 +83,9 @@ impl ModelError {
             }
             Self::NotATensor { .. } | Self::ElementType { .. } => {
                 Some("export the model so that every input and output is a tensor of numbers, truth values or text")
+            }
+            Self::Case { .. } => {
+                Some("run the case against the model where it was trained: the inputs must be ones that it takes")
             }
             Self::Changed { .. } => Some("try again when nothing writes to it"),
             Self::Read { .. } | Self::Thread(_) | Self::Runtime(_) => None,
@@ -128,6 +135,28 @@ pub(crate) struct Loaded {
     pub(crate) others: Vec<Session>,
     pub(crate) signature: Signature,
     pub(crate) files: BTreeMap<String, BundleFile>,
+    pub(crate) cases: Vec<Warming>,
+}
+
+/// A request of a golden case, on which the model is warmed up.
+#[derive(Debug)]
+pub(crate) struct Warming {
+    /// Of the case's file.
+    pub(crate) path: String,
+    pub(crate) request: InferRequest,
+}
+
+impl Warming {
+    fn read(directory: &Path, case: &str) -> Result<Self, ModelError> {
+        if !is_inside(case) {
+            return Err(ModelError::Path(case.to_owned()));
+        }
+        let refused = |reason: String| ModelError::Case { case: case.to_owned(), reason };
+        match Case::parse(&read_limited(directory, case)?).map_err(|error| refused(error.to_string()))? {
+            Case::Inference(golden) => Ok(Self { path: case.to_owned(), request: golden.request }),
+            Case::Http(_) => Err(refused("it is for servers of the author's own".to_owned())),
+        }
+    }
 }
 
 impl Source {
@@ -158,7 +187,7 @@ impl Source {
     /// Creates sessions, each with so many threads, from the very bytes that are digested. External data is read by ONNX Runtime itself, so it
     /// is digested just before, and its identity (inode, size, time of change) compared just after: a change in between
     /// is seen unless somebody forges the time as well.
-    pub(crate) fn load(self, sessions: Sessions) -> Result<Loaded, ModelError> {
+    pub(crate) fn load(self, sessions: Sessions, cases: &[String]) -> Result<Loaded, ModelError> {
         let environment = runtime::environment()?;
         let digest = Digest::from_bytes(*blake3::hash(&self.bytes).as_bytes());
         let mut files = BTreeMap::from([(
@@ -186,7 +215,8 @@ impl Source {
             }
         }
         let signature = signature::of(&session)?;
-        Ok(Loaded { session, others, signature, files })
+        let cases = cases.iter().map(|case| Warming::read(&self.directory, case)).collect::<Result<_, _>>()?;
+        Ok(Loaded { session, others, signature, files, cases })
     }
 }
 

@@ -54,6 +54,9 @@ pub struct ReplicaOptions {
     pub bundle: PathBuf,
     /// Relative to the bundle.
     pub model_file: String,
+    /// Golden cases that it is warmed up on, relative to the bundle. One that the model does not take is a model that does
+    /// not load.
+    pub cases: Vec<String>,
     /// Threads of ONNX Runtime for one inference.
     pub threads: NonZeroUsize,
     /// Inferences that run side by side, each in a session of its own.
@@ -95,12 +98,13 @@ struct Server {
 /// Runs a replica until `shutdown`, then answers what it has accepted. An `Err` means that this process cannot serve:
 /// the model does not load, the socket is gone, the inference thread died.
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
-    let ReplicaOptions { id, model, version, bundle, model_file, threads, instances, batching, listen } = options;
+    let ReplicaOptions { id, model, version, bundle, model_file, cases, threads, instances, batching, listen } =
+        options;
     let listener = listen.open().await?;
     let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
     let began = Instant::now();
     let sessions = Sessions { count: instances.get(), threads: threads.get() };
-    let load = move || Source::read(&bundle, &model_file)?.load(sessions);
+    let load = move || Source::read(&bundle, &model_file)?.load(sessions, &cases);
     let starting = engine::start(load, batching).map_err(Error::Thread)?;
     let server = Arc::new(Server {
         id,

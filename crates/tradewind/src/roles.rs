@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tradewind_core::{
     ModelName, RegionName, VersionNumber,
+    batch::{BatchMode, BatchOptions, ROWS_LIMIT},
     causes::{causes, chain},
 };
 use tradewind_traces::Exporter;
@@ -140,8 +141,21 @@ pub(crate) struct ReplicaArgs {
     /// Relative to the bundle
     #[arg(long, default_value = "model.onnx")]
     model_file: String,
+    /// A golden case to warm the model up on, relative to the bundle
+    #[arg(long, value_name = "FILE")]
+    case: Vec<String>,
+    /// Threads of ONNX Runtime for one inference
     #[arg(long, default_value = "1")]
     threads: NonZeroUsize,
+    /// Inferences that run side by side
+    #[arg(long, default_value = "1")]
+    instances: NonZeroUsize,
+    /// Whether requests run together that wait at the same time: auto, on or off
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    batch: BatchMode,
+    /// The most rows of one inference for several requests
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=i64::from(ROWS_LIMIT)))]
+    max_batch_rows: u32,
     /// Serve on the listening socket that was passed (LISTEN_FDS)
     #[arg(long, conflicts_with = "listen")]
     inherit_listener: bool,
@@ -242,6 +256,9 @@ pub(crate) fn replica(args: ReplicaArgs, traces: &TracesArgs) -> Result<(), Fail
         version: args.version,
         bundle: args.bundle,
         model_file: args.model_file,
+        cases: args.case,
+        instances: args.instances,
+        batching: BatchOptions { mode: args.batch, max_rows: args.max_batch_rows },
         threads: args.threads,
         listen,
     };

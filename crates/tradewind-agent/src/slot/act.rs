@@ -20,7 +20,7 @@ use tradewind_api::replica::INFERENCE_LIMIT;
 use tradewind_core::{
     Timestamp,
     assignment::{CheckName, Failure, SlotAssignment},
-    bundle::Manifest,
+    bundle::ModelVersion,
     causes::chain,
     event::{EventKind, Severity},
     rollout::{self, Action as StepAction},
@@ -193,7 +193,7 @@ impl SlotTask {
             }),
         };
         let mut launch = Launch {
-            what: what(&self.context.program, manifest),
+            what: what(&self.context.program, &installed.version),
             threads: assignment.scale.threads,
             interface: self.context.interface,
             host: self.context.replica_host.clone(),
@@ -383,9 +383,15 @@ impl SlotTask {
     }
 }
 
-fn what(program: &Path, manifest: &Manifest) -> What {
+fn what(program: &Path, version: &ModelVersion) -> What {
+    let manifest = &version.manifest;
     match manifest.server() {
         Some(command) => What::Server(command.clone()),
-        None => What::Onnx { program: program.to_owned(), model_file: manifest.model.clone() },
+        None => What::Onnx {
+            program: program.to_owned(),
+            model_file: manifest.model.clone(),
+            batching: manifest.batching.unwrap_or_default(),
+            cases: version.cases.clone(),
+        },
     }
 }

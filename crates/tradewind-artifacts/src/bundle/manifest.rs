@@ -61,6 +61,20 @@ mod tests {
     }
 
     #[test]
+    fn batching_is_an_onnx_models() {
+        let max_rows = |text: &str| parse_manifest(text).map(|manifest| manifest.batching.unwrap_or_default().max_rows);
+        assert_eq!((max_rows("").unwrap(), max_rows("[batching]\nmax_rows = 8").unwrap()), (64, 8));
+        check(
+            "[batching]\nmode = \"some\"",
+            "tradewind.toml line 2: `mode`: unknown variant `some`, expected one of `auto`, `on`, `off`",
+        );
+        let problem = |text: &str| parse_manifest(text).unwrap().check().unwrap_err().to_string();
+        assert_eq!(problem("[batching]\nmax_rows = 0"), "`batching.max_rows`: it is a number from 1 to 4096");
+        let server = "runtime = \"command\"\n[command]\nrun = [\"server\"]\n[batching]\nmode = \"off\"";
+        assert_eq!(problem(server), "`batching`: a server of your own does this itself");
+    }
+
+    #[test]
     fn every_key_has_a_default() {
         assert_eq!(default_manifest().model, "model.onnx");
         assert_eq!(default_manifest().cases, ["cases/*.json"]);

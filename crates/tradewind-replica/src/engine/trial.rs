@@ -1,4 +1,4 @@
-//! A model's first inferences, on made-up requests: they warm it up, and show whether its rows heed each other.
+//! A model's first inferences: they warm it up, and show whether its rows heed each other.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,75 +12,101 @@ use tradewind_core::{
 
 use super::{Outputs, instance, together};
 use crate::{
+    model::{ModelError, Warming},
     request,
     response::{self, Answering, Asked},
     tensor::Input,
 };
 
-/// So many requests run alone and together.
-const REQUESTS: u64 = 3;
+/// So many requests show whether they may run together.
+const ENOUGH: usize = 3;
 
-/// Runs the model once, so that the first user does not pay for lazy allocation; and, where it depends on that, on more
-/// requests. Whether requests may run together. Made-up ones may be no valid input at all, so a failure here says nothing of
-/// the model: golden cases do.
-pub(super) fn warm_up(session: &mut Session, signature: &Signature, mode: BatchMode) -> bool {
+/// Runs the model on requests of golden cases, or on made-up ones, so that the first user does not pay for lazy allocation.
+/// Whether requests may run together: in the mode `Auto`, if they are seen to get the same answers in company as alone.
+///
+/// A golden case that the model does not take is an error. A made-up request may be no valid input at all, so nothing
+/// follows from it.
+pub(super) fn warm_up(
+    session: &mut Session,
+    signature: &Signature,
+    cases: &[Warming],
+    mode: BatchMode,
+) -> Result<bool, ModelError> {
     let started = Instant::now();
-    let has_rows = together::has_rows(signature);
-    let tried = match mode {
-        BatchMode::Auto if has_rows => rows_are_independent(session, signature),
-        BatchMode::Auto | BatchMode::Off => Trial::run(session, signature, 1).map(|_| false),
-        BatchMode::On => Trial::run(session, signature, 1).map(|_| has_rows),
-    };
-    match &tried {
-        Ok(together) => tracing::info!(took_ms = started.elapsed().as_millis(), together, "warmed up"),
-        Err(error) => tracing::info!(error, "the model takes no made-up request, it starts cold"),
+    let mut trials = Vec::new();
+    for Warming { path, request } in cases {
+        let trial = Trial::run(session, signature, request.clone());
+        trials.push(trial.map_err(|reason| ModelError::Case { case: path.clone(), reason })?);
     }
-    tried.unwrap_or(mode == BatchMode::On && has_rows)
+    let has_rows = together::has_rows(signature);
+    let wanted = if has_rows && mode == BatchMode::Auto { ENOUGH } else { 1 };
+    for seed in trials.len()..wanted {
+        let request = smoke_request(signature, seed as u64).map_err(text);
+        match request.and_then(|request| Trial::run(session, signature, request)) {
+            Ok(trial) => trials.push(trial),
+            Err(reason) => tracing::info!(reason, "the model does not take a made-up request"),
+        }
+    }
+    let together = has_rows
+        && match mode {
+            BatchMode::Auto => rows_are_independent(session, signature, trials),
+            BatchMode::On => true,
+            BatchMode::Off => false,
+        };
+    tracing::info!(took_ms = started.elapsed().as_millis(), together, "warmed up");
+    Ok(together)
 }
 
-/// A made-up request, and what the model answers to it alone.
+/// A request, and what the model answers to it alone.
 struct Trial {
     request: InferRequest,
     inputs: Vec<Input>,
     asked: Asked,
-    answer: InferResponse,
+    /// `None` for one that cannot be written as JSON.
+    answer: Option<InferResponse>,
 }
 
 impl Trial {
-    fn run(session: &mut Session, signature: &Signature, seed: u64) -> Result<Self, String> {
-        let request = smoke_request(signature, seed).map_err(text)?;
+    fn run(session: &mut Session, signature: &Signature, request: InferRequest) -> Result<Self, String> {
         let body = serde_json::to_vec(&request).map_err(text)?;
         let (inputs, asked) = request::json::parse(body.into(), None, signature).map_err(text)?.split();
         let outputs = run(session, &inputs)?;
-        let answer = written(&outputs, &asked, signature)?;
+        let answer = written(&outputs, &asked, signature).ok();
         Ok(Self { request, inputs, asked, answer })
+    }
+
+    /// These outputs are the same answer, but for rounding.
+    fn check(self, outputs: &Outputs, signature: &Signature) -> Result<(), String> {
+        let answer = written(outputs, &self.asked, signature)?;
+        let alone = self.answer.ok_or("its answer alone cannot be written as JSON")?;
+        let expect = Expectation { outputs: alone.outputs };
+        let case = GoldenCase { request: self.request, expect, tolerance: Tolerance::default() };
+        verify::compare(&case, &answer).map_err(text)
     }
 }
 
-/// Whether each request gets the same answer in company as alone.
-fn rows_are_independent(session: &mut Session, signature: &Signature) -> Result<bool, String> {
-    let trials = (1..=REQUESTS).map(|seed| Trial::run(session, signature, seed)).collect::<Result<Vec<_>, _>>()?;
-    let inputs: Vec<&[Input]> = trials.iter().map(|trial| trial.inputs.as_slice()).collect();
-    let classes: Vec<_> = inputs.iter().map(|inputs| together::classify(inputs)).collect();
-    if !classes.iter().all(|class| class.is_some() && *class == classes[0]) {
-        return Ok(false);
+/// Whether requests get the same answers in company as alone: those that are like the first one, if there are any.
+fn rows_are_independent(session: &mut Session, signature: &Signature, trials: Vec<Trial>) -> bool {
+    let class_of = |trial: &Trial| together::classify(&trial.inputs).map(|(_, class)| class);
+    let Some(class) = trials.first().and_then(class_of) else { return false };
+    let alike: Vec<Trial> = trials.into_iter().filter(|trial| class_of(trial).as_ref() == Some(&class)).collect();
+    if alike.len() < 2 {
+        return false;
     }
-    let joined = together::join(&inputs, signature).map_err(text)?;
+    let inputs: Vec<&[Input]> = alike.iter().map(|trial| trial.inputs.as_slice()).collect();
     // What takes one row only has no batches.
-    let Ok(outputs) = run(session, &joined) else { return Ok(false) };
-    let rows = vec![1; trials.len()];
-    let Some(shares) = together::shares(&rows, &outputs.values) else { return Ok(false) };
-    for (trial, share) in trials.into_iter().zip(shares) {
+    let joined = together::join(&inputs, signature).map_err(text).and_then(|joined| run(session, &joined));
+    let Ok(outputs) = joined else { return false };
+    let rows: Vec<usize> =
+        inputs.iter().filter_map(|inputs| together::classify(inputs)).map(|(rows, _)| rows).collect();
+    let Some(shares) = together::shares(&rows, &outputs.values) else { return false };
+    alike.into_iter().zip(shares).all(|(trial, share)| {
         let part = Outputs { values: Arc::clone(&outputs.values), share: Some(share), ..outputs };
-        let answer = written(&part, &trial.asked, signature)?;
-        let expect = Expectation { outputs: trial.answer.outputs };
-        let case = GoldenCase { request: trial.request, expect, tolerance: Tolerance::default() };
-        if let Err(mismatch) = verify::compare(&case, &answer) {
-            tracing::info!(%mismatch, "rows heed each other, requests run one by one");
-            return Ok(false);
-        }
-    }
-    Ok(true)
+        trial
+            .check(&part, signature)
+            .inspect_err(|difference| tracing::info!(difference, "rows heed each other"))
+            .is_ok()
+    })
 }
 
 fn run(session: &mut Session, inputs: &[Input]) -> Result<Outputs, String> {

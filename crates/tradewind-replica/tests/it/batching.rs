@@ -1,13 +1,14 @@
 //! Requests that wait at the same time and run together: each gets its own answer, and nobody pays for others.
 
-use std::num::NonZeroUsize;
+use std::{error::Error as _, num::NonZeroUsize};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tradewind_core::batch::{BatchMode, BatchOptions};
+use tradewind_replica::ReplicaOptions;
 
-use crate::replica::{Answer, Replica, answer};
+use crate::replica::{Answer, Replica, answer, models};
 
 /// Longer than any test waits.
 const FOREVER: u64 = 1 << 50;
@@ -117,7 +118,7 @@ async fn a_client_that_leaves_a_batch_takes_nobody_with_it() {
 
 #[tokio::test]
 async fn the_urgent_ones_run_first_and_the_others_in_their_turn() {
-    let off = |options: &mut tradewind_replica::ReplicaOptions| {
+    let off = |options: &mut ReplicaOptions| {
         options.batching = BatchOptions { mode: BatchMode::Off, ..BatchOptions::default() };
     };
     let replica = Replica::start_with("rows", off).await;
@@ -163,6 +164,40 @@ async fn rows_that_heed_each_other_are_found_out_and_run_one_by_one() {
         assert_eq!(replica.metric(BATCHES).await, batches, "{model}");
         replica.stop().await;
     }
+}
+
+/// The model among its golden cases, in a directory of its own.
+fn with_cases(model: &str, cases: &[Value]) -> (tempfile::TempDir, Vec<String>) {
+    let bundle = tempfile::tempdir().unwrap();
+    std::fs::copy(models().join(format!("{model}.onnx")), bundle.path().join(format!("{model}.onnx"))).unwrap();
+    let names = cases.iter().enumerate().map(|(nth, request)| {
+        let name = format!("{nth}.json");
+        let case = json!({"request": request, "expect": {"outputs": []}});
+        std::fs::write(bundle.path().join(&name), case.to_string()).unwrap();
+        name
+    });
+    let names = names.collect();
+    (bundle, names)
+}
+
+#[tokio::test]
+async fn golden_cases_warm_the_model_up_and_show_what_made_up_requests_do_not() {
+    // Every made-up index is in the table, and so the model looks well; the golden case knows better.
+    let cases = [rows(&[1], &[3]), rows(&[1], &[77])];
+    let (bundle, names) = with_cases("rows", &cases);
+    let change = |options: &mut ReplicaOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
+    let error = Replica::spawn_with("rows", change).await.ended().await.unwrap_err();
+    let cause = error.source().expect("it has a cause").to_string();
+    assert!(
+        cause.starts_with("the model does not take the golden case 1.json: the model refused the input"),
+        "{cause}"
+    );
+
+    let (bundle, names) = with_cases("rows", &cases[..1]);
+    let change = |options: &mut ReplicaOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
+    let replica = Replica::start_with("rows", change).await;
+    assert_eq!(replica.metric(BATCHES).await, 1);
+    replica.stop().await;
 }
 
 #[tokio::test]

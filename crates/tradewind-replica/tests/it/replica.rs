@@ -47,7 +47,7 @@ impl Replica {
         Self::spawn_with(model, |options| options.bundle = bundle).await
     }
 
-    async fn spawn_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
+    pub(crate) async fn spawn_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
         if let Err(error) = locate_onnxruntime() {
             panic!("{error}");
         }
@@ -132,6 +132,7 @@ pub(crate) fn options(model: &str, listen: Listen) -> ReplicaOptions {
         version: "3".parse().unwrap(),
         bundle: models(),
         model_file: format!("{model}.onnx"),
+        cases: Vec::new(),
         threads: NonZeroUsize::MIN,
         instances: NonZeroUsize::MIN,
         batching: BatchOptions::default(),
