@@ -7,7 +7,6 @@ mod client;
 mod contender;
 mod cost;
 mod deploy;
-mod drawing;
 mod failover;
 mod findings;
 mod gateway;

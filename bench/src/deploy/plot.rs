@@ -1,7 +1,7 @@
 //! The plot in the documentation, drawn by hand: four panels over the number of regions, a line for each way to deploy.
 
 use super::Row;
-use crate::drawing::{FAINT, INK, Scale, colour, label, push, text};
+use tradewind_drawing::{FAINT, INK, Scale, colour, label, push, text};
 
 const PANEL: (f64, f64) = (300.0, 190.0);
 /// Around a panel: left, top, right, bottom.

@@ -1,7 +1,7 @@
 //! The plot in the documentation: how long a switch takes, and what users take up, over the number of users.
 
 use super::report::Row;
-use crate::drawing::{FAINT, INK, Scale, colour, label, push, text};
+use tradewind_drawing::{FAINT, INK, Scale, colour, label, push, text};
 
 const PANEL: (f64, f64) = (340.0, 220.0);
 /// Around a panel: left, top, right, bottom.

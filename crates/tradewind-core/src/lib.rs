@@ -35,6 +35,7 @@ pub mod stored;
 pub mod suggest;
 pub mod trace;
 pub mod traffic;
+pub mod tune;
 pub mod verify;
 
 pub use jiff::Timestamp;

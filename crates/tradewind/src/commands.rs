@@ -37,6 +37,7 @@ pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod token;
 pub(crate) mod top;
+pub(crate) mod tune;
 pub(crate) mod undeploy;
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Infer(args) => converse(to, async |session| {
             session.traced("tradewind infer", async |session| infer::run(args, session).await).await
         }),
+        Command::Tune(args) => converse(to, async |session| tune::run(args, &session).await),
         Command::Status(args) => converse(to, async |session| status::run(args, &session).await),
         Command::Top(args) => converse(to, async |session| top::run(args, &session).await),
         Command::Rollout(args) => converse(to, async |session| rollout::run(args, &session).await),

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use indicatif::ProgressDrawTarget;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -60,6 +61,14 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes to stderr. That nobody reads it is no reason to fail.
 pub(crate) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Where progress is drawn: nowhere, for programs that read.
+pub(crate) fn progress_target(format: Format) -> ProgressDrawTarget {
+    match format {
+        Format::Table => ProgressDrawTarget::stderr(),
+        Format::Json => ProgressDrawTarget::hidden(),
+    }
 }
 
 /// Asks on the terminal; without one, the answer is an error that names the flag.

@@ -21,6 +21,7 @@ const CONTROL: &[&str] = &[
 ];
 const BINARY: &[&str] = &[
     "tradewind-core",
+    "tradewind-drawing",
     "tradewind-api",
     "tradewind-artifacts",
     "tradewind-process",
@@ -35,6 +36,7 @@ const BINARY: &[&str] = &[
 /// Which of our crates each of our crates may use. Development tools are not listed: they may use any.
 const LAYERS: &[(&str, &[&str])] = &[
     ("tradewind-core", &[]),
+    ("tradewind-drawing", &[]),
     ("tradewind-process", &[]),
     ("tradewind-api", &["tradewind-core"]),
     ("tradewind-traces", &["tradewind-core", "tradewind-api"]),

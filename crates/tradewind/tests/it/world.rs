@@ -26,6 +26,7 @@ mod rollbacks;
 mod servers;
 mod stages;
 mod sync;
+mod tuning;
 mod wan;
 mod words;
 

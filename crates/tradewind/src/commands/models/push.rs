@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 use tokio_util::io::ReaderStream;
 use tradewind_api::{Code, models::Published};
@@ -17,7 +17,7 @@ use super::download;
 use crate::{
     failure::Failure,
     session::Session,
-    terminal::{Format, units},
+    terminal::{self, Format, units},
 };
 
 /// Small files wait for the registry's disk, not for the network, so several go at once.
@@ -151,19 +151,13 @@ pub(super) fn transfer_bar(format: Format, what: &'static str, total: u64) -> Pr
         "  {msg} {bar:32} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}",
     )
     .expect("the template is constant");
-    ProgressBar::with_draw_target(Some(total), target(format)).with_style(style).with_message(what)
+    ProgressBar::with_draw_target(Some(total), terminal::progress_target(format)).with_style(style).with_message(what)
 }
 
 fn spinner(format: Format, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("  {spinner} {msg}").expect("the template is constant");
-    let bar = ProgressBar::with_draw_target(None, target(format)).with_style(style).with_message(what);
+    let bar =
+        ProgressBar::with_draw_target(None, terminal::progress_target(format)).with_style(style).with_message(what);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     bar
-}
-
-fn target(format: Format) -> ProgressDrawTarget {
-    match format {
-        Format::Table => ProgressDrawTarget::stderr(),
-        Format::Json => ProgressDrawTarget::hidden(),
-    }
 }

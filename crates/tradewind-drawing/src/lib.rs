@@ -1,18 +1,19 @@
-//! What plots in the documentation are drawn with, by hand.
+//! What plots are drawn with, as SVG and by hand: those of benchmarks, and those that `tradewind tune` draws.
 
 use std::fmt::Write;
 
-pub(crate) const INK: &str = "#24292f";
-pub(crate) const FAINT: &str = "#d0d7de";
+pub const INK: &str = "#24292f";
+pub const FAINT: &str = "#d0d7de";
 const COLOURS: &[&str] = &["#1f6feb", "#c2410c", "#15803d", "#7c3aed"];
 
 /// Of the line with this number.
-pub(crate) fn colour(index: usize) -> &'static str {
+pub fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
 /// Where values lie between the ends of an axis, from 0 to 1.
-pub(crate) struct Scale {
+#[derive(Debug)]
+pub struct Scale {
     from: f64,
     to: f64,
     logarithmic: bool,
@@ -20,7 +21,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// A linear axis begins at zero; a logarithmic one spans whole decades.
-    pub(crate) fn over(values: impl Iterator<Item = f64>, logarithmic: bool) -> Self {
+    pub fn over(values: impl Iterator<Item = f64>, logarithmic: bool) -> Self {
         let (least, greatest) =
             values.fold((f64::MAX, f64::MIN_POSITIVE), |(a, b), value| (a.min(value), b.max(value)));
         if logarithmic {
@@ -30,12 +31,12 @@ impl Scale {
         Self { from: 0.0, to: greatest * 1.15, logarithmic }
     }
 
-    pub(crate) fn place(&self, value: f64) -> f64 {
+    pub fn place(&self, value: f64) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
         (value - self.from) / (self.to - self.from)
     }
 
-    pub(crate) fn ticks(&self) -> Vec<f64> {
+    pub fn ticks(&self) -> Vec<f64> {
         if self.logarithmic {
             let decades = (self.to - self.from).round() as i32;
             return (0..=decades).map(|decade| 10_f64.powi(self.from.round() as i32 + decade)).collect();
@@ -50,16 +51,16 @@ impl Scale {
 }
 
 /// A number with no more digits than it needs.
-pub(crate) fn label(value: f64) -> String {
+pub fn label(value: f64) -> String {
     let text = format!("{value:.5}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-pub(crate) fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
+pub fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
     push(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>"));
 }
 
-pub(crate) fn push(svg: &mut String, line: std::fmt::Arguments<'_>) {
+pub fn push(svg: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(svg, "{line}").expect("a String takes everything");
 }
 

@@ -1,0 +1,87 @@
+//! A version of a model, installed on this machine for as long as it is looked at.
+
+use std::path::PathBuf;
+
+use futures_util::{StreamExt, TryStreamExt};
+use indicatif::ProgressBar;
+use tempfile::TempDir;
+use tradewind_api::{Client, Code, client};
+use tradewind_artifacts::{ByteStream, Fetch, FetchError, Installer, Progress};
+use tradewind_core::{
+    Digest, ModelName, VersionNumber,
+    bundle::{ModelVersion, Runtime},
+    verify::Case,
+};
+
+use super::{Question, failed};
+use crate::{failure::Failure, session::Session};
+
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) version: ModelVersion,
+    /// The installed bundle.
+    pub(crate) directory: PathBuf,
+    _kept: TempDir,
+}
+
+impl Local {
+    /// Fetches a version, the newest unless one is named. Only models that ONNX Runtime executes can be looked at so.
+    pub(crate) async fn fetch(
+        session: &Session,
+        name: &ModelName,
+        version: Option<VersionNumber>,
+        bar: &ProgressBar,
+    ) -> Result<Self, Failure> {
+        let version = match version {
+            Some(version) => session.client.version(name, version).await?,
+            None => {
+                let newest = session.client.model(name).await?.versions.into_iter().next();
+                newest.ok_or_else(|| Failure::new(Code::NotFound, format!("{name} has no version")))?
+            }
+        };
+        if version.manifest.runtime == Runtime::Command {
+            let message = format!("{name} {} is a server of its author's own", version.version);
+            return Err(Failure::new(Code::Refused, message).hint("this is for ONNX models"));
+        }
+        let kept = tempfile::tempdir().map_err(|error| failed("cannot make a directory for the model", &error))?;
+        let installer =
+            Installer::open(kept.path()).await.map_err(|error| failed("cannot install the model", &error))?;
+        let told = |progress: Progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        };
+        let installed = installer.install(&version.index, &Blobs(&session.client), &told).await;
+        let directory = installed.map_err(|error| failed("cannot install the model", &error))?;
+        Ok(Self { version, directory, _kept: kept })
+    }
+
+    pub(crate) fn name(&self) -> &ModelName {
+        &self.version.name
+    }
+
+    /// What is asked of it: the request of its first golden case, or a made-up one.
+    pub(crate) fn question(&self) -> Result<Question, Failure> {
+        Question::of(self.name(), &self.request()?)
+    }
+
+    fn request(&self) -> Result<tradewind_core::inference::InferRequest, Failure> {
+        for path in &self.version.cases {
+            let content =
+                std::fs::read(self.directory.join(path)).map_err(|error| failed("cannot read a case", &error))?;
+            if let Ok(Case::Inference(case)) = Case::parse(&content) {
+                return Ok(case.request);
+            }
+        }
+        tradewind_core::verify::smoke_request(&self.version.signature, 1)
+            .map_err(|error| failed("no request can be made up for the model", &error))
+    }
+}
+
+struct Blobs<'a>(&'a Client);
+
+impl Fetch for Blobs<'_> {
+    async fn fetch(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
+        let response = self.0.get_blob(digest, offset).await?;
+        Ok(client::body_stream(response).map_err(FetchError::from).boxed())
+    }
+}
