@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use case::Case;
-pub use compare::{Mismatch, compare};
+pub use compare::{Mismatch, agreement, compare};
 pub use http::{HttpCase, HttpExpectation, HttpRequest};
 pub use smoke::{SMOKE_ELEMENTS_LIMIT, SmokeTooLarge, check_smoke, smoke_request};
 

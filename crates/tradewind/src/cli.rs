@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, reference, regions,
-        rollback, rollout, route, simulate, status, switch, token, top, tune, undeploy,
+        alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, optimize, reference,
+        regions, rollback, rollout, route, simulate, status, switch, token, top, tune, undeploy,
     },
     roles,
     settings::Connection,
@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Simulate(simulate::Args),
     Infer(infer::Args),
     Tune(tune::Args),
+    Optimize(optimize::Args),
     Status(status::Args),
     Top(top::Args),
     Rollout(rollout::Args),
@@ -76,7 +77,7 @@ pub(crate) enum Command {
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
-    ("Ship a model", &["deploy", "simulate", "models", "infer", "tune"]),
+    ("Ship a model", &["deploy", "simulate", "models", "infer", "tune", "optimize"]),
     ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
     ("Undo", &["rollback", "switch", "undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
@@ -92,6 +93,7 @@ impl Command {
             Self::Simulate(args) => args.output.format,
             Self::Infer(args) => args.output.format,
             Self::Tune(args) => args.output.format,
+            Self::Optimize(args) => args.output.format,
             Self::Status(args) => args.output.format,
             Self::Rollout(args) => args.format(),
             Self::Route(args) => args.format(),

@@ -27,6 +27,7 @@ pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod monitors;
 mod moves;
+pub(crate) mod optimize;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollback;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             session.traced("tradewind infer", async |session| infer::run(args, session).await).await
         }),
         Command::Tune(args) => converse(to, async |session| tune::run(args, &session).await),
+        Command::Optimize(args) => converse(to, async |session| optimize::run(args, &session).await),
         Command::Status(args) => converse(to, async |session| status::run(args, &session).await),
         Command::Top(args) => converse(to, async |session| top::run(args, &session).await),
         Command::Rollout(args) => converse(to, async |session| rollout::run(args, &session).await),

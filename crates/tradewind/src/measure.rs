@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -21,7 +22,9 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tradewind_core::{
+    ModelName,
     histogram::Histogram,
+    inference::{InferRequest, InferResponse},
     tune::{Measured, Setup},
 };
 
@@ -61,6 +64,33 @@ impl Served {
             ready(replica, *address).await?;
         }
         Ok(served)
+    }
+
+    /// Resident memory of all replicas, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let resident = |child: &Child| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()?)).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+        };
+        self.replicas.iter().filter_map(resident).sum::<u64>() << 10
+    }
+
+    /// What the model answers to these requests, one after the other; `None` for one that it refuses.
+    pub(crate) async fn answers(
+        &self,
+        model: &ModelName,
+        requests: impl Iterator<Item = &InferRequest>,
+    ) -> Result<Vec<Option<InferResponse>>, Failure> {
+        let mut connection = Connection::open(self.addresses[0]).await?;
+        let mut answers = Vec::new();
+        for request in requests {
+            let body = serde_json::to_vec(request).map_err(|error| failed("a request cannot be written", &error))?;
+            let post = Request::post(format!("/v2/models/{model}/infer")).body(Full::new(body.into()));
+            let (status, body) = connection.send(post).await?;
+            answers.push(if status == StatusCode::OK { serde_json::from_slice(&body).ok() } else { None });
+        }
+        Ok(answers)
     }
 
     /// So many clients ask as long as `duration` says, each again as soon as it is answered.
@@ -157,7 +187,7 @@ async fn ask(address: SocketAddr, question: Question, from: Instant, until: Inst
 
 /// A kept connection to a replica.
 struct Connection {
-    sender: SendRequest<Full<bytes::Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -173,27 +203,28 @@ impl Connection {
     }
 
     async fn is_ready(&mut self) -> bool {
-        let request = Request::get("/v2/health/ready").header(header::HOST, "replica").body(Full::default());
-        let Ok(request) = request else { return false };
-        matches!(self.sender.send_request(request).await, Ok(response) if response.status() == StatusCode::OK)
+        let sent = self.send(Request::get("/v2/health/ready").body(Full::default())).await;
+        sent.is_ok_and(|(status, _)| status == StatusCode::OK)
     }
 
     async fn ask(&mut self, question: &Question) -> Result<(), Failure> {
+        let post = Request::post(&question.path).header(HEADER_LENGTH, question.header_length);
+        let (status, body) = self.send(post.body(Full::new(question.body.clone()))).await?;
+        if status == StatusCode::OK {
+            return Ok(());
+        }
+        let said: String = String::from_utf8_lossy(&body).chars().take(500).collect();
+        Err(Failure::failed("the model does not answer its golden case").cause(format!("{status}: {said}")))
+    }
+
+    async fn send(&mut self, request: http::Result<Request<Full<Bytes>>>) -> Result<(StatusCode, Bytes), Failure> {
         let lost = |error: hyper::Error| failed("a replica was lost", &error);
-        let request = Request::post(&question.path)
-            .header(header::HOST, "replica")
-            .header(HEADER_LENGTH, question.header_length)
-            .body(Full::new(question.body.clone()))
-            .map_err(|error| failed("the request cannot be sent", &error))?;
+        let mut request = request.map_err(|error| failed("a request cannot be sent", &error))?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("replica"));
         self.sender.ready().await.map_err(lost)?;
         let response = self.sender.send_request(request).await.map_err(lost)?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(lost)?.to_bytes();
-        if status != StatusCode::OK {
-            let said: String = String::from_utf8_lossy(&body).chars().take(500).collect();
-            return Err(Failure::failed("the model does not answer its golden case").cause(format!("{status}: {said}")));
-        }
-        Ok(())
+        Ok((status, response.into_body().collect().await.map_err(lost)?.to_bytes()))
     }
 }
 

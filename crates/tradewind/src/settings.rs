@@ -64,16 +64,23 @@ struct Places {
 
 impl Places {
     fn of_this_user() -> Self {
-        let home = |variable: &str, below: &str| {
-            let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
-            env::var_os(variable).and_then(absolute).or_else(|| Some(env::home_dir()?.join(below)))
-        };
         Self {
             config_home: home("XDG_CONFIG_HOME", ".config"),
             state_home: home("XDG_STATE_HOME", ".local/state"),
             working_directory: PathBuf::from("."),
         }
     }
+}
+
+/// A directory of this user's, as the XDG base directory specification says.
+fn home(variable: &str, below: &str) -> Option<PathBuf> {
+    let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    env::var_os(variable).and_then(absolute).or_else(|| Some(env::home_dir()?.join(below)))
+}
+
+/// Where this user keeps what can be made again.
+pub(crate) fn cache_home() -> Option<PathBuf> {
+    Some(home("XDG_CACHE_HOME", ".cache")?.join("tradewind"))
 }
 
 /// What all of it comes to.

@@ -1,8 +1,11 @@
 //! What people see: data on stdout, all else on stderr, colours only on a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
-use indicatif::ProgressDrawTarget;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -69,6 +72,14 @@ pub(crate) fn progress_target(format: Format) -> ProgressDrawTarget {
         Format::Table => ProgressDrawTarget::stderr(),
         Format::Json => ProgressDrawTarget::hidden(),
     }
+}
+
+/// What turns while something is done.
+pub(crate) fn spinner(format: Format, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {spinner} {msg}").expect("the template is constant");
+    let bar = ProgressBar::with_draw_target(None, progress_target(format)).with_style(style).with_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 /// Asks on the terminal; without one, the answer is an error that names the flag.

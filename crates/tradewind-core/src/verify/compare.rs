@@ -35,6 +35,25 @@ pub fn compare(case: &GoldenCase, answer: &InferResponse) -> Result<(), Mismatch
     })
 }
 
+/// How many elements of the outputs that the case lists are as expected, and how many it lists. Of an output that is missing or
+/// of another shape none is.
+pub fn agreement(case: &GoldenCase, answer: &InferResponse) -> (usize, usize) {
+    let counts = case.expect.outputs.iter().map(|expected| {
+        let wanted = flatten(&expected.data);
+        let like = |actual: &&Tensor| {
+            (&actual.name, actual.datatype, &actual.shape) == (&expected.name, expected.datatype, &expected.shape)
+        };
+        let got = answer.outputs.iter().find(like).map(|actual| flatten(&actual.data)).unwrap_or_default();
+        let allowed = case.tolerance.of(expected.datatype);
+        let is_right = |(wanted, got): &(&&serde_json::Value, &&serde_json::Value)| {
+            let read = |value| Element::read(value, expected.datatype);
+            read(wanted).zip(read(got)).is_some_and(|(wanted, got)| got.is_close(wanted, allowed))
+        };
+        (wanted.iter().zip(&got).filter(is_right).count(), wanted.len())
+    });
+    counts.fold((0, 0), |(right, all), (more, of)| (right + more, all + of))
+}
+
 fn compare_tensor(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> Result<(), Mismatch> {
     let output = || expected.name.clone();
     if actual.datatype != expected.datatype {

@@ -10,7 +10,8 @@ use tradewind_artifacts::{ByteStream, Fetch, FetchError, Installer, Progress};
 use tradewind_core::{
     Digest, ModelName, VersionNumber,
     bundle::{ModelVersion, Runtime},
-    verify::Case,
+    inference::InferRequest,
+    verify::{Case, smoke_request},
 };
 
 use super::{Question, failed};
@@ -64,16 +65,24 @@ impl Local {
         Question::of(self.name(), &self.request()?)
     }
 
-    fn request(&self) -> Result<tradewind_core::inference::InferRequest, Failure> {
-        for path in &self.version.cases {
+    /// Its golden cases, by their paths.
+    pub(crate) fn cases(&self) -> Result<Vec<(String, Case)>, Failure> {
+        let cases = self.version.cases.iter().map(|path| {
             let content =
                 std::fs::read(self.directory.join(path)).map_err(|error| failed("cannot read a case", &error))?;
-            if let Ok(Case::Inference(case)) = Case::parse(&content) {
-                return Ok(case.request);
-            }
-        }
-        tradewind_core::verify::smoke_request(&self.version.signature, 1)
-            .map_err(|error| failed("no request can be made up for the model", &error))
+            let case = Case::parse(&content).map_err(|error| failed("a golden case cannot be read", &error))?;
+            Ok((path.clone(), case))
+        });
+        cases.collect()
+    }
+
+    fn request(&self) -> Result<InferRequest, Failure> {
+        let first = self.cases()?.into_iter().find_map(|(_, case)| match case {
+            Case::Inference(case) => Some(case.request),
+            Case::Http(_) => None,
+        });
+        let made_up = || smoke_request(&self.version.signature, 1);
+        first.map_or_else(made_up, Ok).map_err(|error| failed("no request can be made up for the model", &error))
     }
 }
 

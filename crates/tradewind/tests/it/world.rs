@@ -19,6 +19,7 @@ mod failover;
 mod journey;
 mod lifecycle;
 mod looks;
+mod optimizing;
 mod outage;
 mod pins;
 mod registry;

@@ -52,7 +52,7 @@ pub(crate) async fn push(
             .hint("add --name NAME, or `name` to its tradewind.toml")
     })?;
     upload(session, &bundle, format).await?;
-    let bar = spinner(format, "publishing");
+    let bar = terminal::spinner(format, "publishing");
     let published = session.client.publish(&name, bundle.index.clone()).await;
     bar.finish_and_clear();
     Ok(published?)
@@ -67,7 +67,7 @@ async fn read(source: Source, format: Format) -> Result<(LocalBundle, Option<Tem
             (path, Some(directory))
         }
     };
-    let bar = spinner(format, "reading");
+    let bar = terminal::spinner(format, "reading");
     let bundle = Bundle::read(&path).await;
     bar.finish_and_clear();
     bundle.map(|bundle| (bundle, kept)).map_err(|error| refused(&error))
@@ -152,12 +152,4 @@ pub(super) fn transfer_bar(format: Format, what: &'static str, total: u64) -> Pr
     )
     .expect("the template is constant");
     ProgressBar::with_draw_target(Some(total), terminal::progress_target(format)).with_style(style).with_message(what)
-}
-
-fn spinner(format: Format, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("  {spinner} {msg}").expect("the template is constant");
-    let bar =
-        ProgressBar::with_draw_target(None, terminal::progress_target(format)).with_style(style).with_message(what);
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    bar
 }
