@@ -84,7 +84,9 @@ fn elements(asked: &Asked, outputs: &Outputs, form: Form) -> usize {
     values.filter_map(|value| value.dtype().tensor_shape()).map(|shape| shape.num_elements()).sum()
 }
 
-/// How long it takes to write the outputs asked for, in units of one number in JSON: a raw one is copied.
-pub(crate) fn cost(asked: &Asked, outputs: &Outputs) -> usize {
-    elements(asked, outputs, Form::Json) + elements(asked, outputs, Form::Raw) / 64
+/// How long it takes to write the outputs asked for, in units of one number in JSON: a raw one is copied, unless it is
+/// compressed.
+pub(crate) fn cost(asked: &Asked, outputs: &Outputs, compressed: bool) -> usize {
+    let raw = elements(asked, outputs, Form::Raw);
+    elements(asked, outputs, Form::Json) + if compressed { raw } else { raw / 64 }
 }

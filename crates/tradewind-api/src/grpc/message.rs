@@ -1,5 +1,15 @@
-//! The messages, by hand: the same as in `proto/open_inference.proto` but for the parameters, which nobody here reads.
-//! What a message holds beyond these fields is skipped when it is decoded.
+//! The messages, by hand: the same as in `proto/open_inference.proto` but for the parameters of requests, which nobody
+//! here reads. What a message holds beyond these fields is skipped when it is decoded.
+
+mod config;
+mod repository;
+mod statistics;
+
+pub use config::*;
+pub use repository::*;
+pub use statistics::*;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
@@ -148,6 +158,8 @@ pub struct ModelInferResponse {
     pub model_version: String,
     #[prost(string, tag = "3")]
     pub id: String,
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub parameters: BTreeMap<String, InferParameter>,
     #[prost(message, repeated, tag = "5")]
     pub outputs: Vec<InferOutputTensor>,
     /// One for each of `outputs`.
@@ -163,4 +175,34 @@ pub struct InferOutputTensor {
     pub datatype: String,
     #[prost(int64, repeated, tag = "3")]
     pub shape: Vec<i64>,
+}
+
+/// As far as answers have parameters.
+#[derive(Clone, PartialEq, Message)]
+pub struct InferParameter {
+    #[prost(oneof = "ParameterChoice", tags = "1")]
+    pub choice: Option<ParameterChoice>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+pub enum ParameterChoice {
+    #[prost(bool, tag = "1")]
+    Bool(bool),
+}
+
+impl InferParameter {
+    pub fn of_bool(value: bool) -> Self {
+        Self { choice: Some(ParameterChoice::Bool(value)) }
+    }
+}
+
+/// One answer of a conversation, to the request that is next in turn.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelStreamInferResponse {
+    /// Empty when all went well.
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    /// Beside an error it holds the request's id alone.
+    #[prost(message, optional, tag = "2")]
+    pub infer_response: Option<ModelInferResponse>,
 }

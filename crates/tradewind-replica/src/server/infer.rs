@@ -3,11 +3,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tradewind_api::{gateway::PROBE_HEADER, http};
 use tradewind_traces::{Kind, Span};
 
@@ -20,6 +21,7 @@ use crate::{
     engine::{Engine, InferError, Outputs},
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
+    stats::{Answered, Execution, Phases},
 };
 
 /// A request that costs no more than so many bytes of JSON is parsed where it was read: that takes less than handing it
@@ -29,17 +31,37 @@ const INLINE_PARSE_LIMIT: usize = 32 << 10;
 const INLINE_WRITE_LIMIT: usize = 4 << 10;
 
 /// What differs between REST and gRPC.
-pub(super) trait Protocol: Send + 'static {
+pub(super) trait Protocol: Copy + Send + 'static {
     type Answer: Send + 'static;
 
-    fn plan(&self) -> Plan;
-
     /// How long it takes to parse `body`, in bytes of JSON.
-    fn parse_cost(&self, body: &Bytes) -> usize;
+    fn parse_cost(self, body: &Bytes) -> usize;
 
-    fn parse(&self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
 
-    fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
+    /// Whether the answer may be compressed, which takes longer than to write it.
+    fn compresses(self) -> bool;
+
+    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
+}
+
+/// A request that has come whole, and its place among those under way: that is taken before it is read.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) body: Bytes,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Reads a request that is all of a call.
+pub(super) async fn receive(
+    server: &Arc<Server>,
+    headers: &HeaderMap,
+    body: Body,
+    plan: Plan,
+) -> Result<Received, Failure> {
+    let overloaded = |_| Failure::from(InferError::Overloaded);
+    let place = Arc::clone(&server.admission).try_acquire_owned().map_err(overloaded)?;
+    Ok(Received { body: body::read(headers, body, plan).await?, place })
 }
 
 /// Dropping the future cancels the inference, wherever it is.
@@ -47,12 +69,12 @@ pub(super) async fn infer<P: Protocol>(
     server: &Arc<Server>,
     protocol: P,
     headers: &HeaderMap,
-    body: Body,
+    received: impl Future<Output = Result<Received, Failure>>,
 ) -> Result<P::Answer, Failure> {
     server.came(headers);
     let began = Instant::now();
     let mut span = tradewind_traces::child("inference", Kind::Server, http::trace(headers));
-    let answer = answer(server, protocol, headers, body, &mut span).await;
+    let answer = answer(server, protocol, headers, received, &mut span).await;
     match &answer {
         Ok(_) => server.answered(headers, began.elapsed()),
         Err(failure) => {
@@ -69,28 +91,43 @@ async fn answer<P: Protocol>(
     server: &Arc<Server>,
     protocol: P,
     headers: &HeaderMap,
-    body: Body,
+    received: impl Future<Output = Result<Received, Failure>>,
     span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
-    let overloaded = |_| Failure::from(InferError::Overloaded);
-    let _permit = server.admission.try_acquire().map_err(overloaded)?;
-    let body = body::read(headers, body, protocol.plan()).await?;
+    let (came, began) = (SystemTime::now(), Instant::now());
+    let Received { body, place: _place } = received.await?;
+    let read_at = Instant::now();
     let (inputs, asked) = parse(server, engine, protocol, body).await?.split();
     let asked_at = Instant::now();
-    let outputs = engine.infer(inputs).await?;
-    let answered_at = Instant::now();
-    if !headers.contains_key(PROBE_HEADER) {
-        server.metrics.inference(outputs.took);
+    let ran = async {
+        let outputs = engine.infer(inputs).await?;
+        let (infer, answered_at) = (outputs.took, Instant::now());
+        let queued = (answered_at - asked_at).saturating_sub(infer);
+        let answer = encode(server, engine, protocol, asked, outputs).await?;
+        let phases = Phases { input: asked_at - read_at, infer, output: answered_at.elapsed() };
+        Ok::<_, Failure>((answer, queued, phases))
+    };
+    let ran = ran.await;
+    let probe = headers.contains_key(PROBE_HEADER);
+    match &ran {
+        Ok((_, queued, phases)) => {
+            if !probe {
+                server.metrics.inference(phases.infer);
+                server.statistics.executed(&Execution { batch_size: 1, phases: *phases });
+                let (took, queued, phases) = (began.elapsed(), *queued, *phases);
+                server.statistics.answered(&Answered { came, took, queued, phases });
+            }
+            if let Some(span) = span {
+                span.set("tradewind.queue_us", micros(*queued));
+                span.set("tradewind.inference_us", micros(phases.infer));
+                span.set("tradewind.encode_us", micros(phases.output));
+            }
+        }
+        Err(_) if probe => {}
+        Err(_) => server.statistics.failed(began.elapsed()),
     }
-    let inference = outputs.took;
-    let answer = encode::<P>(server, engine, asked, outputs).await;
-    if let Some(span) = span {
-        span.set("tradewind.queue_us", micros((answered_at - asked_at).saturating_sub(inference)));
-        span.set("tradewind.inference_us", micros(inference));
-        span.set("tradewind.encode_us", micros(answered_at.elapsed()));
-    }
-    answer
+    ran.map(|(answer, ..)| answer)
 }
 
 fn micros(time: Duration) -> i64 {
@@ -113,14 +150,15 @@ async fn parse<P: Protocol>(
 async fn encode<P: Protocol>(
     server: &Arc<Server>,
     engine: &Engine,
+    protocol: P,
     asked: Asked,
     outputs: Outputs,
 ) -> Result<P::Answer, Failure> {
-    if response::cost(&asked, &outputs) <= INLINE_WRITE_LIMIT {
-        return Ok(P::encode(server.answering(engine), &asked, &outputs)?);
+    if response::cost(&asked, &outputs, protocol.compresses()) <= INLINE_WRITE_LIMIT {
+        return Ok(protocol.encode(server.answering(engine), &asked, &outputs)?);
     }
     let server = Arc::clone(server);
-    let encoded = off_the_reactor(move || P::encode(server.answering(server.loaded_engine()), &asked, &outputs));
+    let encoded = off_the_reactor(move || protocol.encode(server.answering(server.loaded_engine()), &asked, &outputs));
     Ok(encoded.await?)
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
+mod compression;
+mod conversation;
 mod grpc;
 mod hostile;
 mod infer;
@@ -10,3 +12,4 @@ mod inspect;
 mod lifecycle;
 mod protocol;
 mod replica;
+mod repository;
