@@ -11,7 +11,7 @@ use tradewind_api::grpc::{
     message::{InferOutputTensor, InferParameter, ModelInferResponse},
 };
 
-use super::{Answering, Asked, Output, ResponseError, raw::Raw};
+use super::{Answering, Asked, Output, ResponseError, check_size, raw::Raw};
 use crate::engine::Outputs;
 
 /// `ModelInferResponse.raw_output_contents`, its last field.
@@ -53,6 +53,7 @@ fn parts<'a>(
     asked: &Asked,
     outputs: &'a Outputs,
 ) -> Result<(ModelInferResponse, Vec<Raw<'a>>), ResponseError> {
+    check_size(answering, asked, outputs)?;
     let mut tensors = Vec::with_capacity(asked.outputs.len());
     let mut contents = Vec::with_capacity(asked.outputs.len());
     for &wanted in &asked.outputs {

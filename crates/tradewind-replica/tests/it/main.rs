@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
+mod bombs;
 mod compression;
 mod conversation;
 mod grpc;
