@@ -26,6 +26,8 @@ pub(crate) enum RequestError {
     UnknownOutput(String),
     #[error("output `{0}` is asked for twice")]
     DuplicateOutput(String),
+    #[error("outputs by {0} are not served, ask for tensors")]
+    Extension(&'static str),
     #[error("input `{0}` has no `data`")]
     NoData(String),
     #[error("input `{0}` has both `data` and `binary_data_size`")]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tradewind_core::{
     bundle::{Signature, TensorSpec},
@@ -55,6 +55,20 @@ struct Output<'a> {
 #[derive(Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
+    classification: Option<IgnoredAny>,
+    shared_memory_region: Option<IgnoredAny>,
+}
+
+impl OutputParameters {
+    /// Whoever asks for something else than a tensor here is not given a tensor.
+    fn check(&self) -> Result<(), RequestError> {
+        let extension = match self {
+            Self { classification: Some(_), .. } => "classification",
+            Self { shared_memory_region: Some(_), .. } => "shared memory",
+            _ => return Ok(()),
+        };
+        Err(RequestError::Extension(extension))
+    }
 }
 
 /// `header_length` is what `Inference-Header-Content-Length` says, if it was sent.
@@ -88,6 +102,8 @@ pub(crate) fn parse(
 
 fn wanted(request: &Request<'_>, signature: &Signature) -> Result<Vec<Wanted>, RequestError> {
     let form = |binary: bool| if binary { Form::Raw } else { Form::Json };
+    let parameters = request.outputs.iter().flatten().filter_map(|output| output.parameters.as_ref());
+    parameters.into_iter().try_for_each(OutputParameters::check)?;
     let binary = request.parameters.as_ref().and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
     let named = request.outputs.iter().flatten().map(|output| {
         let own = output.parameters.as_ref().and_then(|parameters| parameters.binary_data);
