@@ -338,6 +338,14 @@ def typed(datatype):
 
 
 TWO = raw("FP32", [1.0, 2.0])
+
+
+def classified():
+    request = call("identity_fp32", [call_inputs("FP32", [2])], [TWO], ["y"])
+    request.outputs[0].parameters["classification"].int64_param = 1
+    return request
+
+
 CALLS = {
     **{f"typed {datatype}": typed(datatype) for datatype in FIELDS},
     **{f"raw {datatype}": x_called(datatype, [2], raw(datatype, VALUES[datatype])) for datatype in DATATYPES},
@@ -362,11 +370,13 @@ CALLS = {
     "typed in another field": call("identity_fp32", [call_inputs("FP32", [2], int_contents=[1, 2])]),
     "typed out of range": call("identity_int8", [call_inputs("INT8", [2], int_contents=[300, 0])]),
     "text that is not UTF-8, raw": x_called("BYTES", [1], raw("BYTES", [b"\xff"])),
+    "classification, called": classified(),
     "output unknown, called": call("identity_fp32", [call_inputs("FP32", [2])], [TWO], ["product"]),
 }
 CALL_ROWS = {
     "raw contents for more than the inputs": ("OK", "INVALID_ARGUMENT", ["raw for more than the inputs"]),
     "an integer beyond its datatype": ("OK", "INVALID_ARGUMENT", ["typed out of range"]),
+    "classification": ("OK", "INVALID_ARGUMENT", ["classification, called"]),
     "BYTES that are not UTF-8, or hold NUL": ("OK", "INVALID_ARGUMENT", ["text that is not UTF-8, raw"]),
 }
 CALL_DIFFERENCES = {case: (theirs, ours) for theirs, ours, cases in CALL_ROWS.values() for case in cases}

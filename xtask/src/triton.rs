@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    process,
+    packages, process,
     venv::{self, Venv},
     workspace::Workspace,
 };
@@ -19,11 +19,27 @@ use crate::{
 pub(crate) const VARIABLE: &str = "TRADEWIND_TRITON";
 /// The only machines that the wheel is built for.
 const WHEELS_ARCH: &str = "x86_64";
+/// Prints whether it runs with this Python (there is no numpy 1 for newer ones), and the package with Python's shared
+/// library, which the server wants, if that is missing.
+const QUESTION: &str = "
+import ctypes.util, pathlib, sys, sysconfig
+version = '%d.%d' % sys.version_info[:2]
+library = pathlib.Path(sysconfig.get_config_var('LIBDIR')) / ('libpython%s.so.1.0' % version)
+print((3, 9) <= sys.version_info[:2] <= (3, 12))
+print('' if library.exists() or ctypes.util.find_library('python' + version) else 'libpython' + version)
+";
 
-/// The directory that it is unpacked in: at once if it is there already. `None` where there is no wheel.
+/// The directory that it is unpacked in: at once if it is there already. `None` where it does not run.
 pub(crate) fn prepare(workspace: &Workspace, venv: &Venv, requirements: &Path) -> Result<Option<PathBuf>> {
-    if ARCH != WHEELS_ARCH {
+    let answer = String::from_utf8(process::stdout(venv.command("python").args(["-c", QUESTION]))?)?;
+    let (runs, missing) = answer.trim_end().split_once('\n').unwrap_or((answer.trim_end(), ""));
+    if ARCH != WHEELS_ARCH || runs != "True" {
+        println!("there is no Triton to compare with: it runs on {WHEELS_ARCH}, with Python 3.9 to 3.12");
         return Ok(None);
+    }
+    // Where it cannot be installed, the tests say what is missing.
+    if !missing.is_empty() && packages::can_install() {
+        packages::install(&[missing])?;
     }
     let wanted = fs::read_to_string(requirements).with_context(|| format!("reading {}", requirements.display()))?;
     let parent = workspace.target().join("triton");

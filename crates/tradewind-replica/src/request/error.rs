@@ -26,7 +26,7 @@ pub(crate) enum RequestError {
     UnknownOutput(String),
     #[error("output `{0}` is asked for twice")]
     DuplicateOutput(String),
-    #[error("outputs by {0} are not served, ask for tensors")]
+    #[error("the parameter `{0}` of outputs is not had here, ask for tensors")]
     Extension(&'static str),
     #[error("input `{0}` has no `data`")]
     NoData(String),

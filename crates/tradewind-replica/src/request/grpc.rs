@@ -8,12 +8,14 @@ use prost::Message;
 use tradewind_api::grpc::{message::ModelInferRequest, target};
 use tradewind_core::bundle::Signature;
 
-use super::{Data, Form, Given, Inference, RequestError, arrange, select, shorten};
+use super::{Data, EXTENSIONS, Form, Given, Inference, RequestError, arrange, select, shorten};
 
 /// A message with more inputs, outputs or raw contents is not decoded: two bytes of it would become hundreds.
 const ENTRIES_LIMIT: usize = 1 << 10;
 /// The repeated fields of a request, as they are numbered.
-const REPEATED: [(u32, &str); 3] = [(5, "inputs"), (6, "outputs"), (7, "raw contents")];
+const REPEATED: [(u32, &str); 3] = [(5, "inputs"), (OUTPUTS, "outputs"), (7, "raw contents")];
+const OUTPUTS: u32 = 6;
+const OUTPUT_PARAMETERS: u32 = 2;
 
 /// Raw contents stay parts of `message`.
 pub(crate) fn decode(message: Bytes) -> Result<ModelInferRequest, RequestError> {
@@ -21,6 +23,10 @@ pub(crate) fn decode(message: Bytes) -> Result<ModelInferRequest, RequestError> 
     let counts = target::count_fields(&message, REPEATED.map(|(number, _)| number)).map_err(|e| malformed(&e))?;
     if let Some((count, (_, what))) = counts.into_iter().zip(REPEATED).find(|&(count, _)| count > ENTRIES_LIMIT) {
         return Err(RequestError::TooMany { what, count });
+    }
+    let extension = target::nested_key(&message, OUTPUTS, OUTPUT_PARAMETERS, &EXTENSIONS).map_err(|e| malformed(&e))?;
+    if let Some(extension) = extension {
+        return Err(RequestError::Extension(extension));
     }
     ModelInferRequest::decode(message).map_err(|error| malformed(&error))
 }

@@ -11,7 +11,7 @@ use tradewind_core::{
     inference::Datatype,
 };
 
-use super::{Data, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten};
+use super::{Data, EXTENSIONS, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten};
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -62,12 +62,11 @@ struct OutputParameters {
 impl OutputParameters {
     /// Whoever asks for something else than a tensor here is not given a tensor.
     fn check(&self) -> Result<(), RequestError> {
-        let extension = match self {
-            Self { classification: Some(_), .. } => "classification",
-            Self { shared_memory_region: Some(_), .. } => "shared memory",
-            _ => return Ok(()),
-        };
-        Err(RequestError::Extension(extension))
+        let asked = [self.classification.is_some(), self.shared_memory_region.is_some()];
+        match EXTENSIONS.into_iter().zip(asked).find(|(_, asked)| *asked) {
+            Some((extension, _)) => Err(RequestError::Extension(extension)),
+            None => Ok(()),
+        }
     }
 }
 

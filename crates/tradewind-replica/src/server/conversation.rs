@@ -2,41 +2,39 @@
 //! that is refused is told so in its turn, and the stream goes on. What breaks the stream itself, such as a frame that
 //! makes no sense, ends it, after the answers to what came before.
 
+mod requests;
+
 use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prost::Message;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tradewind_api::grpc::{
     Code, Status,
-    frame::{HEADER_BYTES, Header},
     message::{ModelInferResponse, ModelStreamInferResponse},
 };
 
 use super::{
     Server,
-    body::{self, BODY_BYTES_LIMIT, BODY_READ_LIMIT},
     coding::Codings,
     failure::Failure,
     grpc::{Grpc, framed},
     infer::{self, Protocol, Received},
 };
 use crate::{
-    engine::{Engine, InferError, Outputs},
-    metrics::Reason,
-    request::{Inference, RequestError},
+    engine::{Engine, Outputs},
+    request::Inference,
     response::{self, Answering, Asked, ResponseError},
 };
+use requests::{Requests, requests};
 
 /// Requests of one stream that are worked on at once; what else the client sends waits in its connection.
 const UNDER_WAY_LIMIT: usize = 8;
-/// A client that says nothing for so long is gone.
-const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 
 /// The body of the answer. Dropping it cancels what is under way.
 pub(super) fn converse(
@@ -48,7 +46,7 @@ pub(super) fn converse(
 ) -> Body {
     let headers = Arc::new(headers);
     let until = limit.map(|limit| Instant::now() + limit);
-    let requests = requests(Requests { server: Arc::clone(&server), body, held: BytesMut::new(), over: false });
+    let requests = requests(Requests::new(body, Arc::clone(&server.admission), server.shutdown.clone()));
     let answers = requests.map(move |received| {
         let (server, headers) = (Arc::clone(&server), Arc::clone(&headers));
         async move { Ok(answer(&server, &headers, received?, codings).await) }
@@ -120,93 +118,5 @@ impl Protocol for Streamed {
 
     fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
         Ok(self.0.codings.frame(response::grpc::encode_in_stream(answering, asked, outputs)?))
-    }
-}
-
-/// What a client sends, frame by frame.
-struct Requests {
-    server: Arc<Server>,
-    body: Body,
-    held: BytesMut,
-    over: bool,
-}
-
-/// Ends after the first failure.
-fn requests(requests: Requests) -> impl Stream<Item = Result<Received, Failure>> + Send + 'static {
-    stream::unfold(requests, |mut requests| async move {
-        if requests.over {
-            return None;
-        }
-        let next = requests.next().await.transpose()?;
-        requests.over = next.is_err();
-        Some((next, requests))
-    })
-}
-
-impl Requests {
-    /// The next request with its frame; `None` when the client has said all.
-    async fn next(&mut self) -> Result<Option<Received>, Failure> {
-        if self.server.shutdown.is_cancelled() {
-            return Err(InferError::Stopping.into());
-        }
-        if !self.begins().await? {
-            return Ok(None);
-        }
-        match timeout(BODY_READ_LIMIT, self.rest()).await {
-            Ok(received) => received.map(Some),
-            Err(_) => {
-                let message = format!("a message was not sent within {} s", BODY_READ_LIMIT.as_secs());
-                Err(Failure::new(StatusCode::REQUEST_TIMEOUT, Reason::Invalid, message))
-            }
-        }
-    }
-
-    /// Waits for a request to begin; `false` at the end.
-    async fn begins(&mut self) -> Result<bool, Failure> {
-        while self.held.is_empty() {
-            let piece = tokio::select! {
-                biased;
-                piece = timeout(SILENCE_LIMIT, body::piece(&mut self.body)) => piece,
-                () = self.server.shutdown.cancelled() => return Err(InferError::Stopping.into()),
-            };
-            let silent = |_| {
-                let message = format!("nothing was said for {} s", SILENCE_LIMIT.as_secs());
-                Failure::new(StatusCode::REQUEST_TIMEOUT, Reason::Invalid, message)
-            };
-            match piece.map_err(silent)?? {
-                // It may be empty, as the last one of some clients is.
-                Some(piece) => self.held.extend_from_slice(&piece),
-                None => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    /// The rest of a request that has begun. A large one is read only when it has a place among those under way.
-    async fn rest(&mut self) -> Result<Received, Failure> {
-        let invalid = |message: &str| Failure::from(RequestError::Message(message.to_owned()));
-        self.hold(HEADER_BYTES).await?;
-        let header = self.held.first_chunk().ok_or_else(|| invalid("it is cut off within its frame"))?;
-        let header = Header::read(*header).map_err(|error| invalid(&error.to_string()))?;
-        let length = header.length as usize;
-        if length > BODY_BYTES_LIMIT {
-            let message = format!("the request has more than {BODY_BYTES_LIMIT} bytes");
-            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message));
-        }
-        let admission = Arc::clone(&self.server.admission);
-        let place = admission.acquire_owned().await.map_err(|_| Failure::from(InferError::Stopping))?;
-        self.hold(HEADER_BYTES + length).await?;
-        Ok(Received { body: self.held.split_to(HEADER_BYTES + length).freeze(), place })
-    }
-
-    /// Reads until so many bytes are held.
-    async fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
-        while self.held.len() < bytes {
-            match body::piece(&mut self.body).await? {
-                Some(piece) => self.held.extend_from_slice(&piece),
-                None => return Err(RequestError::Message("it is shorter than its frame says".to_owned()).into()),
-            }
-        }
-        Ok(())
     }
 }

@@ -81,3 +81,44 @@ impl Compressed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use tradewind_api::grpc::message::ModelInferRequest;
+
+    use super::*;
+
+    #[test]
+    fn whatever_comes_compressed_is_refused_or_names_what_it_would_name_whole() {
+        let seeds = Coding::ALL.map(|coding| {
+            let version = "3".to_owned();
+            let raw_input_contents = vec![vec![7; 300].into()];
+            let message = ModelInferRequest { model_version: version, raw_input_contents, ..Default::default() };
+            coding.compress(&ModelInferRequest { model_name: "digits".to_owned(), ..message }.encode_to_vec())
+        });
+        let mut found = 0;
+        tradewind_fuzz::fuzz(&seeds, |message| {
+            for coding in Coding::ALL {
+                let whole = Compressed::default().target(message, message.len(), Some(coding)).ok().flatten();
+                let mut piecewise = Compressed::default();
+                let mut first = None;
+                for received in 0..=message.len() {
+                    match piecewise.target(&message[..received], message.len(), Some(coding)) {
+                        Ok(None) => {}
+                        other => {
+                            first = other.ok().flatten();
+                            break;
+                        }
+                    }
+                }
+                // What is damaged further on may still have named its model before.
+                if whole.is_some() {
+                    assert_eq!(first, whole);
+                    found += 1;
+                }
+            }
+        });
+        assert!(found > 2, "{found} named a model");
+    }
+}
