@@ -22,6 +22,7 @@ use crate::{
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
     stats::{Answered, Execution, Phases},
+    tensor::Input,
 };
 
 /// A request that costs no more than so many bytes of JSON is parsed where it was read: that takes less than handing it
@@ -99,35 +100,52 @@ async fn answer<P: Protocol>(
     let Received { body, place: _place } = received.await?;
     let read_at = Instant::now();
     let (inputs, asked) = parse(server, engine, protocol, body).await?.split();
-    let asked_at = Instant::now();
-    let ran = async {
-        let outputs = engine.infer(inputs).await?;
-        let (infer, answered_at) = (outputs.took, Instant::now());
-        let queued = (answered_at - asked_at).saturating_sub(infer);
-        let answer = encode(server, engine, protocol, asked, outputs).await?;
-        let phases = Phases { input: asked_at - read_at, infer, output: answered_at.elapsed() };
-        Ok::<_, Failure>((answer, queued, phases))
-    };
-    let ran = ran.await;
-    let probe = headers.contains_key(PROBE_HEADER);
-    match &ran {
-        Ok((_, queued, phases)) => {
-            if !probe {
-                server.metrics.inference(phases.infer);
-                server.statistics.executed(&Execution { batch_size: 1, phases: *phases });
-                let (took, queued, phases) = (began.elapsed(), *queued, *phases);
-                server.statistics.answered(&Answered { came, took, queued, phases });
-            }
-            if let Some(span) = span {
-                span.set("tradewind.queue_us", micros(*queued));
-                span.set("tradewind.inference_us", micros(phases.infer));
-                span.set("tradewind.encode_us", micros(phases.output));
-            }
+    let input = read_at.elapsed();
+    let counted = !headers.contains_key(PROBE_HEADER);
+    let ran = run(server, engine, protocol, inputs, asked, counted).await;
+    let Ran { answer, queued, infer, output } = ran.inspect_err(|_| {
+        if counted {
+            server.statistics.failed(began.elapsed());
         }
-        Err(_) if probe => {}
-        Err(_) => server.statistics.failed(began.elapsed()),
+    })?;
+    let phases = Phases { input, infer, output };
+    if counted {
+        server.statistics.executed(&Execution { batch_size: 1, phases });
+        server.statistics.answered(&Answered { came, took: began.elapsed(), queued, phases });
     }
-    ran.map(|(answer, ..)| answer)
+    if let Some(span) = span {
+        span.set("tradewind.queue_us", micros(queued));
+        span.set("tradewind.inference_us", micros(infer));
+        span.set("tradewind.encode_us", micros(output));
+    }
+    Ok(answer)
+}
+
+/// An answer, and how long its parts took.
+struct Ran<A> {
+    answer: A,
+    queued: Duration,
+    infer: Duration,
+    output: Duration,
+}
+
+async fn run<P: Protocol>(
+    server: &Arc<Server>,
+    engine: &Engine,
+    protocol: P,
+    inputs: Vec<Input>,
+    asked: Asked,
+    counted: bool,
+) -> Result<Ran<P::Answer>, Failure> {
+    let asked_at = Instant::now();
+    let outputs = engine.infer(inputs).await?;
+    let (infer, answered_at) = (outputs.took, Instant::now());
+    if counted {
+        server.metrics.inference(infer);
+    }
+    let answer = encode(server, engine, protocol, asked, outputs).await?;
+    let queued = (answered_at - asked_at).saturating_sub(infer);
+    Ok(Ran { answer, queued, infer, output: answered_at.elapsed() })
 }
 
 fn micros(time: Duration) -> i64 {
