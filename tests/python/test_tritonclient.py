@@ -103,3 +103,32 @@ def test_what_is_wrong_is_said(client, model, version, rows, words):
         client.infer(model, [image_input(rows)], model_version=version, outputs=as_json("label"))
     assert words in refused.value.message()
     assert refused.value.status().startswith("4")
+
+
+def test_configuration_statistics_and_repository(client, cases):
+    config = client.get_model_config("digits")
+    assert (config["name"], config["max_batch_size"], config["backend"]) == ("digits", 0, "onnxruntime")
+    assert config["input"] == [{"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 64]}]
+    client.infer("digits", [image_input(rows_of(cases[0]))])
+    [statistics] = client.get_inference_statistics("digits")["model_stats"]
+    assert (statistics["name"], statistics["version"]) == ("digits", "1")
+    assert statistics["inference_count"] == statistics["inference_stats"]["success"]["count"] > 0
+    [entry] = [entry for entry in client.get_model_repository_index() if entry["name"] == "digits"]
+    assert (entry["version"], entry["state"]) == ("1", "READY")
+    for change in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException, match="not loaded or unloaded through a gateway"):
+            change("digits")
+    with pytest.raises(InferenceServerException, match="name a model"):
+        client.get_inference_statistics()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_requests_and_answers_may_be_compressed(client, cases, coding):
+    rows = np.concatenate([rows_of(case) for case in cases] * 10)
+    tensor = triton.InferInput("image", list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows.astype(np.float32))
+    result = client.infer(
+        "digits", [tensor], request_compression_algorithm=coding, response_compression_algorithm=coding
+    )
+    labels = [label for case in cases for label in expected(case, "label")["data"]]
+    assert result.as_numpy("label").tolist() == labels * 10

@@ -70,3 +70,46 @@ def test_what_is_wrong_is_said(client, model, version, rows, code, words):
         client.infer(model, [image_input(rows)], model_version=version)
     assert words in refused.value.message()
     assert code in refused.value.status()
+
+
+def test_configuration_statistics_and_repository(client, cases):
+    config = client.get_model_config("digits").config
+    assert (config.name, config.max_batch_size, config.backend) == ("digits", 0, "onnxruntime")
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("image", 11, [-1, 64])]
+    client.infer("digits", [image_input(rows_of(cases[0]))])
+    [statistics] = client.get_inference_statistics("digits").model_stats
+    assert (statistics.name, statistics.version) == ("digits", "1")
+    assert statistics.inference_count == statistics.inference_stats.success.count > 0
+    assert ("digits", "1", "READY") in [(m.name, m.version, m.state) for m in client.get_model_repository_index().models]
+    for change in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException) as refused:
+            change("digits")
+        assert "PERMISSION_DENIED" in refused.value.status()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_messages_may_be_compressed(client, cases, coding):
+    rows = np.concatenate([rows_of(case) for case in cases] * 10)
+    result = client.infer("digits", [image_input(rows)], compression_algorithm=coding)
+    labels = [label for case in cases for label in expected(case, "label")["data"]]
+    assert result.as_numpy("label").tolist() == labels * 10
+
+
+def test_a_stream_answers_in_order_and_survives_a_bad_request(client, cases):
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    asked = [(str(number), case) for number, case in enumerate(cases * 5)]
+    for id, case in asked:
+        # One in the middle does not fit the model.
+        rows = np.zeros((1, 63)) if id == "50" else rows_of(case)
+        client.async_stream_infer("digits", [image_input(rows)], request_id=id)
+    for id, case in asked:
+        result, error = answers.get(timeout=60)
+        if id == "50":
+            assert "image" in error.message()
+            continue
+        assert error is None
+        assert result.get_response().id == id
+        assert result.as_numpy("label").tolist() == expected(case, "label")["data"]
+    client.stop_stream()
+    assert answers.empty()

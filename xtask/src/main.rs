@@ -11,6 +11,7 @@ mod process;
 mod reference;
 mod test;
 mod tidy;
+mod triton;
 mod venv;
 mod workspace;
 

@@ -1,5 +1,5 @@
 //! The gRPC form of the Open Inference Protocol: where its methods are, its messages, and what of gRPC's wire format
-//! a server or proxy of unary calls needs. It moves no bytes itself; `proto/open_inference.proto` says the same to
+//! a server or proxy needs. It moves no bytes itself; `proto/open_inference.proto` says the same to
 //! other languages.
 
 pub mod frame;
@@ -26,16 +26,28 @@ pub enum Method {
     ModelReady,
     ModelMetadata,
     ModelInfer,
+    ModelStreamInfer,
+    ModelConfig,
+    ModelStatistics,
+    RepositoryIndex,
+    RepositoryModelLoad,
+    RepositoryModelUnload,
 }
 
 impl Method {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::ServerLive,
         Self::ServerReady,
         Self::ServerMetadata,
         Self::ModelReady,
         Self::ModelMetadata,
         Self::ModelInfer,
+        Self::ModelStreamInfer,
+        Self::ModelConfig,
+        Self::ModelStatistics,
+        Self::RepositoryIndex,
+        Self::RepositoryModelLoad,
+        Self::RepositoryModelUnload,
     ];
 
     pub fn path(self) -> &'static str {
@@ -46,6 +58,12 @@ impl Method {
             Self::ModelReady => "/inference.GRPCInferenceService/ModelReady",
             Self::ModelMetadata => "/inference.GRPCInferenceService/ModelMetadata",
             Self::ModelInfer => "/inference.GRPCInferenceService/ModelInfer",
+            Self::ModelStreamInfer => "/inference.GRPCInferenceService/ModelStreamInfer",
+            Self::ModelConfig => "/inference.GRPCInferenceService/ModelConfig",
+            Self::ModelStatistics => "/inference.GRPCInferenceService/ModelStatistics",
+            Self::RepositoryIndex => "/inference.GRPCInferenceService/RepositoryIndex",
+            Self::RepositoryModelLoad => "/inference.GRPCInferenceService/RepositoryModelLoad",
+            Self::RepositoryModelUnload => "/inference.GRPCInferenceService/RepositoryModelUnload",
         }
     }
 
@@ -53,9 +71,22 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.path() == path)
     }
 
-    /// Whether its request names a model: see [`target::target`].
+    /// Whether its request, or the first of them, begins with the name of a model: see [`target::target`].
     pub fn names_a_model(self) -> bool {
-        matches!(self, Self::ModelReady | Self::ModelMetadata | Self::ModelInfer)
+        matches!(
+            self,
+            Self::ModelReady
+                | Self::ModelMetadata
+                | Self::ModelInfer
+                | Self::ModelStreamInfer
+                | Self::ModelConfig
+                | Self::ModelStatistics
+        )
+    }
+
+    /// Whether requests and answers go back and forth until the client has said all.
+    pub fn is_a_conversation(self) -> bool {
+        self == Self::ModelStreamInfer
     }
 }
 
@@ -80,7 +111,7 @@ mod tests {
             assert_eq!(method.path(), format!("{SERVICE_PREFIX}{method:?}"));
             assert_eq!(Method::from_path(method.path()), Some(method));
         }
-        assert_eq!(Method::from_path("/inference.GRPCInferenceService/ModelStreamInfer"), None);
+        assert_eq!(Method::from_path("/inference.GRPCInferenceService/SystemSharedMemoryStatus"), None);
         assert_eq!(Method::from_path("/inference.GRPCInferenceService/"), None);
     }
 

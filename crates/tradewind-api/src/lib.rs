@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod auth;
 pub mod client;
+pub mod compression;
 pub mod deploy;
 pub mod drain;
 pub mod drill;

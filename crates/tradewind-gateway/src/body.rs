@@ -147,11 +147,20 @@ impl Arriving {
     }
 
     /// Goes on as a stream, from the beginning.
-    pub(crate) fn stream(self) -> Inbound {
+    fn stream(self) -> Inbound {
+        self.within(Allowance { bytes: BODY_LIMIT, pause: REQUEST_IDLE })
+    }
+
+    /// Goes on as a stream whose end nobody waits for. Each message of it is the upstream's to judge.
+    pub(crate) fn converse(self) -> Inbound {
+        self.within(Allowance { bytes: u64::MAX, pause: RESPONSE_IDLE })
+    }
+
+    fn within(self, allowance: Allowance) -> Inbound {
         let length = self.incoming.size_hint().exact().map(|left| left + self.held().len() as u64);
         let way = Rc::new(OnItsWay::default());
-        let stream =
-            Stream { held: self.held.freeze(), incoming: self.incoming, length, idle: None, way: Rc::clone(&way) };
+        let (held, incoming) = (self.held.freeze(), self.incoming);
+        let stream = Stream { held, incoming, length, allowance, idle: None, way: Rc::clone(&way) };
         Inbound::Streaming { stream: Some(stream), way }
     }
 }
@@ -241,8 +250,16 @@ pub(crate) struct Stream {
     held: Bytes,
     incoming: server::Incoming,
     length: Option<u64>,
+    allowance: Allowance,
     idle: Option<Pin<Box<Sleep>>>,
     way: Rc<OnItsWay>,
+}
+
+/// How much of a stream may come, and how long it may pause.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    bytes: u64,
+    pause: Duration,
 }
 
 impl fmt::Debug for Stream {
@@ -259,7 +276,7 @@ impl Stream {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Next<Fault> {
         let data = if self.held.is_empty() {
-            match poll_in_time(&mut self.incoming, &mut self.idle, REQUEST_IDLE, cx) {
+            match poll_in_time(&mut self.incoming, &mut self.idle, self.allowance.pause, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Err(TimedOr::TimedOut))) => return self.fail(Fault::TooSlow),
@@ -274,7 +291,7 @@ impl Stream {
         };
         let sent = self.way.sent.get() + data.len() as u64;
         self.way.sent.set(sent);
-        if sent > BODY_LIMIT {
+        if sent > self.allowance.bytes {
             return self.fail(Fault::TooLarge);
         }
         Poll::Ready(Some(Ok(Frame::data(data))))

@@ -4,7 +4,7 @@ mod list;
 pub(crate) mod name;
 
 use http::{HeaderName, HeaderValue, header};
-use tradewind_api::grpc;
+use tradewind_api::{compression::Coding, grpc};
 use tradewind_core::trace::{self, TraceParent};
 
 use name::{TRACE_PARENT, TRACE_STATE};
@@ -41,6 +41,11 @@ fn is_internal(name: &[u8]) -> bool {
 /// Whether a request speaks gRPC.
 pub(crate) fn is_grpc(headers: &Headers) -> bool {
     headers.get(&header::CONTENT_TYPE).is_some_and(grpc::is_grpc_type)
+}
+
+/// How messages of gRPC are compressed that say that they are.
+pub(crate) fn coding(headers: &Headers) -> Option<Coding> {
+    Coding::from_name(headers.get(&name::GRPC_ENCODING)?)
 }
 
 /// The client's request id if it is one that can be logged safely, else a new one.

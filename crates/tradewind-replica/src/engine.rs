@@ -93,8 +93,8 @@ pub(crate) struct Outputs {
     pub(crate) took: Duration,
     /// How long the request waited before.
     pub(crate) queued: Duration,
-    /// How many requests the model ran for.
-    pub(crate) requests: usize,
+    /// How many requests the model ran for; only the first of them is told.
+    pub(crate) batch: Option<usize>,
 }
 
 /// What a request asks for beside its outputs.

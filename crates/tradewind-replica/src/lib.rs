@@ -18,6 +18,7 @@ mod response;
 mod runtime;
 mod server;
 mod signature;
+mod stats;
 mod tensor;
 
 pub use inspect::{Inspection, inspect};

@@ -25,6 +25,9 @@ pub(crate) use error::RequestError;
 
 use crate::tensor::{Input, with_element};
 
+/// Parameters by which an output is asked for as something else than a tensor in the answer.
+const EXTENSIONS: [&str; 2] = ["classification", "shared_memory_region"];
+
 /// A request that the model can run.
 #[derive(Debug)]
 pub(crate) struct Inference {

@@ -34,8 +34,32 @@ pub(crate) enum ResponseError {
     NotFinite { output: String },
     #[error("output `{output}` could not be written: {message}")]
     Output { output: String, message: String },
-    #[error("the outputs have {0} bytes, more than a message can hold")]
+    #[error("the outputs have {0} bytes, an answer has at most {ANSWER_BYTES_LIMIT}")]
     TooLarge(usize),
+    #[error("the outputs have {0} elements, an answer in JSON has at most {ANSWER_NUMBERS_LIMIT}; ask for binary data")]
+    TooMany(usize),
+}
+
+/// Raw outputs of an answer. A request that makes the model answer with more must not take the replica's memory.
+const ANSWER_BYTES_LIMIT: usize = 256 << 20;
+/// Elements of an answer in JSON, each of some ten bytes.
+const ANSWER_NUMBERS_LIMIT: usize = 16 << 20;
+
+/// Refuses to write what is too large, before anything of it is written. How long strings are shows as they are read.
+fn check_size(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<(), ResponseError> {
+    let numbers = elements(asked, outputs, Form::Json);
+    if numbers > ANSWER_NUMBERS_LIMIT {
+        return Err(ResponseError::TooMany(numbers));
+    }
+    let raw = asked.outputs.iter().filter(|wanted| wanted.form == Form::Raw).map(|wanted| {
+        let size = answering.signature.outputs[wanted.position].datatype.size().unwrap_or(size_of::<u32>());
+        let shape = outputs.values.get(wanted.position).and_then(|value| value.dtype().tensor_shape());
+        shape.map_or(0, |shape| shape.num_elements().saturating_mul(size))
+    });
+    match raw.fold(0, usize::saturating_add) {
+        bytes if bytes > ANSWER_BYTES_LIMIT => Err(ResponseError::TooLarge(bytes)),
+        _ => Ok(()),
+    }
 }
 
 /// What remains of a request while the model runs.
@@ -96,7 +120,9 @@ fn elements(asked: &Asked, outputs: &Outputs, form: Form) -> usize {
     outputs.share.map_or(all, |share| share.part_of(all))
 }
 
-/// How long it takes to write the outputs asked for, in units of one number in JSON: a raw one is copied.
-pub(crate) fn cost(asked: &Asked, outputs: &Outputs) -> usize {
-    elements(asked, outputs, Form::Json) + elements(asked, outputs, Form::Raw) / 64
+/// How long it takes to write the outputs asked for, in units of one number in JSON: a raw one is copied, unless it is
+/// compressed.
+pub(crate) fn cost(asked: &Asked, outputs: &Outputs, compressed: bool) -> usize {
+    let raw = elements(asked, outputs, Form::Raw);
+    elements(asked, outputs, Form::Json) + if compressed { raw } else { raw / 64 }
 }

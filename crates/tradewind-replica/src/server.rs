@@ -1,9 +1,12 @@
 //! The life of a replica: listen at once, load, warm up, serve, drain.
 
 mod body;
+mod coding;
+mod conversation;
 mod failure;
 mod grpc;
 mod infer;
+mod repository;
 mod rest;
 mod routes;
 
@@ -33,6 +36,7 @@ use crate::{
     listen::{Listen, ListenError},
     metrics::{Metrics, Reason},
     model::{ModelError, Sessions, Source},
+    stats::Statistics,
 };
 
 /// The most connections at once.
@@ -85,6 +89,8 @@ struct Server {
     version: VersionNumber,
     /// The version as the protocol spells it.
     version_text: String,
+    /// Relative to the bundle.
+    model_file: String,
     /// Set once the model is loaded and warm.
     engine: OnceLock<Engine>,
     /// How long that took, set with it.
@@ -92,6 +98,7 @@ struct Server {
     /// One permit per inference request, taken before its body is read: it bounds the memory of bodies too.
     admission: Arc<Semaphore>,
     metrics: Metrics,
+    statistics: Statistics,
     shutdown: CancellationToken,
 }
 
@@ -101,20 +108,23 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
     let ReplicaOptions { id, model, version, bundle, model_file, cases, threads, instances, batching, listen } =
         options;
     let listener = listen.open().await?;
+    let file = model_file.clone();
     let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
     let began = Instant::now();
     let sessions = Sessions { count: instances.get(), threads: threads.get() };
-    let load = move || Source::read(&bundle, &model_file)?.load(sessions, &cases);
+    let load = move || Source::read(&bundle, &file)?.load(sessions, &cases);
     let starting = engine::start(load, batching).map_err(Error::Thread)?;
     let server = Arc::new(Server {
         id,
         version_text: version.to_string(),
         model,
         version,
+        model_file,
         engine: OnceLock::new(),
         loaded_in: OnceLock::new(),
         admission: Arc::new(Semaphore::new(QUEUE_LIMIT)),
         metrics: Metrics::new(),
+        statistics: Statistics::default(),
         shutdown: shutdown.clone(),
     });
     let service = routes::service(Arc::clone(&server));

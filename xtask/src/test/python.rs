@@ -4,9 +4,11 @@
 use anyhow::{Context, Result};
 
 use super::{Bench, Counts};
-use crate::{packages, process, venv::Venv};
+use crate::{packages, process, triton, venv::Venv};
 
 const DIRECTORY: &str = "tests/python";
+/// What compares with a real Triton.
+const ORACLE: &str = "test_oracle.py";
 /// Clients that are programs, and the packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
@@ -23,8 +25,14 @@ pub(super) fn tests(bench: &Bench<'_>) -> Result<Counts> {
     packages::ensure_programs(PROGRAMS)?;
     let directory = bench.workspace.root().join(DIRECTORY);
     let venv = Venv::prepare(bench.workspace, "test", &directory.join("requirements.txt"))?;
+    let triton = triton::prepare(bench.workspace, &venv, &directory.join("triton.txt"))?;
     let mut pytest = venv.command("python");
     pytest.args(["-m", "pytest", "--quiet", "--color=no", "-p", "no:cacheprovider"]).arg(&directory);
+    match triton {
+        Some(home) => pytest.env(triton::VARIABLE, home),
+        // There is nothing to compare with.
+        None => pytest.arg("--ignore").arg(directory.join(ORACLE)),
+    };
     pytest.env("TRADEWIND_BIN", bench.workspace.target().join("debug/tradewind"));
     bench.equip(&mut pytest);
     let mut counts = None;

@@ -20,6 +20,10 @@ impl Header {
         Self { compressed: false, length }
     }
 
+    pub fn compressed(length: u32) -> Self {
+        Self { compressed: true, length }
+    }
+
     pub fn read(bytes: [u8; HEADER_BYTES]) -> Result<Self, UnknownFlag> {
         let [flag, length @ ..] = bytes;
         let compressed = match flag {
@@ -42,7 +46,7 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_they_are_written() {
-        for header in [Header::plain(0), Header { compressed: true, length: 0x0102_0304 }, Header::plain(u32::MAX)] {
+        for header in [Header::plain(0), Header::compressed(0x0102_0304), Header::plain(u32::MAX)] {
             assert_eq!(Header::read(header.write()), Ok(header));
         }
         assert_eq!(Header::plain(0x0102_0304).write(), [0, 1, 2, 3, 4]);

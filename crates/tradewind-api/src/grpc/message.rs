@@ -1,5 +1,15 @@
-//! The messages, by hand: the same as in `proto/open_inference.proto` but for the parameters, which nobody here reads.
-//! What a message holds beyond these fields is skipped when it is decoded.
+//! The messages, by hand: the same as in `proto/open_inference.proto` but for some parameters of requests, which nobody
+//! here reads. What a message holds beyond these fields is skipped when it is decoded.
+
+mod config;
+mod repository;
+mod statistics;
+
+pub use config::*;
+pub use repository::*;
+pub use statistics::*;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
@@ -90,6 +100,8 @@ pub struct ModelInferRequest {
     pub model_version: String,
     #[prost(string, tag = "3")]
     pub id: String,
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub parameters: BTreeMap<String, InferParameter>,
     #[prost(message, repeated, tag = "5")]
     pub inputs: Vec<InferInputTensor>,
     /// None: all outputs.
@@ -148,6 +160,8 @@ pub struct ModelInferResponse {
     pub model_version: String,
     #[prost(string, tag = "3")]
     pub id: String,
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub parameters: BTreeMap<String, InferParameter>,
     #[prost(message, repeated, tag = "5")]
     pub outputs: Vec<InferOutputTensor>,
     /// One for each of `outputs`.
@@ -163,4 +177,47 @@ pub struct InferOutputTensor {
     pub datatype: String,
     #[prost(int64, repeated, tag = "3")]
     pub shape: Vec<i64>,
+}
+
+/// As far as anybody here writes or reads one.
+#[derive(Clone, PartialEq, Message)]
+pub struct InferParameter {
+    #[prost(oneof = "ParameterChoice", tags = "1, 2, 5")]
+    pub choice: Option<ParameterChoice>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+pub enum ParameterChoice {
+    #[prost(bool, tag = "1")]
+    Bool(bool),
+    #[prost(int64, tag = "2")]
+    Int64(i64),
+    #[prost(uint64, tag = "5")]
+    Uint64(u64),
+}
+
+impl InferParameter {
+    pub fn of_bool(value: bool) -> Self {
+        Self { choice: Some(ParameterChoice::Bool(value)) }
+    }
+
+    /// The number that it is, if it is one.
+    pub fn number(&self) -> Option<u64> {
+        match self.choice? {
+            ParameterChoice::Uint64(number) => Some(number),
+            ParameterChoice::Int64(number) => u64::try_from(number).ok(),
+            ParameterChoice::Bool(_) => None,
+        }
+    }
+}
+
+/// One answer of a conversation, to the request that is next in turn.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelStreamInferResponse {
+    /// Empty when all went well.
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    /// Beside an error it holds the request's id alone.
+    #[prost(message, optional, tag = "2")]
+    pub infer_response: Option<ModelInferResponse>,
 }

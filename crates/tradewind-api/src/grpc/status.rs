@@ -9,7 +9,7 @@ use super::CONTENT_TYPE;
 
 pub const STATUS_HEADER: &str = "grpc-status";
 pub const MESSAGE_HEADER: &str = "grpc-message";
-/// How a request is compressed, `identity` if it is not.
+/// How the messages are compressed that say so, `identity` if none is.
 pub const ENCODING_HEADER: &str = "grpc-encoding";
 pub const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
 /// A longer message is cut off, so that clients with a limit on headers still learn the status.

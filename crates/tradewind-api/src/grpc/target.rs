@@ -57,6 +57,24 @@ pub fn count_fields<const N: usize>(message: &[u8], numbers: [u32; N]) -> Result
     Ok(counts)
 }
 
+/// The first of `keys` that the map in field `map` has, of any of the messages in field `outer` of a whole message.
+/// Nothing is decoded for it either.
+pub fn nested_key<'k>(message: &[u8], outer: u32, map: u32, keys: &[&'k str]) -> Result<Option<&'k str>, TargetError> {
+    let mut outers = Fields { rest: message };
+    while let Some(inner) = outers.next_in(outer)? {
+        let mut entries = Fields { rest: inner };
+        while let Some(entry) = entries.next_in(map)? {
+            let key = Fields { rest: entry }.next_in(MAP_KEY)?.unwrap_or_default();
+            if let Some(found) = keys.iter().find(|wanted| wanted.as_bytes() == key) {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The key in an entry of a map.
+const MAP_KEY: u32 = 1;
 const MODEL: u32 = 1;
 const VERSION: u32 = 2;
 
@@ -101,6 +119,17 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The value of the next field of that number; `None` where there is no further one.
+    fn next_in(&mut self, number: u32) -> Result<Option<&'a [u8]>, TargetError> {
+        while let Some(key) = self.key().map_err(|_| TargetError::Malformed)? {
+            let value = self.value(key).map_err(|_| TargetError::Malformed)?;
+            if key.number == number {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
     /// `None` at the end of the bytes.
     fn key(&mut self) -> Result<Option<Key>, Fault> {
         if self.rest.is_empty() {
@@ -196,6 +225,20 @@ mod tests {
         for garbage in [&[0x0a, 5, b'a'][..], &[0x0b], &[0x00, 0], &[0xff; 11], &[0x0a, 1, 0xff], &[0x0a]] {
             assert_eq!(target(garbage, garbage.len()), Err(TargetError::Malformed), "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn keys_of_maps_are_found_without_decoding() {
+        let entry =
+            |key: &str| [&[0x12, key.len() as u8 + 4, 0x0a, key.len() as u8][..], key.as_bytes(), &[0x12, 0]].concat();
+        let output = [entry("binary_data"), entry("classification")].concat();
+        let mut message = request("digits", "1").encode_to_vec();
+        message.extend([0x32, output.len() as u8]);
+        message.extend(&output);
+        assert_eq!(nested_key(&message, 6, 2, &["shared", "classification"]), Ok(Some("classification")));
+        assert_eq!(nested_key(&message, 6, 2, &["class"]), Ok(None));
+        assert_eq!(nested_key(&message, 5, 2, &["classification"]), Ok(None));
+        assert_eq!(nested_key(&message[..message.len() - 1], 6, 2, &["x"]), Err(TargetError::Malformed));
     }
 
     #[test]

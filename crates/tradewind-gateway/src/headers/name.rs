@@ -6,12 +6,16 @@ use tradewind_api::{
         CLIENT_REGION_HEADER, EPOCH_HEADER, MODEL_HEADER, PEER_HEADER, PIN_HEADER, REGION_HEADER, REQUEST_ID_HEADER,
         REVISION_HEADER, SLOT_HEADER, SPILL_HEADER, TIMEOUT_HEADER, UNAVAILABLE_HEADER, USER_HEADER,
     },
-    grpc::{status::STATUS_HEADER, timeout},
+    grpc::{
+        status::{ENCODING_HEADER, STATUS_HEADER},
+        timeout,
+    },
     http::TRACE_HEADER,
 };
 
 pub(crate) static CLIENT_REGION: HeaderName = HeaderName::from_static(CLIENT_REGION_HEADER);
 pub(crate) static EPOCH: HeaderName = HeaderName::from_static(EPOCH_HEADER);
+pub(crate) static GRPC_ENCODING: HeaderName = HeaderName::from_static(ENCODING_HEADER);
 pub(crate) static GRPC_STATUS: HeaderName = HeaderName::from_static(STATUS_HEADER);
 pub(crate) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static(timeout::TIMEOUT_HEADER);
 pub(crate) static MODEL: HeaderName = HeaderName::from_static(MODEL_HEADER);

@@ -1,16 +1,18 @@
 //! What a request asks for: which model, in which way, and until when.
 
+mod message;
+
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
 use memchr::memchr;
 use tokio::time::Instant;
-use tradewind_api::grpc::{self, frame, target, timeout};
+use tradewind_api::grpc::{self, timeout};
 use tradewind_core::duration::Span;
 
 use crate::{
     body::{Arriving, Fault, Inbound},
-    headers::{Headers, is_grpc, name},
+    headers::{self, Headers, is_grpc, name},
     link::Protocol,
     message::Head,
     reply::{Dialect, Reply},
@@ -19,6 +21,8 @@ use crate::{
 
 /// Requests of the Open Inference Protocol.
 pub(crate) const MODELS_PATH: &str = "/v2/models/";
+/// What all models of one server have done: no model's name, though it stands where one would.
+const STATISTICS_PATH: &str = "/v2/models/stats";
 /// Requests for a model server of the user's own, whose paths are its own.
 pub(crate) const CUSTOM_PATH: &str = "/models/";
 /// The head of an answer comes within this time, unless the sender sets another.
@@ -51,7 +55,7 @@ impl Way {
     pub(crate) fn of(head: &Head) -> Option<Self> {
         let path = head.path.path();
         if path.starts_with(MODELS_PATH) {
-            return Some(Self::Rest);
+            return (path != STATISTICS_PATH).then_some(Self::Rest);
         }
         if is_grpc(&head.headers) {
             if head.headers.contains(&name::MODEL) {
@@ -123,15 +127,18 @@ impl Asked {
         let arriving = Arriving::new(incoming, now)?;
         let (model, version, body) = match way {
             Way::Grpc => {
-                let (arriving, model, version) = read_target(arriving).await?;
-                (model, version, arriving.gather().await?)
+                let coding = headers::coding(&head.headers);
+                let (arriving, model, version) = message::read_target(arriving, coding).await?;
+                let conversation = grpc::Method::from_path(path.path()).is_some_and(grpc::Method::is_a_conversation);
+                let body = if conversation { arriving.converse() } else { arriving.gather().await? };
+                (model, version, body)
             }
             Way::Rest | Way::Custom | Way::Called => {
                 let malformed = || Refused(Reply::error(StatusCode::BAD_REQUEST, "the path is malformed"));
                 let named = way.named(path.path(), &head.headers).ok_or_else(malformed)?;
                 let (model, version) = (named.model.to_owned(), named.version.map(str::to_owned));
                 // A method that is not known may be a conversation: its end must not be waited for.
-                let body = if way == Way::Called { arriving.stream() } else { arriving.gather().await? };
+                let body = if way == Way::Called { arriving.converse() } else { arriving.gather().await? };
                 (model, version, body)
             }
         };
@@ -187,31 +194,6 @@ fn in_path<'a>(path: &'a str, prefix: &str, versions: bool) -> Option<Named<'a>>
     let (model, rest) = rest.split_at(segment_end(rest));
     let version = rest.strip_prefix("/versions/").filter(|_| versions).map(|rest| &rest[..segment_end(rest)]);
     Some(Named { model, version }).filter(|_| !model.is_empty())
-}
-
-/// The body as far as it has come, the model and perhaps the version.
-async fn read_target(mut arriving: Arriving) -> Result<(Arriving, String, Option<String>), Refused> {
-    let malformed =
-        |message: &dyn std::fmt::Display| Refused(Reply::error(StatusCode::BAD_REQUEST, message.to_string()));
-    loop {
-        if let Some((header, message)) = arriving.held().split_first_chunk::<{ frame::HEADER_BYTES }>() {
-            let header = frame::Header::read(*header).map_err(|error| malformed(&error))?;
-            if header.compressed {
-                let message = "compressed messages are not taken; send them with the encoding identity";
-                return Err(Refused(Reply::error(StatusCode::METHOD_NOT_ALLOWED, message)));
-            }
-            let length = header.length as usize;
-            let found = target::target(&message[..message.len().min(length)], length);
-            if let Some(found) = found.map_err(|error| malformed(&error))? {
-                let version = Some(found.version).filter(|version| !version.is_empty());
-                let (model, version) = (found.model.to_owned(), version.map(str::to_owned));
-                return Ok((arriving, model, version));
-            }
-        }
-        if !arriving.more().await? {
-            return Err(malformed(&"the message ends before the model's name"));
-        }
-    }
 }
 
 /// Until when the sender waits.

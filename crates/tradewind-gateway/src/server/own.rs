@@ -22,12 +22,15 @@ use crate::{
     reply::{Dialect, Reply},
     server::Incoming,
     worker::Worker,
+    world::Serving,
 };
 
 const NAME: &str = "tradewind";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The extensions of the Open Inference Protocol that requests pass through with.
-const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
+const INDEX_PATH: &str = "/v2/repository/index";
+const NOT_LOADED_HERE: &str = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
 
 pub(super) async fn answer(worker: &Worker, request: &Request<Incoming>) -> Response<Answer> {
     if is_grpc(&request.head.headers) {
@@ -38,9 +41,15 @@ pub(super) async fn answer(worker: &Worker, request: &Request<Incoming>) -> Resp
 
 async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
     let path = request.head.path.path();
+    if path == INDEX_PATH {
+        return index_in_json(gateway, request);
+    }
     if path.starts_with("/v2/repository") {
-        let message = "models are not loaded or unloaded through a gateway; deploy and undeploy them";
-        return Reply::error(StatusCode::FORBIDDEN, message);
+        return Reply::error(StatusCode::FORBIDDEN, NOT_LOADED_HERE);
+    }
+    if path == "/v2/models/stats" {
+        let message = "name a model, as in /v2/models/NAME/stats: one of its replicas answers; of all tells /metrics";
+        return Reply::error(StatusCode::NOT_FOUND, message);
     }
     let page: Option<fn(&Gateway) -> Reply> =
         match path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path) {
@@ -63,6 +72,32 @@ async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
         Some(page) => page(gateway),
         None => metrics(gateway, request).await,
     }
+}
+
+/// What is routed, whatever its state: that is told of each.
+fn index_in_json(gateway: &Gateway, request: &Request<Incoming>) -> Reply {
+    if request.head.method != Method::POST {
+        return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "this path is only for POST");
+    }
+    let entry = |message::ModelIndex { name, version, state, reason }| serde_json::json!({ "name": name, "version": version, "state": state, "reason": reason });
+    Reply::json(StatusCode::OK, &index(gateway).into_iter().map(entry).collect::<Vec<_>>())
+}
+
+fn index(gateway: &Gateway) -> Vec<message::ModelIndex> {
+    let world = gateway.world.load();
+    let Some(world) = world.as_ref() else { return Vec::new() };
+    let entry = |(name, serving): (&str, &Serving)| {
+        let (state, reason) = match world.eligible(name, serving) {
+            true => ("READY", String::new()),
+            false => ("UNAVAILABLE", world.why_not(name, serving)),
+        };
+        let (name, version) = (name.to_owned(), serving.state.version.to_string());
+        message::ModelIndex { name, version, state: state.to_owned(), reason }
+    };
+    let routed = world.models.iter().filter_map(|(name, model)| Some((&**name, model.live()?)));
+    let mut index: Vec<_> = routed.map(entry).collect();
+    index.sort_by(|one, other| one.name.cmp(&other.name));
+    index
 }
 
 fn metadata(_: &Gateway) -> Reply {
@@ -170,6 +205,10 @@ fn of_grpc(gateway: &Gateway, path: &str) -> Response<Answer> {
             version: VERSION.to_owned(),
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
         }),
+        Some(grpc::Method::RepositoryIndex) => said(&message::RepositoryIndexResponse { models: index(gateway) }),
+        Some(grpc::Method::RepositoryModelLoad | grpc::Method::RepositoryModelUnload) => {
+            Reply::error(StatusCode::FORBIDDEN, NOT_LOADED_HERE).respond(Dialect::Grpc)
+        }
         _ => Reply::error(StatusCode::METHOD_NOT_ALLOWED, "no such method here; name a model with x-tradewind-model")
             .respond(Dialect::Grpc),
     }

@@ -6,6 +6,7 @@ mod balance;
 mod candidate;
 mod capacity;
 mod config;
+mod conversation;
 mod deadlines;
 mod drill;
 mod ejection;

@@ -60,7 +60,7 @@ impl Shared {
         let [job] = jobs;
         let result = result.map(|(values, took)| {
             self.ran(job.rows, took);
-            Outputs { values: Arc::new(values), share: None, took, queued: began - job.came, requests: 1 }
+            Outputs { values: Arc::new(values), share: None, took, queued: began - job.came, batch: Some(1) }
         });
         job.reply(result);
     }
@@ -92,10 +92,10 @@ impl Shared {
             return batch;
         };
         self.ran(rows.iter().sum(), took);
-        let requests = batch.len();
+        let mut requests = Some(batch.len());
         for (job, share) in batch.into_iter().zip(shares) {
             let (values, queued) = (Arc::clone(&values), began - job.came);
-            job.reply(Ok(Outputs { values, share: Some(share), took, queued, requests }));
+            job.reply(Ok(Outputs { values, share: Some(share), took, queued, batch: requests.take() }));
         }
         Vec::new()
     }

@@ -112,7 +112,7 @@ fn rows_are_independent(session: &mut Session, signature: &Signature, trials: Ve
 fn run(session: &mut Session, inputs: &[Input]) -> Result<Outputs, String> {
     let options = RunOptions::new().map_err(text)?;
     let (values, took) = instance::run(session, inputs, &options).map_err(text)?;
-    Ok(Outputs { values: Arc::new(values), share: None, took, queued: took, requests: 1 })
+    Ok(Outputs { values: Arc::new(values), share: None, took, queued: took, batch: None })
 }
 
 fn written(outputs: &Outputs, asked: &Asked, signature: &Signature) -> Result<InferResponse, String> {

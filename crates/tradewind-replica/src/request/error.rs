@@ -29,6 +29,8 @@ pub(crate) enum RequestError {
     UnknownOutput(String),
     #[error("output `{0}` is asked for twice")]
     DuplicateOutput(String),
+    #[error("the parameter `{0}` of outputs is not had here, ask for tensors")]
+    Extension(&'static str),
     #[error("input `{0}` has no `data`")]
     NoData(String),
     #[error("input `{0}` has both `data` and `binary_data_size`")]

@@ -4,14 +4,16 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tradewind_core::{
     bundle::{Signature, TensorSpec},
     inference::Datatype,
 };
 
-use super::{Data, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten, urgency};
+use super::{
+    Data, EXTENSIONS, Form, Given, Inference, RequestError, Wanted, arrange, dimensions, select, shorten, urgency,
+};
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -56,6 +58,19 @@ struct Output<'a> {
 #[derive(Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
+    classification: Option<IgnoredAny>,
+    shared_memory_region: Option<IgnoredAny>,
+}
+
+impl OutputParameters {
+    /// Whoever asks for something else than a tensor here is not given a tensor.
+    fn check(&self) -> Result<(), RequestError> {
+        let asked = [self.classification.is_some(), self.shared_memory_region.is_some()];
+        match EXTENSIONS.into_iter().zip(asked).find(|(_, asked)| *asked) {
+            Some((extension, _)) => Err(RequestError::Extension(extension)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `header_length` is what `Inference-Header-Content-Length` says, if it was sent.
@@ -90,6 +105,8 @@ pub(crate) fn parse(
 
 fn wanted(request: &Request<'_>, signature: &Signature) -> Result<Vec<Wanted>, RequestError> {
     let form = |binary: bool| if binary { Form::Raw } else { Form::Json };
+    let parameters = request.outputs.iter().flatten().filter_map(|output| output.parameters.as_ref());
+    parameters.into_iter().try_for_each(OutputParameters::check)?;
     let binary = request.parameters.as_ref().and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
     let named = request.outputs.iter().flatten().map(|output| {
         let own = output.parameters.as_ref().and_then(|parameters| parameters.binary_data);

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use serde::Serialize;
 use tradewind_core::inference::Datatype;
 
-use super::{Answering, Asked, Output, ResponseError, elements, raw::Raw};
+use super::{Answering, Asked, Output, ResponseError, check_size, elements, raw::Raw};
 use crate::{engine::Outputs, request::Form};
 
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Encoded {
 }
 
 pub(crate) fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Encoded, ResponseError> {
+    check_size(answering, asked, outputs)?;
     let mut body = Vec::with_capacity(256 + 12 * elements(asked, outputs, Form::Json));
     let mut tail: Vec<Raw<'_>> = Vec::new();
     body.extend_from_slice(b"{\"model_name\":");

@@ -12,8 +12,10 @@ use crate::metrics::Reason;
 
 /// The largest request.
 pub(super) const BODY_BYTES_LIMIT: usize = 64 << 20;
+/// The largest request that only asks.
+pub(super) const QUESTION_BYTES_LIMIT: usize = 64 << 10;
 /// A client has this long to send its request.
-const BODY_READ_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const BODY_READ_LIMIT: Duration = Duration::from_secs(30);
 /// What vector instructions like best; more than any element needs.
 const ALIGNMENT: usize = 64;
 
@@ -66,7 +68,7 @@ async fn collect(mut body: Body, plan: Plan, announced: usize) -> Result<Bytes, 
 }
 
 /// The next bytes, `None` at the end.
-async fn piece(body: &mut Body) -> Result<Option<Bytes>, Failure> {
+pub(super) async fn piece(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let message = format!("the request's body broke off: {error}");

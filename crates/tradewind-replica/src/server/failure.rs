@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use tradewind_api::compression::ACCEPTED;
 
 use crate::{engine::InferError, metrics::Reason, request::RequestError, response::ResponseError};
 
@@ -30,11 +31,14 @@ impl Failure {
 }
 
 impl IntoResponse for Failure {
-    /// The protocol's form of an error. A 503 passes by itself, and says when to ask again.
+    /// The protocol's form of an error. A 503 passes by itself, and says when to ask again; a 415 says what is taken.
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         }
         response
     }

@@ -1,4 +1,5 @@
-//! `inference.GRPCInferenceService`: unary methods, each one message in and one out, by hand over HTTP/2.
+//! `inference.GRPCInferenceService` by hand over HTTP/2: methods of one message in and one out. The one that goes back
+//! and forth is in `conversation`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,11 +13,14 @@ use tradewind_api::{
         CONTENT_TYPE, Code, Method, Status,
         frame::{HEADER_BYTES, Header},
         message::{
-            ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
-            ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
-            TensorMetadata,
+            ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+            ModelReadyResponse, ModelStatisticsRequest, RepositoryIndexRequest, RepositoryIndexResponse,
+            RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
+            RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+            ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse, TensorMetadata,
         },
         status::{ACCEPT_ENCODING_HEADER, ENCODING_HEADER},
+        target,
         timeout::{self, TIMEOUT_HEADER},
     },
     replica::INFERENCE_LIMIT,
@@ -25,7 +29,9 @@ use tradewind_core::bundle::TensorSpec;
 
 use super::{
     Server,
-    body::{self, BODY_BYTES_LIMIT, Plan},
+    body::{self, BODY_BYTES_LIMIT, Plan, QUESTION_BYTES_LIMIT},
+    coding::{ACCEPTED_BY_GRPC, Codings},
+    conversation,
     failure::Failure,
     infer::{self, Protocol},
     routes::{EXTENSIONS, PLATFORM},
@@ -37,63 +43,70 @@ use crate::{
     response::{self, Answering, Asked, ResponseError},
 };
 
-/// The largest request of the methods that only ask.
-const QUESTION_BYTES_LIMIT: usize = 64 << 10;
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// Most of a message is raw tensors, which cost little; but it may be typed numbers.
 const BYTES_PER_JSON_BYTE: usize = 8;
+/// `RepositoryModelLoadRequest.parameters`
+const LOAD_PARAMETERS: u32 = 3;
 
 pub(super) async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let call = async {
-        check(&head.method, &head.headers)?;
+        let codings = check(&head.method, &head.headers)?;
         let method = Method::from_path(head.uri.path()).ok_or_else(|| {
             let method: String = head.uri.path().chars().take(SHOWN_CHARACTERS).collect();
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, Reason::Invalid, format!("there is no method {method}"))
         })?;
         let limit = limit(&head.headers)?;
-        match tokio::time::timeout(limit, call(&server, method, &head.headers, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(server.too_late(method, &head.headers)),
-        }
+        let answer = if method.is_a_conversation() {
+            conversation::converse(server, head.headers, body, codings, limit)
+        } else {
+            let limit = Grpc::limit(&head.headers)?;
+            match tokio::time::timeout(limit, call(&server, method, &head.headers, body, codings)).await {
+                Ok(message) => whole(message?),
+                Err(_) => return Err(server.too_late(method, &head.headers)),
+            }
+        };
+        Ok(success(answer, codings))
     };
-    let answered = call.await;
-    match answered {
-        Ok(message) => success(message),
-        Err(failure) => refusal(&failure),
-    }
+    call.await.unwrap_or_else(|failure| refusal(&failure))
 }
 
 /// An error message shows at most this much of a path.
 const SHOWN_CHARACTERS: usize = 80;
 
-fn check(method: &http::Method, headers: &HeaderMap) -> Result<(), Failure> {
-    let unsupported = |message: &str| Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
+fn check(method: &http::Method, headers: &HeaderMap) -> Result<Codings, Failure> {
     if method != http::Method::POST {
-        return unsupported("calls are sent by POST");
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, "calls are sent by POST"));
     }
-    match headers.get(ENCODING_HEADER) {
-        Some(encoding) if encoding != IDENTITY => {
-            unsupported("compressed messages are not supported, send them as they are")
-        }
-        _ => Ok(()),
-    }
+    Codings::of_grpc(headers)
 }
 
-/// How long the call may take: the client's limit counts where it is shorter.
-fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
-    let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(INFERENCE_LIMIT) };
+/// How long the client lets the call take.
+fn limit(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(None) };
     let invalid = |error: timeout::Malformed| Failure::new(StatusCode::BAD_REQUEST, Reason::Invalid, error.to_string());
-    Ok(timeout::read(value.as_bytes()).map_err(invalid)?.min(INFERENCE_LIMIT))
+    timeout::read(value.as_bytes()).map(Some).map_err(invalid)
 }
 
 /// The framed answer.
-async fn call(server: &Arc<Server>, method: Method, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
+async fn call(
+    server: &Arc<Server>,
+    method: Method,
+    headers: &HeaderMap,
+    body: Body,
+    codings: Codings,
+) -> Result<Vec<u8>, Failure> {
+    let limited = |limit| Plan { limit: HEADER_BYTES + limit, aligned_at: 0 };
     if method == Method::ModelInfer {
-        return infer::infer(server, Grpc, headers, body).await;
+        let received = infer::receive(server, headers, body, limited(BODY_BYTES_LIMIT));
+        return infer::infer(server, Grpc { codings }, headers, received).await;
     }
-    let plan = Plan { limit: HEADER_BYTES + QUESTION_BYTES_LIMIT, aligned_at: 0 };
-    let message = message(body::read(headers, body, plan).await?)?;
+    let frame = body::read(headers, body, limited(QUESTION_BYTES_LIMIT)).await?;
+    told(server, method, codings.message(frame)?)
+}
+
+/// The framed answer of a method that works nothing out.
+fn told(server: &Server, method: Method, message: Bytes) -> Result<Vec<u8>, Failure> {
     match method {
         Method::ServerLive => {
             decode::<ServerLiveRequest>(message)?;
@@ -121,7 +134,34 @@ async fn call(server: &Arc<Server>, method: Method, headers: &HeaderMap, body: B
             server.check_name(&name, given(&version))?;
             Ok(framed(&metadata(server)?))
         }
-        Method::ModelInfer => unreachable!("it is answered above, with its own limits"),
+        Method::ModelConfig => {
+            let ModelConfigRequest { name, version } = decode(message)?;
+            server.check_name(&name, given(&version))?;
+            Ok(framed(&ModelConfigResponse { config: Some(server.config()?) }))
+        }
+        Method::ModelStatistics => {
+            let ModelStatisticsRequest { name, version } = decode(message)?;
+            if !name.is_empty() {
+                server.check_name(&name, given(&version))?;
+            }
+            Ok(framed(&server.statistics()))
+        }
+        Method::RepositoryIndex => {
+            let RepositoryIndexRequest { ready, .. } = decode(message)?;
+            Ok(framed(&RepositoryIndexResponse { models: server.index(ready).into_iter().collect() }))
+        }
+        Method::RepositoryModelLoad => {
+            let overrides = target::count_fields(&message, [LOAD_PARAMETERS]).is_ok_and(|[count]| count > 0);
+            let RepositoryModelLoadRequest { model_name, .. } = decode(message)?;
+            server.load(&model_name, overrides)?;
+            Ok(framed(&RepositoryModelLoadResponse {}))
+        }
+        Method::RepositoryModelUnload => {
+            let RepositoryModelUnloadRequest { model_name, .. } = decode(message)?;
+            server.unload(&model_name)?;
+            Ok(framed(&RepositoryModelUnloadResponse {}))
+        }
+        Method::ModelInfer | Method::ModelStreamInfer => unreachable!("they are answered with limits of their own"),
     }
 }
 
@@ -150,47 +190,34 @@ fn metadata(server: &Server) -> Result<ModelMetadataResponse, Failure> {
 }
 
 /// `ModelInfer`.
-struct Grpc;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grpc {
+    pub(super) codings: Codings,
+}
 
 impl Protocol for Grpc {
     type Answer = Vec<u8>;
 
     fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
-        limit(headers)
+        Ok(limit(headers)?.unwrap_or(INFERENCE_LIMIT).min(INFERENCE_LIMIT))
     }
 
-    fn plan(&self) -> Plan {
-        Plan { limit: HEADER_BYTES + BODY_BYTES_LIMIT, aligned_at: 0 }
+    fn parse_cost(self, body: &Bytes) -> usize {
+        self.codings.parse_cost(body, body.len() / BYTES_PER_JSON_BYTE)
     }
 
-    fn parse_cost(&self, body: &Bytes) -> usize {
-        body.len() / BYTES_PER_JSON_BYTE
-    }
-
-    fn parse(&self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        let request = request::grpc::decode(message(body)?)?;
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
+        let request = request::grpc::decode(self.codings.message(body)?)?;
         server.check_name(&request.model_name, given(&request.model_version))?;
         Ok(request::grpc::check(request, &engine.signature)?)
     }
 
-    fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
-        response::grpc::encode(answering, asked, outputs)
+    fn compresses(self) -> bool {
+        self.codings.answer.is_some()
     }
-}
 
-/// The one message of a call.
-fn message(mut body: Bytes) -> Result<Bytes, Failure> {
-    let invalid = |message: &str| RequestError::Message(message.to_owned());
-    let header = body.first_chunk().ok_or_else(|| invalid("it is cut off within its frame"))?;
-    let header = Header::read(*header).map_err(|error| invalid(&error.to_string()))?;
-    if header.compressed {
-        return Err(invalid("it is compressed, without saying how").into());
-    }
-    let message = body.split_off(HEADER_BYTES);
-    match message.len().cmp(&(header.length as usize)) {
-        std::cmp::Ordering::Less => Err(invalid("it is shorter than its frame says").into()),
-        std::cmp::Ordering::Equal => Ok(message),
-        std::cmp::Ordering::Greater => Err(invalid("more than one came, and the call takes one").into()),
+    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
+        Ok(self.codings.frame(response::grpc::encode(answering, asked, outputs)?))
     }
 }
 
@@ -198,7 +225,7 @@ fn decode<M: Message + Default>(message: Bytes) -> Result<M, Failure> {
     Ok(M::decode(message).map_err(|error| RequestError::Message(error.to_string()))?)
 }
 
-fn framed(message: &impl Message) -> Vec<u8> {
+pub(super) fn framed(message: &impl Message) -> Vec<u8> {
     let length = message.encoded_len();
     let header = Header::plain(u32::try_from(length).expect("an answer about a model is far below 4 GiB"));
     let mut frame = Vec::with_capacity(HEADER_BYTES + length);
@@ -207,10 +234,18 @@ fn framed(message: &impl Message) -> Vec<u8> {
     frame
 }
 
-fn success(message: Vec<u8>) -> Response<Body> {
+/// One message, and the status in the trailers.
+fn whole(message: Vec<u8>) -> Body {
     let trailers = async { Some(Ok::<_, Infallible>(Status::OK.trailers())) };
-    let mut response = Response::new(Body::new(Full::new(Bytes::from(message)).with_trailers(trailers)));
+    Body::new(Full::new(Bytes::from(message)).with_trailers(trailers))
+}
+
+fn success(answer: Body, codings: Codings) -> Response<Body> {
+    let mut response = Response::new(answer);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    if let Some(coding) = codings.answer {
+        response.headers_mut().insert(ENCODING_HEADER, HeaderValue::from_static(coding.name()));
+    }
     response
 }
 
@@ -219,7 +254,7 @@ fn refusal(failure: &Failure) -> Response<Body> {
     let code = Code::from_http(failure.status);
     *response.headers_mut() = Status::new(code, failure.message.as_str()).headers();
     if code == Code::Unimplemented {
-        response.headers_mut().insert(ACCEPT_ENCODING_HEADER, IDENTITY);
+        response.headers_mut().insert(ACCEPT_ENCODING_HEADER, ACCEPTED_BY_GRPC);
     }
     response
 }

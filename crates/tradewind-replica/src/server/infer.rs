@@ -3,11 +3,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tradewind_api::{gateway::PROBE_HEADER, http};
 use tradewind_traces::{Kind, Span};
 
@@ -20,6 +21,7 @@ use crate::{
     engine::{Engine, InferError, Outputs, Terms},
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
+    stats::{Answered, Execution, Phases},
 };
 
 /// A request that costs no more than so many bytes of JSON is parsed where it was read: that takes less than handing it
@@ -29,20 +31,40 @@ const INLINE_PARSE_LIMIT: usize = 32 << 10;
 const INLINE_WRITE_LIMIT: usize = 4 << 10;
 
 /// What differs between REST and gRPC.
-pub(super) trait Protocol: Send + 'static {
+pub(super) trait Protocol: Copy + Send + 'static {
     type Answer: Send + 'static;
 
     /// How long the answer may take.
     fn limit(headers: &HeaderMap) -> Result<Duration, Failure>;
 
-    fn plan(&self) -> Plan;
-
     /// How long it takes to parse `body`, in bytes of JSON.
-    fn parse_cost(&self, body: &Bytes) -> usize;
+    fn parse_cost(self, body: &Bytes) -> usize;
 
-    fn parse(&self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
 
-    fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
+    /// Whether the answer may be compressed, which takes longer than to write it.
+    fn compresses(self) -> bool;
+
+    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
+}
+
+/// A request that has come whole, and its place among those under way: that is taken before it is read.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) body: Bytes,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Reads a request that is all of a call.
+pub(super) async fn receive(
+    server: &Arc<Server>,
+    headers: &HeaderMap,
+    body: Body,
+    plan: Plan,
+) -> Result<Received, Failure> {
+    let overloaded = |_| Failure::from(InferError::Overloaded);
+    let place = Arc::clone(&server.admission).try_acquire_owned().map_err(overloaded)?;
+    Ok(Received { body: body::read(headers, body, plan).await?, place })
 }
 
 /// Dropping the future cancels the inference, wherever it is.
@@ -50,12 +72,12 @@ pub(super) async fn infer<P: Protocol>(
     server: &Arc<Server>,
     protocol: P,
     headers: &HeaderMap,
-    body: Body,
+    received: impl Future<Output = Result<Received, Failure>>,
 ) -> Result<P::Answer, Failure> {
     server.came(headers);
     let began = Instant::now();
     let mut span = tradewind_traces::child("inference", Kind::Server, http::trace(headers));
-    let answer = answer(server, protocol, headers, body, &mut span).await;
+    let answer = answer(server, protocol, headers, received, &mut span).await;
     match &answer {
         Ok(_) => server.answered(headers, began.elapsed()),
         Err(failure) => {
@@ -72,31 +94,62 @@ async fn answer<P: Protocol>(
     server: &Arc<Server>,
     protocol: P,
     headers: &HeaderMap,
-    body: Body,
+    received: impl Future<Output = Result<Received, Failure>>,
     span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
     let due = Instant::now() + P::limit(headers)?;
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
-    let overloaded = |_| Failure::from(InferError::Overloaded);
-    let _permit = server.admission.try_acquire().map_err(overloaded)?;
-    let body = body::read(headers, body, protocol.plan()).await?;
+    let (came, began) = (SystemTime::now(), Instant::now());
+    let Received { body, place: _place } = received.await?;
+    let read_at = Instant::now();
     let inference = parse(server, engine, protocol, body).await?;
+    let input = read_at.elapsed();
+    let counted = !headers.contains_key(PROBE_HEADER);
+    let ran = run(server, engine, protocol, inference, due).await;
+    let Ran { answer, queued, infer, output, batch } = ran.inspect_err(|_| {
+        if counted {
+            server.statistics.failed(began.elapsed());
+        }
+    })?;
+    let phases = Phases { input, infer, output };
+    if counted {
+        server.metrics.inference(infer);
+        if let Some(requests) = batch {
+            server.statistics.executed(&Execution { batch_size: requests as u64, phases });
+        }
+        server.statistics.answered(&Answered { came, took: began.elapsed(), queued, phases });
+    }
+    if let Some(span) = span {
+        span.set("tradewind.queue_us", micros(queued));
+        span.set("tradewind.inference_us", micros(infer));
+        span.set("tradewind.encode_us", micros(output));
+    }
+    Ok(answer)
+}
+
+/// An answer, and how long its parts took.
+struct Ran<A> {
+    answer: A,
+    queued: Duration,
+    infer: Duration,
+    output: Duration,
+    /// How many requests ran together, told by the first of them alone.
+    batch: Option<usize>,
+}
+
+async fn run<P: Protocol>(
+    server: &Arc<Server>,
+    engine: &Engine,
+    protocol: P,
+    inference: Inference,
+    due: Instant,
+) -> Result<Ran<P::Answer>, Failure> {
     let terms = Terms { due, urgency: inference.urgency };
     let (inputs, asked) = inference.split();
     let outputs = engine.infer(inputs, terms).await?;
-    let answered_at = Instant::now();
-    if !headers.contains_key(PROBE_HEADER) {
-        server.metrics.inference(outputs.took);
-    }
-    let (queued, took, requests) = (outputs.queued, outputs.took, outputs.requests);
-    let answer = encode::<P>(server, engine, asked, outputs).await;
-    if let Some(span) = span {
-        span.set("tradewind.queue_us", micros(queued));
-        span.set("tradewind.inference_us", micros(took));
-        span.set("tradewind.encode_us", micros(answered_at.elapsed()));
-        span.set("tradewind.batch_requests", i64::try_from(requests).unwrap_or(i64::MAX));
-    }
-    answer
+    let (queued, infer, batch, answered_at) = (outputs.queued, outputs.took, outputs.batch, Instant::now());
+    let answer = encode(server, engine, protocol, asked, outputs).await?;
+    Ok(Ran { answer, queued, infer, output: answered_at.elapsed(), batch })
 }
 
 fn micros(time: Duration) -> i64 {
@@ -119,14 +172,15 @@ async fn parse<P: Protocol>(
 async fn encode<P: Protocol>(
     server: &Arc<Server>,
     engine: &Engine,
+    protocol: P,
     asked: Asked,
     outputs: Outputs,
 ) -> Result<P::Answer, Failure> {
-    if response::cost(&asked, &outputs) <= INLINE_WRITE_LIMIT {
-        return Ok(P::encode(server.answering(engine), &asked, &outputs)?);
+    if response::cost(&asked, &outputs, protocol.compresses()) <= INLINE_WRITE_LIMIT {
+        return Ok(protocol.encode(server.answering(engine), &asked, &outputs)?);
     }
     let server = Arc::clone(server);
-    let encoded = off_the_reactor(move || P::encode(server.answering(server.loaded_engine()), &asked, &outputs));
+    let encoded = off_the_reactor(move || protocol.encode(server.answering(server.loaded_engine()), &asked, &outputs));
     Ok(encoded.await?)
 }
 

@@ -7,20 +7,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tradewind_api::{gateway::TIMEOUT_HEADER, replica::INFERENCE_LIMIT};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tradewind_api::{compression::Coding, gateway::TIMEOUT_HEADER, replica::INFERENCE_LIMIT};
 use tradewind_core::duration::Span;
 
 use super::{
     Server,
     body::{BODY_BYTES_LIMIT, Plan},
+    coding::Codings,
     failure::Failure,
     infer::{self, Protocol},
     routes::Named,
 };
 use crate::{
     engine::{Engine, Outputs},
-    metrics::Reason,
     request::{self, Inference, RequestError},
     response::{self, Answering, Asked, ResponseError, json::Encoded},
 };
@@ -42,28 +42,41 @@ pub(super) async fn infer(
         server.came(&head.headers);
         server.failed(&head.headers, failure);
     })?;
-    let Encoded { body, header_length } = infer::infer(&server, rest, &head.headers, body).await?;
-    let mut response = body.into_response();
-    let content_type = if header_length.is_some() { BINARY } else { JSON };
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    if let Some(length) = header_length {
-        response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
+    let received = infer::receive(&server, &head.headers, body, rest.plan());
+    let Answer { encoded, coding } = infer::infer(&server, rest, &head.headers, received).await?;
+    let mut response = encoded.body.into_response();
+    let content_type = if encoded.header_length.is_some() { BINARY } else { JSON };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    if let Some(length) = encoded.header_length {
+        headers.insert(HEADER_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(coding) = coding {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }
     Ok(response)
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Rest {
     header_length: Option<usize>,
+    codings: Codings,
+}
+
+/// The body compressed, where it says so.
+struct Answer {
+    encoded: Encoded,
+    coding: Option<Coding>,
 }
 
 impl Rest {
     fn of(server: &Server, named: &Named, headers: &HeaderMap) -> Result<Self, Failure> {
         server.check_name(&named.model, named.version.as_deref())?;
-        if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            let message = "compressed requests are not supported, send the request as it is";
-            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
-        }
-        Ok(Self { header_length: header_length(headers)? })
+        Ok(Self { header_length: header_length(headers)?, codings: Codings::of_rest(headers)? })
+    }
+
+    fn plan(self) -> Plan {
+        Plan { limit: BODY_BYTES_LIMIT, aligned_at: self.header_length.unwrap_or_default() }
     }
 }
 
@@ -76,7 +89,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 }
 
 impl Protocol for Rest {
-    type Answer = Encoded;
+    type Answer = Answer;
 
     /// The client's limit counts where it is shorter.
     fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
@@ -85,20 +98,22 @@ impl Protocol for Rest {
         Ok(span.ok_or(RequestError::Timeout)?.duration().min(INFERENCE_LIMIT))
     }
 
-    fn plan(&self) -> Plan {
-        Plan { limit: BODY_BYTES_LIMIT, aligned_at: self.header_length.unwrap_or_default() }
-    }
-
-    fn parse_cost(&self, body: &Bytes) -> usize {
+    fn parse_cost(self, body: &Bytes) -> usize {
         let json = self.header_length.unwrap_or(body.len()).min(body.len());
-        json + (body.len() - json) / RAW_BYTES_PER_JSON_BYTE
+        self.codings.parse_cost(body, json + (body.len() - json) / RAW_BYTES_PER_JSON_BYTE)
     }
 
-    fn parse(&self, _: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        Ok(request::json::parse(body, self.header_length, &engine.signature)?)
+    fn parse(self, _: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
+        Ok(request::json::parse(self.codings.decompress(body)?, self.header_length, &engine.signature)?)
     }
 
-    fn encode(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Encoded, ResponseError> {
-        response::json::encode(answering, asked, outputs)
+    fn compresses(self) -> bool {
+        self.codings.answer.is_some()
+    }
+
+    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Answer, ResponseError> {
+        let Encoded { body, header_length } = response::json::encode(answering, asked, outputs)?;
+        let (body, coding) = self.codings.compress(body);
+        Ok(Answer { encoded: Encoded { body, header_length }, coding })
     }
 }

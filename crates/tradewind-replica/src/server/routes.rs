@@ -1,6 +1,6 @@
 //! The routes of REST that tell; `rest` holds the one that works. What speaks gRPC goes to `grpc` instead.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -14,11 +14,21 @@ use hyper::{
     body::Incoming,
     service::{Service, service_fn},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
-use tradewind_api::{grpc::is_grpc, metrics::Page, replica::LoadedModel, server};
+use tradewind_api::{
+    grpc::{is_grpc, message::ModelIndex},
+    metrics::Page,
+    replica::LoadedModel,
+    server,
+};
 
-use super::{Server, failure::Failure, grpc, rest};
+use super::{
+    Server,
+    body::{self, Plan, QUESTION_BYTES_LIMIT},
+    failure::Failure,
+    grpc, rest,
+};
 use crate::{
     engine::{Engine, QUEUE_LIMIT},
     metrics::{Now, Reason},
@@ -28,7 +38,8 @@ use crate::{
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
 
 /// What of the protocol is optional and served here.
-pub(super) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+pub(super) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
 
 /// REST and gRPC on one port.
 pub(super) fn service(
@@ -47,8 +58,12 @@ pub(super) fn service(
 }
 
 fn router(server: Arc<Server>) -> Router {
-    let model =
-        Router::new().route("/", get(metadata)).route("/ready", get(model_ready)).route("/infer", post(rest::infer));
+    let model = Router::new()
+        .route("/", get(metadata))
+        .route("/ready", get(model_ready))
+        .route("/config", get(config))
+        .route("/stats", get(model_statistics))
+        .route("/infer", post(rest::infer));
     Router::new()
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
@@ -56,7 +71,11 @@ fn router(server: Arc<Server>) -> Router {
         .route("/v2", get(server_metadata))
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
+        .route("/v2/models/stats", get(statistics))
         .route("/v2/models/{model}/tradewind", get(loaded))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(load))
+        .route("/v2/repository/models/{model}/unload", post(unload))
         .nest("/v2/models/{model}", model.clone())
         .nest("/v2/models/{model}/versions/{version}", model)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such route"))
@@ -110,6 +129,60 @@ async fn metadata(State(server): State<Arc<Server>>, Path(named): Path<Named>) -
         "outputs": engine.signature.outputs,
     });
     Ok(Json(body).into_response())
+}
+
+async fn config(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
+    server.check_name(&named.model, named.version.as_deref())?;
+    Ok(Json(server.config_json()?).into_response())
+}
+
+async fn statistics(State(server): State<Arc<Server>>) -> Response {
+    Json(server.statistics()).into_response()
+}
+
+async fn model_statistics(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
+    server.check_name(&named.model, named.version.as_deref())?;
+    Ok(Json(server.statistics()).into_response())
+}
+
+/// What a request about the repository may say in its body, if it has one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct About {
+    ready: bool,
+    parameters: BTreeMap<String, IgnoredAny>,
+}
+
+impl About {
+    async fn read(request: Request<Body>) -> Result<Self, Failure> {
+        let (head, body) = request.into_parts();
+        let plan = Plan { limit: QUESTION_BYTES_LIMIT, aligned_at: 0 };
+        let body = body::read(&head.headers, body, plan).await?;
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| refuse(StatusCode::BAD_REQUEST, &format!("the request is not valid: {error}")))
+    }
+}
+
+async fn index(State(server): State<Arc<Server>>, request: Request<Body>) -> Result<Response, Failure> {
+    let ready_only = About::read(request).await?.ready;
+    let entry = |ModelIndex { name, version, state, reason }| json!({ "name": name, "version": version, "state": state, "reason": reason });
+    Ok(Json(server.index(ready_only).map(entry).into_iter().collect::<Vec<_>>()).into_response())
+}
+
+async fn load(
+    State(server): State<Arc<Server>>,
+    Path(named): Path<Named>,
+    request: Request<Body>,
+) -> Result<(), Failure> {
+    let overrides = !About::read(request).await?.parameters.is_empty();
+    server.load(&named.model, overrides)
+}
+
+async fn unload(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<(), Failure> {
+    server.unload(&named.model)
 }
 
 async fn loaded(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {

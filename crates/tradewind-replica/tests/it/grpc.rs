@@ -32,12 +32,12 @@ pub(crate) struct Client {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) text: String,
-    message: Bytes,
-    headers: HeaderMap,
+    pub(crate) message: Bytes,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Reply {
-    fn failed(self, code: Code) -> String {
+    pub(crate) fn failed(self, code: Code) -> String {
         assert_eq!((self.status, self.message.len()), (code as u16, 0), "{}", self.text);
         self.text
     }
@@ -56,7 +56,7 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
     [&Header::plain(message.len() as u32).write()[..], &message].concat().into()
 }
 
-fn request(path: &str) -> http::request::Builder {
+pub(crate) fn request(path: &str) -> http::request::Builder {
     Request::post(format!("http://replica{path}")).header("content-type", "application/grpc").header("te", "trailers")
 }
 
@@ -105,16 +105,16 @@ impl Drop for Client {
     }
 }
 
-fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
+pub(crate) fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
     InferInputTensor { name: name.to_owned(), datatype: datatype.to_owned(), shape: shape.to_vec(), contents: None }
 }
 
-fn fp32(values: &[f32]) -> Bytes {
+pub(crate) fn fp32(values: &[f32]) -> Bytes {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// `b` before `a`, raw.
-fn add() -> ModelInferRequest {
+pub(crate) fn add() -> ModelInferRequest {
     ModelInferRequest {
         model_name: "add".to_owned(),
         inputs: vec![tensor("b", "FP32", &[1, 3]), tensor("a", "FP32", &[1, 3])],
@@ -312,13 +312,14 @@ async fn calls_that_no_client_makes_are_refused() {
     assert_eq!(text, "the request has more than 67108869 bytes");
 
     let live = || Full::new(framed(&ServerLiveRequest {}));
-    let unknown = request(&format!("{SERVICE_PREFIX}ModelStreamInfer")).body(live()).unwrap();
+    let unknown = request(&format!("{SERVICE_PREFIX}SystemSharedMemoryStatus")).body(live()).unwrap();
     let text = client.send(unknown).await.failed(Code::Unimplemented);
-    assert_eq!(text, "there is no method /inference.GRPCInferenceService/ModelStreamInfer");
-    let compressed = request(Method::ServerLive.path()).header("grpc-encoding", "gzip").body(live()).unwrap();
+    assert_eq!(text, "there is no method /inference.GRPCInferenceService/SystemSharedMemoryStatus");
+    let compressed = request(Method::ServerLive.path()).header("grpc-encoding", "snappy").body(live()).unwrap();
     let refused = client.send(compressed).await;
-    assert_eq!(refused.headers["grpc-accept-encoding"], "identity");
-    assert_eq!(refused.failed(Code::Unimplemented), "compressed messages are not supported, send them as they are");
+    assert_eq!(refused.headers["grpc-accept-encoding"], "identity, gzip, deflate");
+    let expected = "the messages' grpc-encoding is not supported; send them as they are, or as gzip, deflate";
+    assert_eq!(refused.failed(Code::Unimplemented), expected);
     let hasty = request(Method::ServerLive.path()).header("grpc-timeout", "soon").body(live()).unwrap();
     let text = client.send(hasty).await.failed(Code::InvalidArgument);
     assert_eq!(text, "grpc-timeout is up to eight digits and a unit of H, M, S, m, u or n");
@@ -327,7 +328,7 @@ async fn calls_that_no_client_makes_are_refused() {
 }
 
 /// Loops inside the model `n` times.
-fn spin(n: i64) -> ModelInferRequest {
+pub(crate) fn spin(n: i64) -> ModelInferRequest {
     ModelInferRequest {
         model_name: "spin".to_owned(),
         inputs: vec![tensor("n", "INT64", &[])],
@@ -337,7 +338,7 @@ fn spin(n: i64) -> ModelInferRequest {
 }
 
 /// Longer than any test waits.
-const FOREVER: i64 = 1 << 50;
+pub(crate) const FOREVER: i64 = 1 << 50;
 
 #[tokio::test]
 async fn a_deadline_ends_the_inference_and_frees_the_model() {

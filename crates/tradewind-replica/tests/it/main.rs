@@ -4,6 +4,9 @@
 
 mod batching;
 mod binary;
+mod bombs;
+mod compression;
+mod conversation;
 mod grpc;
 mod hostile;
 mod infer;
@@ -11,3 +14,4 @@ mod inspect;
 mod lifecycle;
 mod protocol;
 mod replica;
+mod repository;

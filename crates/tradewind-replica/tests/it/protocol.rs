@@ -18,7 +18,11 @@ async fn health_and_metadata_follow_the_protocol() {
         ("/v2/models/add/versions/3/ready", json!({"name": "add", "ready": true})),
         (
             "/v2",
-            json!({"name": "tradewind", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
+            json!({
+                "name": "tradewind",
+                "version": env!("CARGO_PKG_VERSION"),
+                "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
+            }),
         ),
     ] {
         let answer = replica.get(path).await;

@@ -90,6 +90,16 @@ def reshape():
     )
 
 
+def fill():
+    """Bytes in a shape that the request chooses: it decides how large the answer is."""
+    save(
+        "fill",
+        [helper.make_node("ConstantOfShape", ["shape"], ["y"], value=numpy_helper.from_array(np.zeros(1, np.uint8)))],
+        [tensor("shape", TensorProto.INT64, [1])],
+        [tensor("y", TensorProto.UINT8, ["n"])],
+    )
+
+
 def spin():
     """Counts to `n` in a loop inside the model: work whose length the request chooses."""
     body = helper.make_graph(
@@ -212,6 +222,7 @@ if __name__ == "__main__":
     scalar()
     reciprocal()
     reshape()
+    fill()
     spin()
     (HERE / "external.bin").write_bytes(external("external", "external.bin"))
     external("escaping", "../secret.bin")

@@ -1,0 +1,130 @@
+//! `ModelStreamInfer`: requests come and answers go on one stream. Answers keep the order of the requests; a request
+//! that is refused is told so in its turn, and the stream goes on. What breaks the stream itself, such as a frame that
+//! makes no sense, ends it, after the answers to what came before.
+
+mod requests;
+
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::HeaderMap;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use prost::Message;
+use tokio::time::{Instant, timeout_at};
+use tradewind_api::{
+    grpc::{
+        Code, Status,
+        message::{ModelInferResponse, ModelStreamInferResponse},
+    },
+    replica::INFERENCE_LIMIT,
+};
+
+use super::{
+    Server,
+    coding::Codings,
+    failure::Failure,
+    grpc::{Grpc, framed},
+    infer::{self, Protocol, Received},
+};
+use crate::{
+    engine::{Engine, Outputs},
+    request::Inference,
+    response::{self, Answering, Asked, ResponseError},
+};
+use requests::{Requests, requests};
+
+/// Requests of one stream that are worked on at once; what else the client sends waits in its connection.
+const UNDER_WAY_LIMIT: usize = 8;
+
+/// The body of the answer. Dropping it cancels what is under way.
+pub(super) fn converse(
+    server: Arc<Server>,
+    headers: HeaderMap,
+    body: Body,
+    codings: Codings,
+    limit: Option<Duration>,
+) -> Body {
+    let headers = Arc::new(headers);
+    let until = limit.map(|limit| Instant::now() + limit);
+    let requests = requests(Requests::new(body, Arc::clone(&server.admission), server.shutdown.clone()));
+    let answers = requests.map(move |received| {
+        let (server, headers) = (Arc::clone(&server), Arc::clone(&headers));
+        async move { Ok(answer(&server, &headers, received?, codings).await) }
+    });
+    let frames = frames(answers.buffered(UNDER_WAY_LIMIT), until);
+    Body::new(StreamBody::new(frames))
+}
+
+/// The answers, and the status in the trailers.
+fn frames(
+    answers: impl Stream<Item = Result<Vec<u8>, Failure>> + Send + 'static,
+    until: Option<Instant>,
+) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static {
+    stream::unfold(Some(Box::pin(answers)), move |answers| async move {
+        let mut answers = answers?;
+        let next = match until {
+            None => Ok(answers.next().await),
+            Some(until) => timeout_at(until, answers.next()).await,
+        };
+        let status = match next {
+            Ok(Some(Ok(answer))) => return Some((Ok(Frame::data(Bytes::from(answer))), Some(answers))),
+            Ok(Some(Err(failure))) => Status::new(Code::from_http(failure.status), failure.message),
+            Ok(None) => Status::OK,
+            Err(_) => Status::new(Code::DeadlineExceeded, "the stream took longer than its grpc-timeout"),
+        };
+        Some((Ok(Frame::trailers(status.trailers())), None))
+    })
+}
+
+async fn answer(server: &Arc<Server>, headers: &HeaderMap, received: Received, codings: Codings) -> Vec<u8> {
+    let request = received.body.clone();
+    match infer::infer(server, Streamed(Grpc { codings }), headers, ready(Ok(received))).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            // By this a client with many requests under way knows which one it was.
+            let id = codings.message(request).ok().and_then(|message| Identified::decode(message).ok());
+            let id = id.map(|identified| identified.id).unwrap_or_default();
+            let infer_response = Some(ModelInferResponse { id, ..Default::default() });
+            codings.frame(framed(&ModelStreamInferResponse { error_message: failure.message, infer_response }))
+        }
+    }
+}
+
+/// A `ModelInferRequest` of which only the id is read.
+#[derive(Clone, PartialEq, Message)]
+struct Identified {
+    #[prost(string, tag = "3")]
+    id: String,
+}
+
+/// One request of a conversation.
+#[derive(Debug, Clone, Copy)]
+struct Streamed(Grpc);
+
+impl Protocol for Streamed {
+    type Answer = Vec<u8>;
+
+    /// The client's limit is of the whole conversation.
+    fn limit(_: &HeaderMap) -> Result<Duration, Failure> {
+        Ok(INFERENCE_LIMIT)
+    }
+
+    fn parse_cost(self, body: &Bytes) -> usize {
+        self.0.parse_cost(body)
+    }
+
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
+        self.0.parse(server, engine, body)
+    }
+
+    fn compresses(self) -> bool {
+        self.0.compresses()
+    }
+
+    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
+        Ok(self.0.codings.frame(response::grpc::encode_in_stream(answering, asked, outputs)?))
+    }
+}
