@@ -226,6 +226,11 @@ impl Engine {
         self.shared.together.load(Ordering::Relaxed)
     }
 
+    /// Sessions that run side by side.
+    pub(crate) fn instances(&self) -> usize {
+        self.shared.queue.instances
+    }
+
     /// How often the model ran.
     pub(crate) fn executions(&self) -> u64 {
         self.shared.executions.load(Ordering::Relaxed)

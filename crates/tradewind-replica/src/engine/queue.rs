@@ -19,7 +19,7 @@ pub(super) struct Queue {
     /// Rows of a batch at most.
     most: usize,
     /// Threads that take from it.
-    instances: usize,
+    pub(super) instances: usize,
 }
 
 #[derive(Debug, Default)]

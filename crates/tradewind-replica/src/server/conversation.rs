@@ -4,7 +4,7 @@
 
 mod requests;
 
-use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::ready, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,7 +13,11 @@ use http::HeaderMap;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prost::Message;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
 use tradewind_api::{
     grpc::{
         Code, Status,
@@ -36,7 +40,8 @@ use crate::{
 };
 use requests::{Requests, requests};
 
-/// Requests of one stream that are worked on at once; what else the client sends waits in its connection.
+/// Requests of one stream that are worked on, or whose answers wait for the client to take them; what else it sends
+/// waits in its connection.
 const UNDER_WAY_LIMIT: usize = 8;
 
 /// The body of the answer. Dropping it cancels what is under way.
@@ -47,15 +52,38 @@ pub(super) fn converse(
     codings: Codings,
     limit: Option<Duration>,
 ) -> Body {
-    let headers = Arc::new(headers);
     let until = limit.map(|limit| Instant::now() + limit);
-    let requests = requests(Requests::new(body, Arc::clone(&server.admission), server.shutdown.clone()));
-    let answers = requests.map(move |received| {
-        let (server, headers) = (Arc::clone(&server), Arc::clone(&headers));
-        async move { Ok(answer(&server, &headers, received?, codings).await) }
+    let (put, mut answers) = mpsc::channel(UNDER_WAY_LIMIT);
+    let working = AbortOnDropHandle::new(tokio::spawn(work(server, Arc::new(headers), body, codings, put)));
+    let answers = stream::poll_fn(move |cx| {
+        let _until_the_end = &working;
+        answers.poll_recv(cx)
     });
-    let frames = frames(answers.buffered(UNDER_WAY_LIMIT), until);
-    Body::new(StreamBody::new(frames))
+    let answers = answers.then(|answer: Result<AbortOnDropHandle<Vec<u8>>, Failure>| async {
+        Ok(answer?.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+    });
+    Body::new(StreamBody::new(frames(answers, until)))
+}
+
+/// Takes requests and has each answered, in tasks of their own: a client that takes no answers must not hold the places
+/// that others wait for.
+async fn work(
+    server: Arc<Server>,
+    headers: Arc<HeaderMap>,
+    body: Body,
+    codings: Codings,
+    put: mpsc::Sender<Result<AbortOnDropHandle<Vec<u8>>, Failure>>,
+) {
+    let requests = requests(Requests::new(body, Arc::clone(&server.admission), server.shutdown.clone()));
+    let mut requests = pin!(requests);
+    // The room for the answer comes before the request.
+    while let Ok(room) = put.reserve().await {
+        let Some(received) = requests.next().await else { return };
+        room.send(received.map(|received| {
+            let (server, headers) = (Arc::clone(&server), Arc::clone(&headers));
+            AbortOnDropHandle::new(tokio::spawn(async move { answer(&server, &headers, received, codings).await }))
+        }));
+    }
 }
 
 /// The answers, and the status in the trailers.

@@ -10,22 +10,21 @@ use tradewind_api::grpc::message::{
 use tradewind_core::bundle::{Signature, TensorSpec};
 
 use super::{Server, failure::Failure, routes::PLATFORM};
-use crate::metrics::Reason;
+use crate::{engine::Engine, metrics::Reason};
 
 /// What Triton calls the backend of such a model.
 const BACKEND: &str = "onnxruntime";
-/// Requests are not put together: shapes are whole.
+/// Shapes are whole: the first dimension is said like any other, also where requests run together.
 const MAX_BATCH_SIZE: i32 = 0;
-/// One session runs the model.
-const INSTANCES: i32 = 1;
 
 impl Server {
-    fn signature(&self) -> Result<&Signature, Failure> {
-        Ok(&self.engine.get().ok_or_else(Failure::loading)?.signature)
+    fn loaded(&self) -> Result<&Engine, Failure> {
+        self.engine.get().ok_or_else(Failure::loading)
     }
 
     pub(super) fn config(&self) -> Result<ModelConfig, Failure> {
-        let Signature { inputs, outputs } = self.signature()?;
+        let engine = self.loaded()?;
+        let Signature { inputs, outputs } = &engine.signature;
         let data_type = |spec: &TensorSpec| DataType::from(spec.datatype).into();
         let input = |spec: &TensorSpec| ModelInput {
             name: spec.name.clone(),
@@ -47,7 +46,7 @@ impl Server {
             output: outputs.iter().map(output).collect(),
             instance_group: vec![ModelInstanceGroup {
                 name: self.model.as_str().to_owned(),
-                count: INSTANCES,
+                count: i32::try_from(engine.instances()).unwrap_or(i32::MAX),
                 kind: InstanceKind::Cpu.into(),
             }],
             default_model_filename: self.model_file.clone(),
@@ -57,7 +56,8 @@ impl Server {
 
     /// The same in the form of JSON.
     pub(super) fn config_json(&self) -> Result<Value, Failure> {
-        let Signature { inputs, outputs } = self.signature()?;
+        let engine = self.loaded()?;
+        let Signature { inputs, outputs } = &engine.signature;
         let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
             let tensor = |TensorSpec { name, datatype, shape }: &TensorSpec| json!({ "name": name, "data_type": DataType::word(*datatype), "dims": shape });
             specs.iter().map(tensor).collect()
@@ -70,7 +70,7 @@ impl Server {
             "max_batch_size": MAX_BATCH_SIZE,
             "input": tensors(inputs),
             "output": tensors(outputs),
-            "instance_group": [{ "name": self.model, "kind": "KIND_CPU", "count": INSTANCES }],
+            "instance_group": [{ "name": self.model, "kind": "KIND_CPU", "count": engine.instances() }],
             "default_model_filename": self.model_file,
         }))
     }
@@ -101,7 +101,7 @@ impl Server {
             let message = "a version is immutable, nothing of it is overridden; deploy another version";
             return Err(Failure::new(StatusCode::BAD_REQUEST, Reason::Invalid, message));
         }
-        self.signature().map(|_| ())
+        self.loaded().map(|_| ())
     }
 
     pub(super) fn unload(&self, model: &str) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `ModelStreamInfer`: requests and answers on one stream.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
@@ -218,6 +218,32 @@ async fn no_more_is_worked_on_than_a_few_requests_of_a_stream() {
     }
     assert_eq!(conversation.end().await.0, Code::Ok as u16);
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_holds_no_place() {
+    let replica = Replica::start("identity_fp32").await;
+    let values = fp32(&vec![0.5; 250_000]);
+    let message = ModelInferRequest {
+        model_name: "identity_fp32".to_owned(),
+        inputs: vec![crate::grpc::tensor("x", "FP32", &[250_000])],
+        raw_input_contents: vec![values],
+        ..Default::default()
+    };
+    let deaf = Conversation::begin(&replica).await;
+    // More than its windows hold.
+    let asking = async {
+        loop {
+            deaf.ask(&message).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(2), asking).await.is_err(), "what it says waits in its connection at last");
+    replica.in_flight(0).await;
+    let mut other = Conversation::begin(&replica).await;
+    other.ask(&message).await;
+    assert_eq!(other.hear().await.error_message, "");
+    // It would wait for the deaf one to take its answers.
+    drop(replica);
 }
 
 #[tokio::test]

@@ -58,13 +58,13 @@ impl Requests {
         if !self.begins().await? {
             return Ok(None);
         }
-        match timeout(BODY_READ_LIMIT, self.rest()).await {
-            Ok(received) => received.map(Some),
-            Err(_) => {
-                let message = format!("a message was not sent within {} s", BODY_READ_LIMIT.as_secs());
-                Err(Failure::new(StatusCode::REQUEST_TIMEOUT, Reason::Invalid, message))
-            }
-        }
+        let length = in_time(self.header()).await?;
+        // A large one is read only when it has a place among those under way. How long that takes is not the client's
+        // doing.
+        let admission = Arc::clone(&self.admission);
+        let place = admission.acquire_owned().await.map_err(|_| Failure::from(InferError::Stopping))?;
+        in_time(self.hold(HEADER_BYTES + length)).await?;
+        Ok(Some(Received { body: self.held.split_to(HEADER_BYTES + length).freeze(), place }))
     }
 
     /// Waits for a request to begin; `false` at the end.
@@ -88,8 +88,8 @@ impl Requests {
         Ok(true)
     }
 
-    /// The rest of a request that has begun. A large one is read only when it has a place among those under way.
-    async fn rest(&mut self) -> Result<Received, Failure> {
+    /// The length of a request that has begun.
+    async fn header(&mut self) -> Result<usize, Failure> {
         let invalid = |message: &str| Failure::from(RequestError::Message(message.to_owned()));
         self.hold(HEADER_BYTES).await?;
         let header = self.held.first_chunk().ok_or_else(|| invalid("it is cut off within its frame"))?;
@@ -99,10 +99,7 @@ impl Requests {
             let message = format!("the request has more than {BODY_BYTES_LIMIT} bytes");
             return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message));
         }
-        let admission = Arc::clone(&self.admission);
-        let place = admission.acquire_owned().await.map_err(|_| Failure::from(InferError::Stopping))?;
-        self.hold(HEADER_BYTES + length).await?;
-        Ok(Received { body: self.held.split_to(HEADER_BYTES + length).freeze(), place })
+        Ok(length)
     }
 
     /// Reads until so many bytes are held.
@@ -115,6 +112,14 @@ impl Requests {
         }
         Ok(())
     }
+}
+
+/// A message that has begun comes within [`BODY_READ_LIMIT`].
+async fn in_time<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(BODY_READ_LIMIT, reading).await.unwrap_or_else(|_| {
+        let message = format!("a message was not sent within {} s", BODY_READ_LIMIT.as_secs());
+        Err(Failure::new(StatusCode::REQUEST_TIMEOUT, Reason::Invalid, message))
+    })
 }
 
 #[cfg(test)]
