@@ -16,7 +16,7 @@ use tradewind_core::{
 };
 
 use crate::{
-    agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
+    agent::{self, AgentReport, DemandReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{
         DecisionRequest, DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, PinList, PinRequest,
         PromoteRequest, RollbackRequest, RolloutList, RolloutView, SwitchRequest, UnpinRequest,
@@ -431,6 +431,11 @@ impl Client {
     /// Of an agent, with the mesh token; `base` is then the agent's.
     pub async fn watch_endpoints(&self) -> Result<ndjson::Reader<Endpoints>, Error> {
         self.stream(self.request(Method::GET, agent::ENDPOINTS_PATH)).await
+    }
+
+    /// Tells an agent what is asked for, with the mesh token; `base` is then the agent's.
+    pub async fn report_demand(&self, report: &DemandReport) -> Result<(), Error> {
+        self.send(self.request(Method::POST, agent::DEMAND_PATH).json(report).timeout(CONNECT_TIMEOUT)).await.map(drop)
     }
 
     pub async fn report_gateway(&self, report: &GatewayReport) -> Result<(), Error> {

@@ -126,7 +126,9 @@ impl Call<'_> {
             Next::Wait => None,
         };
         let gate = &self.found.model.lane.gate;
-        let passed = gate.pass(self.found.serving.waiting_room(), self.asked.deadline.left(), try_it).await;
+        let passed = gate
+            .pass(self.found.serving.waiting_room(), self.asked.deadline.left().min(progress.patience), try_it)
+            .await;
         passed.unwrap_or_else(|| {
             self.worker.gateway.metrics.overload.fetch_add(1, Ordering::Relaxed);
             Err(Unanswered::Full)

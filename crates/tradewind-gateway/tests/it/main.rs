@@ -22,6 +22,7 @@ mod order;
 mod process;
 mod replica;
 mod requests;
+mod rest;
 mod retries;
 mod streams;
 mod tables;

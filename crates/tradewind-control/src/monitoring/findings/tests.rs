@@ -5,15 +5,9 @@ use tradewind_api::{
     gateway::{Committed, GatewayReport, SlotLoad, Traffic},
 };
 use tradewind_core::{
-    Digest, Epoch, RevisionNumber, Slot, Timestamp, VersionNumber,
-    assignment::ReplicaCount,
-    capacity::Capacity,
-    deployment::{HealthPolicy, Scale},
-    duration::Span,
-    histogram::Histogram,
-    monitor::LatencyObjective,
-    region::Region,
-    rollout::strategy::Strategy,
+    Digest, Epoch, RevisionNumber, Slot, Timestamp, VersionNumber, assignment::ReplicaCount, capacity::Capacity,
+    deployment::HealthPolicy, duration::Span, histogram::Histogram, monitor::LatencyObjective, region::Region,
+    rollout::strategy::Strategy, scale::Scale,
 };
 
 use super::*;

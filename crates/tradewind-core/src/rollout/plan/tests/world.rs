@@ -108,6 +108,7 @@ impl World {
                 attempt: record.attempt,
                 phase,
                 replicas: ReplicaCount { ready: 1, desired: 1 },
+                resting: false,
                 monitored: record.configure_monitoring.is_some(),
                 armed,
                 verification: verifying
