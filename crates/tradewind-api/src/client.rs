@@ -19,7 +19,8 @@ use crate::{
     agent::{self, AgentReport, DemandReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{
         DecisionRequest, DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, PinList, PinRequest,
-        PromoteRequest, RollbackRequest, RolloutList, RolloutView, SwitchRequest, UnpinRequest,
+        PromoteRequest, RollbackRequest, RolloutList, RolloutView, ScaleAnswer, ScaleRequest, SwitchRequest,
+        UnpinRequest,
     },
     drain::{DrainAnswer, DrainRequest, UndrainRequest},
     drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
@@ -302,6 +303,10 @@ impl Client {
 
     pub async fn switch(&self, model: &ModelName, request: &SwitchRequest) -> Result<MoveAnswer, Error> {
         self.post(&format!("/v1/deployments/{model}/switch"), request).await
+    }
+
+    pub async fn scale(&self, model: &ModelName, request: &ScaleRequest) -> Result<ScaleAnswer, Error> {
+        self.post(&format!("/v1/deployments/{model}/scale"), request).await
     }
 
     pub async fn diff(&self, model: &ModelName, query: &DiffQuery) -> Result<DiffView, Error> {

@@ -214,9 +214,9 @@ fn why(
     };
     match scheduled {
         _ if replicas == 0 => "scaled to zero: nobody asks".to_owned(),
-        _ if asked > replicas => format!("{in_flight}; {replicas} are the most"),
+        _ if asked > replicas => format!("{in_flight}; at most {replicas}"),
         Some(entry) if asked < replicas && entry.min == replicas => format!("{in_flight}; scheduled: {entry}"),
-        None if asked < replicas && bounds.min == replicas => format!("{in_flight}; {replicas} are the fewest"),
+        None if asked < replicas && bounds.min == replicas => format!("{in_flight}; at least {replicas}"),
         _ => in_flight,
     }
 }

@@ -230,7 +230,7 @@ impl Observed for World {
     }
 
     fn room(&self, region: &RegionName) -> Room {
-        self.rooms.get(region).copied().unwrap_or(Room { in_flight: 0.0, limit: None })
+        self.rooms.get(region).copied().unwrap_or(Room { in_flight: 0.0, limit: None, missing: 0 })
     }
 
     fn live(&self) -> Vec<(RegionName, Room)> {
