@@ -59,7 +59,7 @@ impl Lane {
     }
 
     /// One more that waits for the first replica; `None` when too many do.
-    pub(crate) fn sleep(&self) -> Option<Sleeping> {
+    pub(crate) fn wait_for_start(&self) -> Option<Sleeping> {
         let before = self.sleepers.fetch_add(1, Ordering::Relaxed);
         let sleeping = Sleeping(Arc::clone(&self.sleepers));
         (before < SLEEPERS_LIMIT).then_some(sleeping)
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn only_so_many_wait_for_the_first_replica() {
         let lane = Lane::new();
-        let mut sleeping: Vec<_> = std::iter::from_fn(|| lane.sleep()).collect();
+        let mut sleeping: Vec<_> = std::iter::from_fn(|| lane.wait_for_start()).collect();
         assert_eq!(sleeping.len(), SLEEPERS_LIMIT as usize);
         drop(sleeping.pop());
-        assert!(lane.sleep().is_some());
+        assert!(lane.wait_for_start().is_some());
         assert_eq!(lane.sleepers(), SLEEPERS_LIMIT - 1);
     }
 }

@@ -31,12 +31,13 @@ impl Gateway {
         let client = Client::new(&format!("http://{}", world.remembered_address()), Some(MESH_TOKEN.to_owned()));
         let gateway = name.to_owned();
         let task = tokio::spawn(async move {
+            let mut beats = tokio::time::interval(Duration::from_millis(100));
             loop {
+                beats.tick().await;
                 let in_flight = *now.borrow();
                 let model = ModelDemand { model: model(), in_flight, asked: in_flight > 0.0 };
                 // The agent may be gone for a while.
                 let _ = client.report_demand(&DemandReport { gateway: gateway.clone(), models: vec![model] }).await;
-                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
         Self { in_flight, task }

@@ -41,7 +41,7 @@ pub(super) async fn wake(
     origin: &Origin,
     user: Option<&[u8]>,
 ) -> Option<Arc<World>> {
-    let _place = found.model.lane.sleep()?;
+    let _place = found.model.lane.wait_for_start()?;
     let mut world = Arc::clone(world);
     let mut composed = worker.gateway.composed.subscribe();
     worker.gateway.demand.wake();
