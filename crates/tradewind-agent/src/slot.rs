@@ -43,7 +43,7 @@ use crate::{
 
 /// Installed bundles are checked this often.
 const DRIFT_INTERVAL: Duration = Duration::from_secs(5);
-/// The number of replicas is decided upon this often, and at once when somebody asks for what has none.
+/// The number of replicas is decided upon this often, and at once when gateways tell of more than there is.
 const SCALE_INTERVAL: Duration = Duration::from_secs(1);
 /// A replica that ran for this long is steady: its next end is not counted with the ends before.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ impl SlotTask {
                 _ = drift.tick() => self.look_for_drift(),
                 _ = scale.tick() => self.rescale(),
                 // The agent keeps it as long as there is a slot.
-                _ = asked.changed() => if self.is_woken() { self.rescale() },
+                _ = asked.changed() => if self.is_pressed() { self.rescale() },
                 () = tokio::time::sleep(wake) => {}
                 Some(job) = self.jobs.join_next() => {
                     if let Err(panic) = job && panic.is_panic() {

@@ -17,7 +17,7 @@ use crate::{gateway::Gateway, world::World};
 
 /// What is under way is looked at this often: requests are not timed on their way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Agents are told after so many looks, and at once when somebody waits for a model that has no replica.
+/// Agents are told after so many looks, and at once when somebody waits for a replica, but not twice between two looks.
 const LOOKS: u32 = 10;
 
 /// What agents are told.
@@ -34,7 +34,7 @@ impl Default for Demand {
 }
 
 impl Demand {
-    /// Somebody waits for a model that has no replica.
+    /// Somebody waits, because there is no replica or none that has room.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();
     }
@@ -44,18 +44,22 @@ impl Demand {
 pub(crate) async fn run(gateway: &Gateway, over: &CancellationToken) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = Looks::default();
+    let (mut looks, mut urgent, mut told) = (Looks::default(), false, false);
     loop {
-        let urgent = tokio::select! {
+        tokio::select! {
             () = over.cancelled() => return,
-            _ = ticks.tick() => false,
-            () = gateway.demand.woken.notified() => true,
-        };
+            _ = ticks.tick() => told = false,
+            () = gateway.demand.woken.notified() => urgent = true,
+        }
+        if urgent && told {
+            continue;
+        }
         if let Some(world) = gateway.world.load().as_ref() {
             looks.look(world);
         }
         if urgent || looks.count >= LOOKS {
             gateway.demand.told.send_replace(Arc::new(looks.take()));
+            (urgent, told) = (false, true);
         }
     }
 }

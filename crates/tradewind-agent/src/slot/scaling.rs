@@ -139,10 +139,14 @@ impl SlotTask {
         self.tell_of_change();
     }
 
-    /// Whether somebody asks for what has no replica.
-    pub(super) fn is_woken(&self) -> bool {
-        let sleeps = self.holding.as_ref().is_some_and(|holding| holding.scaling.replicas() == 0);
-        sleeps && self.context.demand.of(&self.key.0).demand.is_some_and(|demand| demand.asked)
+    /// Whether users ask for more than there is, so that the next decision should not wait.
+    pub(super) fn is_pressed(&self) -> bool {
+        let Some(holding) = &self.holding else { return false };
+        let Some(bounds) = &holding.assignment.scale.bounds else { return false };
+        let replicas = holding.scaling.replicas();
+        let enough = f64::from(replicas) * f64::from(bounds.target);
+        let of_model = self.context.demand.of(&self.key.0).demand;
+        of_model.is_some_and(|demand| demand.in_flight > enough || (replicas == 0 && demand.asked))
     }
 
     /// Takes in how many are ready.

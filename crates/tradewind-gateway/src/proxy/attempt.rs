@@ -125,6 +125,7 @@ impl Call<'_> {
             Next::Nobody => Some(Err(Unanswered::NotSent)),
             Next::Wait => None,
         };
+        self.worker.gateway.demand.wake();
         let gate = &self.found.model.lane.gate;
         let passed = gate
             .pass(self.found.serving.waiting_room(), self.asked.deadline.left().min(progress.patience), try_it)
