@@ -424,7 +424,7 @@ impl Serving {
         Self {
             regions: state.regions.iter().cloned().collect(),
             resting: replicas.is_empty() && resting.iter().any(rests),
-            desired: replicas.iter().map(|replica| replica.endpoint.desired).max().unwrap_or(0),
+            desired: replicas.iter().map(|replica| replica.desired()).max().unwrap_or(0),
             replicas,
             series: state.regions.iter().chain([own]).map(|name| (name.clone(), OnceLock::new())).collect(),
             slot: HeaderValue::from_static(state.live.as_str()),

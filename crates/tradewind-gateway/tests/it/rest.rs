@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tradewind_api::agent::Endpoint;
 use tradewind_core::Slot;
 
 use crate::{
@@ -86,4 +87,21 @@ async fn agents_are_told_what_is_in_flight_and_what_was_too_short_to_be_seen() {
     world.agents[US].asked(|told| told.is_none()).await;
     world.served_by(US).await;
     world.agents[US].asked(|told| told.is_some_and(|told| told.asked)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_stay_the_same_when_there_are_to_be_more_or_fewer_of_them() {
+    let two = ["us-0", "us-1"].map(|id| Replica::start(id, Slot::Blue, 1, Duration::ZERO));
+    let elsewhere = Replica::start("eu-0", Slot::Blue, 1, Duration::ZERO);
+    let world = World::start(&[(US, &[&two[0], &two[1]]), (EU, &[&elsewhere])]).await;
+    for desired in [1, 2].repeat(10) {
+        let endpoint = |replica: &Replica| Endpoint { desired, ..replica.endpoint() };
+        world.agents[US].tell_of(two.iter().map(endpoint).collect());
+        assert_eq!(world.served_by(US).await, US, "the region was never lost");
+    }
+    let load = world.load(US, 4);
+    world.agents[US].asked(|told| told.is_some_and(|told| told.in_flight > 0.1)).await;
+    let answers = load.stop().await;
+    assert!(answers.failed.is_empty(), "{:?}", answers.failed);
+    assert!(answers.good.iter().all(|(_, region, _)| region == US), "nobody was sent away");
 }
