@@ -60,7 +60,12 @@ impl StandIn {
 
     /// `client` has the token of the region's agents.
     async fn start(client: Client, region: RegionName, upstreams: BTreeMap<String, SocketAddr>) -> Result<Self> {
-        let none = Endpoints { region: region.clone(), instance: "bench".to_owned(), endpoints: Vec::new() };
+        let none = Endpoints {
+            region: region.clone(),
+            instance: "bench".to_owned(),
+            endpoints: Vec::new(),
+            resting: Vec::new(),
+        };
         let endpoints = watch::Sender::new(none);
         let told = endpoints.clone();
         let stream = move || async move { ndjson::respond(WatchStream::new(told.subscribe())) };
@@ -113,7 +118,7 @@ impl StandIn {
                 probe: Default::default(),
             }));
         }
-        Ok(Endpoints { region: self.region.clone(), instance: "bench".to_owned(), endpoints })
+        Ok(Endpoints { region: self.region.clone(), instance: "bench".to_owned(), endpoints, resting: Vec::new() })
     }
 
     fn report(&self, held: &[Assignment]) -> AgentReport {
@@ -131,6 +136,7 @@ impl StandIn {
             models: held.iter().map(model).collect(),
             replicas: Vec::new(),
             events: Vec::new(),
+            scaling: Vec::new(),
             cases: Vec::new(),
             disk: None,
         }
@@ -146,6 +152,7 @@ fn ready(assigned: &SlotAssignment) -> SlotStatus {
         attempt: assigned.attempt,
         phase: SlotPhase::Ready,
         replicas: ReplicaCount { ready: desired, desired },
+        resting: false,
         monitored: assigned.monitored,
         armed: assigned.armed,
         verification: assigned.verify.map(verified),

@@ -3,6 +3,7 @@
 
 mod agent;
 mod alerts;
+mod autoscale;
 mod client;
 mod contender;
 mod cost;
@@ -38,6 +39,8 @@ enum Command {
     Spike(spike::Options),
     /// How soon real faults are told of, and whether nothing is told without one
     Alerts(alerts::Options),
+    /// A day of users in three regions: replicas that follow them against as many as the peak needs
+    Autoscale(autoscale::Options),
     /// What metrics and monitors cost a gateway
     Cost(cost::Options),
     /// A switch of all users, over 10 to 10,000,000 of them: Tradewind against an update of each user's own route
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Command::Failover(options) => failover::run(&options),
         Command::Spike(options) => spike::run(&options),
         Command::Alerts(options) => alerts::run(&options),
+        Command::Autoscale(options) => autoscale::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Switch(options) => switch::run(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),

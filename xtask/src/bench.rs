@@ -14,7 +14,7 @@ const DOCS: &str = "docs/benchmarks.md";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which one: `deploy`, `gateway`, `failover`, `spike`, `alerts`, `cost`, `switch`
+    /// Which one: `deploy`, `gateway`, `failover`, `spike`, `alerts`, `cost`, `switch`, `autoscale`
     name: String,
     /// For the benchmark itself; see `cargo xtask bench NAME --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -6,13 +6,14 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
-use tradewind_api::agent::{CaseCounts, Endpoint, Endpoints, ModelStatus, RegionAssignments};
+use tradewind_api::agent::{CaseCounts, Endpoint, Endpoints, ModelStatus, RegionAssignments, RestingSlot, SlotScaling};
 use tradewind_core::{
     Digest, Generation, ModelName, RegionName, Slot,
     assignment::{ReplicaStatus, SlotStatus},
     bundle::Runtime,
-    deployment::{HealthPolicy, Scale},
+    deployment::HealthPolicy,
     probe::Probe,
+    scaler::ByHand,
 };
 
 /// A slot of a model.
@@ -24,7 +25,9 @@ pub(crate) struct SlotView {
     pub(crate) status: SlotStatus,
     pub(crate) digest: Digest,
     pub(crate) health: HealthPolicy,
-    pub(crate) scale: Scale,
+    pub(crate) concurrency: Option<u32>,
+    /// So many replicas users may count on; those that are only now being added are not among them.
+    pub(crate) settled: u32,
     pub(crate) replicas: Vec<ReplicaView>,
     /// What golden cases have shown of it.
     pub(crate) cases: CaseCounts,
@@ -52,12 +55,16 @@ pub(crate) struct Board {
 #[derive(Debug, Default)]
 struct Inner {
     generations: BTreeMap<ModelName, Generation>,
+    /// Numbers of replicas that a person has set.
+    by_hand: BTreeMap<ModelName, ByHand>,
+    /// Why slots have the number of replicas that they have.
+    scaling: BTreeMap<SlotKey, SlotScaling>,
     slots: BTreeMap<SlotKey, SlotView>,
 }
 
 impl Board {
     pub(crate) fn new(region: RegionName, instance: String) -> Self {
-        let endpoints = Endpoints { region, instance, endpoints: Vec::new() };
+        let endpoints = Endpoints { region, instance, endpoints: Vec::new(), resting: Vec::new() };
         Self { inner: Mutex::default(), endpoints: watch::Sender::new(Arc::new(endpoints)), changed: Notify::new() }
     }
 
@@ -67,7 +74,9 @@ impl Board {
         let mut inner = self.lock();
         let generations: BTreeMap<_, _> = generations.collect();
         // A model that is gone stays in the report while something of it still drains.
-        let Inner { generations: known, slots } = &mut *inner;
+        let Inner { generations: known, by_hand, slots, .. } = &mut *inner;
+        let set = desired.assignments.iter().filter_map(|each| Some((each.model.clone(), each.by_hand.clone()?)));
+        *by_hand = set.collect();
         known.retain(|model, _| slots.keys().any(|(name, _)| name == model));
         known.extend(generations);
         drop(inner);
@@ -82,15 +91,18 @@ impl Board {
         }
         match view {
             Some(view) => inner.slots.insert(key.clone(), view),
-            None => inner.slots.remove(key),
+            None => {
+                inner.scaling.remove(key);
+                inner.slots.remove(key)
+            }
         };
-        let endpoints = inner.endpoints();
+        let (endpoints, resting) = (inner.endpoints(), inner.resting());
         // Under the lock, so that two slots cannot overtake each other.
         self.endpoints.send_if_modified(|current| {
-            if current.endpoints == endpoints {
+            if current.endpoints == endpoints && current.resting == resting {
                 return false;
             }
-            *current = Arc::new(Endpoints { endpoints, ..Endpoints::clone(current) });
+            *current = Arc::new(Endpoints { endpoints, resting, ..Endpoints::clone(current) });
             true
         });
         drop(inner);
@@ -103,6 +115,21 @@ impl Board {
 
     pub(crate) fn slots(&self) -> BTreeMap<SlotKey, SlotView> {
         self.lock().slots.clone()
+    }
+
+    /// The number of replicas that a person has set.
+    pub(crate) fn by_hand(&self, model: &ModelName) -> Option<ByHand> {
+        self.lock().by_hand.get(model).cloned()
+    }
+
+    /// Why a slot has as many replicas; changes each second and wakes nobody.
+    pub(crate) fn tell_scaling(&self, key: &SlotKey, scaling: SlotScaling) {
+        self.lock().scaling.insert(key.clone(), scaling);
+    }
+
+    /// The same of all slots, for the report.
+    pub(crate) fn scaling(&self) -> Vec<SlotScaling> {
+        self.lock().scaling.values().cloned().collect()
     }
 
     /// What golden cases have shown, for the report.
@@ -140,6 +167,16 @@ impl Inner {
         };
         self.slots.values().flat_map(of).collect()
     }
+
+    fn resting(&self) -> Vec<RestingSlot> {
+        let resting = self.slots.iter().filter(|(_, view)| view.status.resting);
+        let of = |((model, slot), view): (&SlotKey, &SlotView)| RestingSlot {
+            model: model.clone(),
+            slot: *slot,
+            revision: view.status.revision,
+        };
+        resting.map(of).collect()
+    }
 }
 
 fn endpoint(replica: &ReplicaView, view: &SlotView) -> Endpoint {
@@ -154,8 +191,8 @@ fn endpoint(replica: &ReplicaView, view: &SlotView) -> Endpoint {
         ready: status.ready,
         suspect: replica.suspect,
         health: view.health,
-        desired: view.scale.replicas,
-        concurrency: view.scale.concurrency,
+        desired: view.settled,
+        concurrency: view.concurrency,
         runtime: replica.runtime,
         probe: replica.probe.clone(),
     }

@@ -136,6 +136,10 @@ pub(crate) enum Action {
     Drain {
         id: String,
     },
+    /// It is needed again, and was not told to end yet.
+    Recall {
+        id: String,
+    },
     Terminate {
         id: String,
     },
@@ -202,6 +206,9 @@ pub(crate) fn decide(
     let taken: Vec<u32> = belonging.iter().filter(|seen| !seen.stale).map(|seen| seen.place).collect();
     let (running, leaving): (Vec<&Seen>, Vec<&Seen>) =
         belonging.into_iter().partition(|seen| seen.stage == Stage::Running);
+    let recalled = recalled(held, &running, &leaving);
+    actions.extend(recalled.iter().map(|seen| Action::Recall { id: seen.id.clone() }));
+    let leaving = leaving.into_iter().filter(|seen| !recalled.iter().any(|other| other.id == seen.id));
     foreign.into_iter().chain(leaving).for_each(|seen| retire_one(seen, &mut actions));
     let is_free = |place: u32| !taken.contains(&place) && !waits.contains_key(&place);
     let retired = fill_places(wanted, held, &running, is_free, &mut actions);
@@ -213,6 +220,22 @@ pub(crate) fn decide(
 
 fn retire(replicas: &[Seen], actions: &mut Vec<Action>) {
     replicas.iter().for_each(|seen| retire_one(seen, actions));
+}
+
+/// Those on their way out of a place that is wanted again and has nobody else, one of each place. What serves already
+/// need not be started.
+fn recalled<'a>(held: &Held, running: &[&Seen], leaving: &[&'a Seen]) -> Vec<&'a Seen> {
+    let mut recalled: Vec<&Seen> = Vec::new();
+    let able = |seen: &&&Seen| {
+        matches!(seen.stage, Stage::Draining(_)) && seen.answering && !seen.stale && !seen.busy && held.reached_ready
+    };
+    for seen in leaving.iter().filter(able) {
+        let is_same = |other: &&Seen| other.place == seen.place;
+        if !running.iter().any(is_same) && !recalled.iter().any(is_same) {
+            recalled.push(seen);
+        }
+    }
+    recalled
 }
 
 /// Out of the announcements first, then the drain time, then the end. What no gateway knows needs no drain.

@@ -136,6 +136,7 @@ mod tests {
             model: model.parse().unwrap(),
             generation: Generation(generation),
             slots: BTreeMap::new(),
+            by_hand: None,
         };
         RegionAssignments {
             region: region.clone(),

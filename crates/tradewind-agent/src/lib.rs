@@ -11,6 +11,7 @@ mod board;
 mod bundles;
 mod connections;
 mod decide;
+mod demand;
 mod desired;
 mod events;
 mod home;

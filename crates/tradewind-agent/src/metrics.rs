@@ -10,7 +10,7 @@ use std::{
 };
 
 use tradewind_api::{
-    agent::CaseCounts,
+    agent::{CaseCounts, SlotScaling},
     metrics::{Buckets, Counter, Gauge, Metric, Page, SECONDS, agent as of, process},
 };
 use tradewind_core::{RegionName, assignment::SlotPhase};
@@ -95,6 +95,7 @@ pub(crate) fn write(page: &mut Page, context: &Context) {
         page.begin(&of::DISK_AVAILABLE).add([region], room.free_bytes);
     }
     slots(page, region, &context.board.slots());
+    demand(page, region, &context.board.scaling());
     counts(page, region, &metrics.lock());
 }
 
@@ -129,6 +130,15 @@ fn slots(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotVie
     for ((model, slot), view) in slots {
         for state in STATES {
             states.add([region, model, slot, &state], state == state_of(&view.status.phase));
+        }
+    }
+}
+
+fn demand(page: &mut Page, region: &RegionName, scaling: &[SlotScaling]) {
+    let mut demand = page.begin(&of::DEMAND);
+    for told in scaling {
+        if let Some(in_flight) = told.in_flight {
+            demand.add([region, &told.model, &told.slot], in_flight);
         }
     }
 }

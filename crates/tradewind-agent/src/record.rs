@@ -111,6 +111,9 @@ pub(crate) struct SlotRecord {
     pub(crate) assignment: SlotAssignment,
     pub(crate) reached_ready: bool,
     pub(crate) verification: Option<Verification>,
+    /// How many replicas it should have; agents of earlier versions wrote down none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) desired: Option<u32>,
 }
 
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

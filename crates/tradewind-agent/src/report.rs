@@ -54,6 +54,7 @@ fn report(context: &Context) -> AgentReport {
         replicas,
         events: context.events.waiting(),
         cases: context.board.cases(),
+        scaling: context.board.scaling(),
         disk: context.home.room(),
     }
 }

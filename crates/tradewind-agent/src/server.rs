@@ -7,19 +7,19 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Query, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::{StreamExt, stream};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     Code, Problem,
-    agent::{ENDPOINTS_PATH, Endpoints, LOGS_PATH, LogQuery},
+    agent::{DEMAND_LIMIT, DEMAND_PATH, DemandReport, ENDPOINTS_PATH, Endpoints, LOGS_PATH, LogQuery},
     http::bearer,
     metrics::Page,
     ndjson::{self, CHECK_INTERVAL},
@@ -54,6 +54,7 @@ fn router(state: Server) -> Router {
     let protected = Router::new()
         .route(ENDPOINTS_PATH, get(endpoints))
         .route(LOGS_PATH, get(logs))
+        .route(DEMAND_PATH, post(demand))
         .route_layer(middleware::from_fn_with_state(state.clone(), require_mesh_token));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -95,6 +96,19 @@ async fn endpoints(State(server): State<Server>) -> Response {
         Some((endpoints, (board, true)))
     });
     ndjson::respond(items.take_until(server.shutdown.cancelled_owned()))
+}
+
+/// What a gateway of this region has in flight.
+async fn demand(State(server): State<Server>, body: Body) -> Result<StatusCode, Problem> {
+    let body = to_bytes(body, DEMAND_LIMIT).await;
+    let body = body.map_err(|_| Problem::new(Code::TooLarge, format!("a report has at most {DEMAND_LIMIT} bytes")))?;
+    let report: DemandReport =
+        serde_json::from_slice(&body).map_err(|error| Problem::new(Code::Invalid, error.to_string()))?;
+    report.check().map_err(|problem| Problem::new(Code::Invalid, problem))?;
+    match server.context.demand.take(report) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::new(Code::Refused, "this region has as many gateways as there may be")),
+    }
 }
 
 async fn logs(State(server): State<Server>, Query(query): Query<LogQuery>) -> Result<Response, Problem> {

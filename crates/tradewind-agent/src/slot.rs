@@ -6,6 +6,7 @@
 mod act;
 mod golden;
 mod replica;
+mod scaling;
 mod view;
 
 use std::{
@@ -29,6 +30,7 @@ use tradewind_process::Process;
 
 use self::golden::Golden;
 pub(crate) use self::replica::Replica;
+use self::scaling::Scaling;
 use crate::{
     agent::Context,
     board::SlotKey,
@@ -41,6 +43,8 @@ use crate::{
 
 /// Installed bundles are checked this often.
 const DRIFT_INTERVAL: Duration = Duration::from_secs(5);
+/// The number of replicas is decided upon this often, and at once when gateways tell of more than there is.
+const SCALE_INTERVAL: Duration = Duration::from_secs(1);
 /// A replica that ran for this long is steady: its next end is not counted with the ends before.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// Sightings and notices that wait for the task; whoever has more to say waits.
@@ -66,6 +70,7 @@ struct Holding {
     verify_asked: Option<Instant>,
     looking_for_drift: bool,
     golden: Golden,
+    scaling: Scaling,
     /// Ends the jobs of this holding.
     over: CancellationToken,
 }
@@ -161,6 +166,9 @@ impl SlotTask {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> SlotKey {
         let mut drift = tokio::time::interval(DRIFT_INTERVAL);
         drift.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut scale = tokio::time::interval(SCALE_INTERVAL);
+        scale.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut asked = self.context.demand.told();
         loop {
             self.settle().await;
             if self.holding.is_none() && self.replicas.is_empty() && self.wanted.borrow().is_none() {
@@ -173,6 +181,9 @@ impl SlotTask {
                 Some((id, sighting)) = self.sightings.recv() => self.sight(&id, sighting),
                 Some((holding, notice)) = self.notices.recv() => self.take_notice(holding, notice),
                 _ = drift.tick() => self.look_for_drift(),
+                _ = scale.tick() => self.rescale(),
+                // The agent keeps it as long as there is a slot.
+                _ = asked.changed() => if self.is_pressed() { self.rescale() },
                 () = tokio::time::sleep(wake) => {}
                 Some(job) = self.jobs.join_next() => {
                     if let Err(panic) = job && panic.is_panic() {
@@ -188,8 +199,11 @@ impl SlotTask {
         for _ in 0..PASSES_LIMIT {
             let wanted = self.wanted.borrow_and_update().clone();
             self.update_assignment(wanted.as_ref());
+            if self.holding.as_ref().is_some_and(Holding::has_too_few) {
+                self.rescale();
+            }
             let actions = decide::decide(
-                wanted.as_ref().map(view::wanted).as_ref(),
+                wanted.as_ref().map(|wanted| self.wanted(wanted)).as_ref(),
                 self.held().as_ref(),
                 &self.seen(),
                 &self.waits(),
@@ -198,6 +212,7 @@ impl SlotTask {
             for action in actions {
                 self.act(action, wanted.as_ref()).await;
             }
+            self.observe_scale();
             self.write_down().await;
             self.publish();
             if settled {
@@ -344,6 +359,7 @@ impl SlotTask {
 
 impl Holding {
     fn new(assignment: SlotAssignment, number: u64) -> Self {
+        let first = assignment.scale.replicas;
         Self {
             number,
             assignment,
@@ -358,12 +374,14 @@ impl Holding {
             verify_asked: None,
             looking_for_drift: false,
             golden: Golden::default(),
+            scaling: Scaling::new(first, None),
             over: CancellationToken::new(),
         }
     }
 
     fn recorded(record: SlotRecord, number: u64) -> Self {
-        let SlotRecord { assignment, reached_ready, verification, .. } = record;
-        Self { reached_ready, verification, ..Self::new(assignment, number) }
+        let SlotRecord { assignment, reached_ready, verification, desired, .. } = record;
+        let scaling = Scaling::new(assignment.scale.replicas, desired);
+        Self { reached_ready, verification, scaling, ..Self::new(assignment, number) }
     }
 }

@@ -22,6 +22,9 @@ pub const ASSIGNMENTS_PATH: &str = "/v1/agent/assignments";
 pub const REPORT_PATH: &str = "/v1/agent/report";
 /// `GET` on an agent: NDJSON of [`Endpoints`], for the holders of the mesh token.
 pub const ENDPOINTS_PATH: &str = "/v1/endpoints";
+/// `POST` on an agent of a gateway's region with a [`DemandReport`], for the holders of the mesh token: once a second, and
+/// at once when somebody waits for a model that has no replica.
+pub const DEMAND_PATH: &str = "/v1/demand";
 /// `GET` on an agent: the log of a model's replicas as text, query [`LogQuery`], for the holders of the mesh token.
 pub const LOGS_PATH: &str = "/v1/logs";
 
@@ -59,9 +62,65 @@ pub struct AgentReport {
     /// What golden cases have shown since this agent started. Agents of earlier versions say nothing.
     #[serde(default)]
     pub cases: Vec<CaseCounts>,
+    /// Why slots have the number of replicas that they have. Agents of earlier versions say nothing.
+    #[serde(default)]
+    pub scaling: Vec<SlotScaling>,
     /// Of the file system that holds the agent's data.
     #[serde(default)]
     pub disk: Option<DiskRoom>,
+}
+
+/// Why a slot has the number of replicas that it has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlotScaling {
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
+    /// Of the users of the region, those who wait included; absent (null) when no gateway says.
+    pub in_flight: Option<f64>,
+    /// For people: `7.2 in flight, 2 for each replica`.
+    pub reason: String,
+    /// What a person has set.
+    pub by_hand: Option<u32>,
+}
+
+/// The most gateways of one region.
+pub const GATEWAYS_LIMIT: usize = 256;
+/// The most bytes of a [`DemandReport`].
+pub const DEMAND_LIMIT: usize = 1 << 20;
+/// The longest address.
+const ADDRESS_LIMIT: usize = 300;
+
+/// What the users of a region ask for, as one of its gateways sees it. Models that nobody asks for may be left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemandReport {
+    /// host:port
+    pub gateway: String,
+    pub models: Vec<ModelDemand>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelDemand {
+    pub model: ModelName,
+    /// Requests that were on their way or waited, wherever they were answered, as a mean since the last report.
+    pub in_flight: f64,
+    /// There was a request since the last report.
+    pub asked: bool,
+}
+
+impl DemandReport {
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.gateway.is_empty() || self.gateway.len() > ADDRESS_LIMIT {
+            return Err("`gateway` is not host:port");
+        }
+        match self.models.iter().all(|model| model.in_flight.is_finite() && model.in_flight >= 0.0) {
+            true => Ok(()),
+            false => Err("`in_flight` is a number from 0 on"),
+        }
+    }
 }
 
 /// Golden cases that were asked again of replicas that serve.
@@ -123,6 +182,17 @@ pub struct Endpoints {
     /// Of the agent.
     pub instance: String,
     pub endpoints: Vec<Endpoint>,
+    /// Slots without a ready replica that start one as soon as somebody asks.
+    #[serde(default)]
+    pub resting: Vec<RestingSlot>,
+}
+
+/// A slot that was scaled to zero, or whose first replica since then is starting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RestingSlot {
+    pub model: ModelName,
+    pub slot: Slot,
+    pub revision: RevisionNumber,
 }
 
 /// One replica that users may be sent to once its slot is live.

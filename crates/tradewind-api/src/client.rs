@@ -16,10 +16,11 @@ use tradewind_core::{
 };
 
 use crate::{
-    agent::{self, AgentReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
+    agent::{self, AgentReport, DemandReport, Endpoints, LogQuery, RegionAssignments, ReportReceipt},
     deploy::{
         DecisionRequest, DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, PinList, PinRequest,
-        PromoteRequest, RollbackRequest, RolloutList, RolloutView, SwitchRequest, UnpinRequest,
+        PromoteRequest, RollbackRequest, RolloutList, RolloutView, ScaleAnswer, ScaleRequest, SwitchRequest,
+        UnpinRequest,
     },
     drain::{DrainAnswer, DrainRequest, UndrainRequest},
     drill::{DrillAnswer, DrillList, DrillRequest, DrillView},
@@ -304,6 +305,10 @@ impl Client {
         self.post(&format!("/v1/deployments/{model}/switch"), request).await
     }
 
+    pub async fn scale(&self, model: &ModelName, request: &ScaleRequest) -> Result<ScaleAnswer, Error> {
+        self.post(&format!("/v1/deployments/{model}/scale"), request).await
+    }
+
     pub async fn diff(&self, model: &ModelName, query: &DiffQuery) -> Result<DiffView, Error> {
         let path = format!("/v1/deployments/{model}/diff");
         self.json(self.request(Method::GET, &path).query(query).timeout(REQUEST_TIMEOUT)).await
@@ -431,6 +436,11 @@ impl Client {
     /// Of an agent, with the mesh token; `base` is then the agent's.
     pub async fn watch_endpoints(&self) -> Result<ndjson::Reader<Endpoints>, Error> {
         self.stream(self.request(Method::GET, agent::ENDPOINTS_PATH)).await
+    }
+
+    /// Tells an agent what is asked for, with the mesh token; `base` is then the agent's.
+    pub async fn report_demand(&self, report: &DemandReport) -> Result<(), Error> {
+        self.send(self.request(Method::POST, agent::DEMAND_PATH).json(report).timeout(CONNECT_TIMEOUT)).await.map(drop)
     }
 
     pub async fn report_gateway(&self, report: &GatewayReport) -> Result<(), Error> {

@@ -20,11 +20,13 @@ pub use self::{
     changes::{HealthChange, MonitorsChange, ScaleChange},
     moves::{DecisionRequest, MoveAnswer, PromoteRequest, RollbackRequest, SwitchRequest},
     pins::{PinList, PinRequest, PinView, UnpinRequest},
+    scale::{ScaleAnswer, ScaleRequest},
 };
 
 mod changes;
 mod moves;
 mod pins;
+mod scale;
 
 /// `POST /v1/deployments/{model}`. What is absent stays as the last revision has it, or takes its default.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]

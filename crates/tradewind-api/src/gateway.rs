@@ -205,6 +205,9 @@ pub struct PeerCapacity {
     /// How many more requests they could have in flight; absent where no limit is declared.
     #[serde(default)]
     pub headroom: Option<u32>,
+    /// It was scaled to zero, and starts a replica when it is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resting: bool,
 }
 
 /// Whose request is to be explained.

@@ -101,6 +101,25 @@ pub struct SlotView {
     pub revision: RevisionNumber,
     pub state: SlotState,
     pub replicas: BTreeMap<RegionName, ReplicaCount>,
+    /// Why there are as many, of regions whose agents say it.
+    #[serde(default)]
+    pub scaling: BTreeMap<RegionName, ScalingView>,
+}
+
+/// Why a slot has as many replicas in a region as it has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ScalingView {
+    /// For people: `7.2 in flight, 2 for each replica`.
+    pub reason: String,
+    /// What the region's users ask for, those who wait included; absent (null) when no gateway says.
+    pub in_flight: Option<f64>,
+    /// The bounds of the revision; both absent (null) where the number is fixed.
+    pub min: Option<u32>,
+    pub max: Option<u32>,
+    /// What a person has set.
+    pub by_hand: Option<u32>,
+    /// It was scaled to zero, and starts when somebody asks.
+    pub resting: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -29,6 +29,7 @@ mod decisions;
 mod ending;
 mod moves;
 mod pins;
+mod scaling;
 mod spec;
 
 pub use decisions::{pause, promote, resume};
@@ -37,6 +38,7 @@ pub(crate) use ending::{Standing, end, take_back};
 pub(crate) use moves::{condemn, unknown_revision};
 pub use moves::{rollback, switch};
 pub use pins::{pin, unpin};
+pub use scaling::scale;
 use spec::{find_version, specify};
 
 /// How often a write is tried again when somebody else wrote in between.

@@ -78,6 +78,7 @@ fn grouped() -> Vec<(Audience, OpenApiRouter<Arc<App>>)> {
         .routes(handlers!(deployments::diff))
         .routes(handlers!(deployments::rollback))
         .routes(handlers!(deployments::switch))
+        .routes(handlers!(deployments::scale))
         .routes(handlers!(status::deployment))
         .routes(handlers!(status::world))
         .routes(handlers!(rollouts::list))

@@ -248,8 +248,11 @@ impl RolloutEye<'_> {
     fn room_of(&self, spec: &DeploymentSpec, slot: Slot, region: &RegionName) -> Room {
         let held = self.seen.agents.get(region).and_then(|agent| agent.slot(self.model, slot));
         let ready = held.map_or(0, |slot| slot.replicas.ready);
-        let limit = spec.scale_of(region).concurrency.map(|limit| limit.saturating_mul(ready));
-        Room { in_flight: self.in_flight.get(region).copied().unwrap_or_default(), limit }
+        let scale = spec.scale_of(region);
+        let limit = scale.concurrency.map(|limit| limit.saturating_mul(ready));
+        let awake = held.filter(|slot| scale.bounds.is_some() && !slot.resting);
+        let missing = awake.map_or(0, |slot| slot.replicas.desired.saturating_sub(ready));
+        Room { in_flight: self.in_flight.get(region).copied().unwrap_or_default(), limit, missing }
     }
 }
 

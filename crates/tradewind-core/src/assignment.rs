@@ -7,9 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
-    deployment::{HealthPolicy, Scale},
-    monitor::Monitors,
-    trace::TraceParent,
+    deployment::HealthPolicy, monitor::Monitors, scale::Scale, scaler::ByHand, trace::TraceParent,
 };
 
 /// What one region should run of one model. The generation grows with every change; agents refuse older ones.
@@ -20,6 +18,9 @@ pub struct Assignment {
     pub generation: Generation,
     /// An absent slot is emptied: its replicas drain and stop.
     pub slots: BTreeMap<Slot, SlotAssignment>,
+    /// A number of replicas that a person has set, for whatever slot is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
 }
 
 /// What one slot should hold.
@@ -61,11 +62,21 @@ pub struct SlotStatus {
     pub attempt: u32,
     pub phase: SlotPhase,
     pub replicas: ReplicaCount,
+    /// It was scaled to zero, or its first replica since then is still starting: users who come wait for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resting: bool,
     /// Monitors sample this slot.
     pub monitored: bool,
     pub armed: bool,
     /// The newest verification, with its attempt.
     pub verification: Option<Verification>,
+}
+
+impl SlotStatus {
+    /// Whether users who are sent here are answered: by a replica, or by one that starts for them.
+    pub fn can_serve(&self) -> bool {
+        self.replicas.ready > 0 || self.resting
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]

@@ -7,13 +7,11 @@ use utoipa::ToSchema;
 
 use crate::{
     Digest, Epoch, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp, VersionNumber,
-    duration::Span, monitor::Monitors, rollout::strategy::Strategy,
+    duration::Span, monitor::Monitors, rollout::strategy::Strategy, scale::Scale,
 };
 
 /// The most regions of one deployment.
 pub const REGIONS_LIMIT: usize = 5000;
-/// The most replicas of one slot in one region.
-pub const REPLICAS_LIMIT: u32 = 1000;
 
 /// Everything that a revision fixes: artifact, regions, scale, verification, monitors and how to roll out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -43,25 +41,6 @@ pub struct DeploymentSpec {
     /// Requests of these regions' users are answered in these regions and nowhere else. Empty: anywhere.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub stay_in: BTreeSet<RegionName>,
-}
-
-/// Replicas per region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Scale {
-    pub replicas: u32,
-    /// Threads that one inference may use inside a replica.
-    pub threads: u32,
-    /// The most requests that a replica should have in flight. With it, a region that is full sends what is beyond to
-    /// the nearest region with room; without it, gateways find out what a replica can do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-}
-
-impl Default for Scale {
-    fn default() -> Self {
-        Self { replicas: 1, threads: 1, concurrency: None }
-    }
 }
 
 /// How a region's replicas and gateways are probed, and when they count as unhealthy.
@@ -163,8 +142,8 @@ impl Revision {
 
 impl DeploymentSpec {
     /// The replicas of one region.
-    pub fn scale_of(&self, region: &RegionName) -> Scale {
-        self.region_scale.get(region).copied().unwrap_or(self.scale)
+    pub fn scale_of(&self, region: &RegionName) -> &Scale {
+        self.region_scale.get(region).unwrap_or(&self.scale)
     }
 
     /// How one region is probed.
@@ -209,7 +188,7 @@ impl DeploymentSpec {
             }
         };
         differs("version", before.version.to_string(), self.version.to_string());
-        differs("replicas", before.scale.replicas.to_string(), self.scale.replicas.to_string());
+        differs("replicas", before.scale.words(), self.scale.words());
         differs("threads", before.scale.threads.to_string(), self.scale.threads.to_string());
         let concurrency = |scale: &Scale| scale.concurrency.map_or_else(|| "found out".to_owned(), |n| n.to_string());
         differs("concurrency", concurrency(&before.scale), concurrency(&self.scale));

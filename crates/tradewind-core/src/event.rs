@@ -66,6 +66,8 @@ pub enum EventKind {
     MonitoringArmed,
     SoakEnded,
     SlotRetired,
+    /// The number of a slot's replicas is another, by demand or by hand.
+    Scaled,
     ReplicaStarted,
     ReplicaExited,
     ReplicaAdopted,

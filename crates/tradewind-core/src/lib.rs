@@ -30,6 +30,8 @@ pub mod region;
 pub mod retry;
 pub mod rollout;
 pub mod route;
+pub mod scale;
+pub mod scaler;
 pub mod simulate;
 pub mod stored;
 pub mod suggest;

@@ -28,6 +28,7 @@ use tradewind_core::{ModelName, RegionName, deployment::HealthPolicy, outlier, r
 use crate::{
     agents,
     clock::Millis,
+    demand,
     disk::{Disk, KnownEndpoints},
     drill::Drill,
     gate::Gate,
@@ -243,6 +244,8 @@ impl Director {
             let stop = self.shutdown.child_token();
             let token = snapshot.mesh_token.clone();
             self.tasks.spawn_local(agents::follow(agent.clone(), token.clone(), self.tell.clone(), stop.clone()));
+            let gateway = Arc::clone(&self.gateway);
+            self.tasks.spawn_local(demand::tell(gateway, agent.clone(), token.clone(), stop.clone()));
             self.streams.insert(agent, (token, stop.drop_guard()));
         }
     }
@@ -361,11 +364,13 @@ impl Director {
         let peers = self.peers.iter().map(|(key, peer)| (key.clone(), Arc::clone(&peer.value))).collect();
         let mut replicas: Vec<_> = self.replicas.values().map(|replica| Arc::clone(&replica.value)).collect();
         replicas.sort_by(|a, b| a.endpoint.id.cmp(&b.endpoint.id));
+        let resting: Vec<_> = self.endpoints.values().flat_map(|set| set.resting.iter().cloned()).collect();
         let world = World::compose(Parts {
             own: &self.gateway.region,
             snapshot,
             peers: &peers,
             replicas,
+            resting,
             replicas_known: self.knows_all_replicas(),
             drilled: self.drill.runs(Instant::now()),
             tables: &self.tables,
@@ -374,6 +379,7 @@ impl Director {
         });
         world.look(previous.as_deref().unwrap_or(&world));
         self.gateway.world.store(Some(Arc::new(world)));
+        self.gateway.composed.send_replace(());
     }
 
     /// Health, capacity or round trips may have changed.

@@ -160,7 +160,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::new(directory.path());
         assert!(disk.load_endpoints().unwrap().is_none());
-        let endpoints = Endpoints { region: "us-east1".parse().unwrap(), instance: "x".to_owned(), endpoints: vec![] };
+        let endpoints = Endpoints {
+            region: "us-east1".parse().unwrap(),
+            instance: "x".to_owned(),
+            endpoints: vec![],
+            resting: vec![],
+        };
         let known = KnownEndpoints::from([("127.0.0.1:1".to_owned(), endpoints)]);
         disk.save_endpoints(&known).unwrap();
         assert_eq!(disk.load_endpoints().unwrap(), Some(known));

@@ -77,6 +77,9 @@ fn verdict(world: &World, from: &RegionName, model: &str, serving: &Serving, nam
     let round_trip = world.regions.get(name).and_then(|region| region.round_trip());
     let (eligible, reason) = match condition.check() {
         Err(_) if !serving.state.may_go(from, name) => (false, format!("may not take requests from {from}")),
+        Ok(()) if *name == world.own && serving.resting => {
+            (true, "is scaled to zero, and starts when asked".to_owned())
+        }
         Ok(()) => (true, format!("has {} ready", condition.ready)),
         Err(reason) => (false, describe(reason).to_owned()),
     };

@@ -6,8 +6,6 @@ use std::{sync::Arc, time::Duration};
 
 use super::sync::{AtomicU32, Notify, Ordering, fence, timeout};
 
-/// A request waits at most this long for a replica to have room.
-const WAIT_LIMIT: Duration = Duration::from_secs(1);
 /// The most requests of one model that wait, whatever its replicas' limits.
 const WAITING_LIMIT: u32 = 4096;
 
@@ -51,7 +49,7 @@ impl Gate {
                 freed.await;
             }
         };
-        timeout(time.min(WAIT_LIMIT), turn).await.ok()
+        timeout(time, turn).await.ok()
     }
 }
 

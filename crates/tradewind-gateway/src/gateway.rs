@@ -18,6 +18,7 @@ use tradewind_core::{RegionName, Timestamp};
 use crate::{
     access::{self, AccessLog},
     control,
+    demand::{self, Demand},
     director::Director,
     disk::Disk,
     doomed::Doomed,
@@ -76,6 +77,10 @@ pub(crate) struct Gateway {
     pub(crate) questions: Questions,
     /// What the replicas of the own region do.
     pub(crate) load: RegionLoad,
+    /// What is asked of it.
+    pub(crate) demand: Demand,
+    /// Whenever there is another world.
+    pub(crate) composed: watch::Sender<()>,
     /// Targets that probes found dead.
     pub(crate) lost: broadcast::Sender<u64>,
     /// Of connections.
@@ -111,6 +116,8 @@ pub async fn run(options: GatewayOptions, shutdown: CancellationToken) -> Result
         acknowledged: watch::Sender::default(),
         questions: Questions::default(),
         load: RegionLoad::default(),
+        demand: Demand::default(),
+        composed: watch::Sender::default(),
         lost: broadcast::Sender::new(LOST_LIMIT),
         room: Arc::new(Semaphore::new(server::CONNECTIONS_LIMIT)),
     });
@@ -182,6 +189,7 @@ async fn keep_world(
         director.run(),
         control::follow(client.clone(), Arc::clone(&gateway), changes, over.clone()),
         load::run(&gateway, &over),
+        demand::run(&gateway, &over),
         report::run(Arc::clone(&gateway), client, over.clone()),
     );
 }

@@ -12,6 +12,7 @@ mod agents;
 mod body;
 mod clock;
 mod control;
+mod demand;
 mod director;
 mod disk;
 mod doomed;

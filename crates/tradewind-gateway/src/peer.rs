@@ -52,10 +52,11 @@ impl Peer {
         }
     }
 
-    /// Ready replicas of the route's live slot.
+    /// Ready replicas of the route's live slot; one that rests counts as one, which starts when it is asked.
     pub(crate) fn ready(&self, model: &str, state: &RouteState) -> u32 {
         let capacity = self.capacity.load();
-        capacity.iter().filter(|entry| is_of(entry, model, state)).map(|entry| entry.replicas).sum()
+        let of = capacity.iter().filter(|entry| is_of(entry, model, state));
+        of.map(|entry| entry.replicas.max(u32::from(entry.resting))).sum()
     }
 
     /// Takes one more request beyond what the own region can do, as long as that is within this gateway's share (one
@@ -195,6 +196,7 @@ mod tests {
             revision: RevisionNumber(1),
             replicas: 1,
             headroom: Some(headroom),
+            resting: false,
         }
     }
 

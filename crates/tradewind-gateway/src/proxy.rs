@@ -6,6 +6,7 @@ mod echo;
 mod notes;
 mod origin;
 mod record;
+mod rest;
 
 use std::{
     rc::Rc,
@@ -49,6 +50,9 @@ const TARGETS_LIMIT: usize = 16;
 const WORLDS_LIMIT: u32 = 3;
 /// A request that was in flight on so many replicas as they died is not sent again.
 const DEATHS_LIMIT: u32 = 2;
+/// A request waits at most this long for a replica to have room; one that has waited for the first replica may wait for all
+/// others that have.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// Whether an agent lives is known after this time.
 const AGENT_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -82,7 +86,7 @@ pub(crate) async fn pass_on(
     let begin = logged || origin.is_user() && tradewind_traces::draws(|| worker.random());
     let trace = headers::trace(&mut head.headers, begin.then_some(|| worker.random()));
     let mut notes = Notes::begin(access, &mut head.headers, trace);
-    let (asked, body) = match Asked::read(way, head, body, started).await {
+    let (mut asked, body) = match Asked::read(way, head, body, started).await {
         Ok(read) => read,
         Err(Refused(reply)) if origin.is_user() => return refuse(worker, notes, reply, dialect),
         Err(Refused(reply)) => return origin.refuse(reply, dialect),
@@ -101,7 +105,7 @@ pub(crate) async fn pass_on(
         Err(reply) if origin.is_user() => return refuse(worker, notes, reply, dialect),
         Err(reply) => return origin.refuse(reply, dialect),
     };
-    let entered = admitted.enter(&found.model.lane, CONCURRENT_LIMIT);
+    let entered = admitted.enter(&found.model.lane, &origin, CONCURRENT_LIMIT);
     let record = Record::begin(worker, &origin, found, notes, started);
     match (entered, &origin) {
         (true, _) => {}
@@ -117,7 +121,24 @@ pub(crate) async fn pass_on(
     if dialect == Dialect::Grpc {
         ask::mark_grpc(&mut head.headers);
     }
+    let awake = match rest::is_asleep(&world, found, &origin) {
+        false => None,
+        true => match rest::wake(worker, &world, found, &mut asked, &origin, head.headers.get(&name::USER)).await {
+            Some(awake) => Some(awake),
+            None if origin.is_user() => return record.reply(full_reply(&asked.model), dialect),
+            None => return decline(FULL),
+        },
+    };
+    let (world, found) = match &awake {
+        None => (&world, found),
+        Some(world) => match find(world, asked.named(), &origin, head.headers.get(&name::USER), || worker.random()) {
+            Ok(found) => (world, found),
+            Err(reply) if origin.is_user() => return record.reply(reply, dialect),
+            Err(reply) => return origin.refuse(reply, dialect),
+        },
+    };
     let progress = Progress {
+        patience: if awake.is_some() { ask::ANSWER_LIMIT } else { ROOM_WAIT },
         body,
         tried: SmallVec::new(),
         sent: 0,
@@ -126,7 +147,7 @@ pub(crate) async fn pass_on(
         outcome: Unanswered::NotSent,
         luggage: Some((record, admitted)),
     };
-    Journey { worker, origin: &origin, asked: &asked, head, progress }.run(&world, found).await
+    Journey { worker, origin: &origin, asked: &asked, head, progress }.run(world, found).await
 }
 
 /// A reply to who asked for nothing that there is.
@@ -149,6 +170,8 @@ fn doomed_reply() -> Reply {
 
 /// What of a request changes as it is sent, and outlives the world that it is routed by.
 struct Progress {
+    /// How long it waits for a replica to have room.
+    patience: Duration,
     body: Inbound,
     tried: SmallVec<[Arc<Target>; 2]>,
     /// How often it was sent and perhaps begun.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use tradewind_api::agent::Endpoint;
@@ -17,6 +17,8 @@ pub(crate) struct Replica {
     ready: AtomicBool,
     /// As the agent says.
     suspect: AtomicBool,
+    /// How many its slot should have, as the agent says.
+    desired: AtomicU32,
     pub(crate) target: Arc<Target>,
 }
 
@@ -31,15 +33,16 @@ impl Replica {
         let declared = endpoint.concurrency.unwrap_or(0);
         let target = Arc::new(Target::limited(endpoint.address.clone(), declared, gate));
         let (ready, suspect) = (AtomicBool::new(endpoint.ready), AtomicBool::new(endpoint.suspect));
-        Self { ready, suspect, endpoint, target }
+        Self { ready, suspect, desired: AtomicU32::new(endpoint.desired), endpoint, target }
     }
 
     /// Takes up what the agent says now; `false` when that is another replica.
     pub(crate) fn adopt(&self, endpoint: &Endpoint) -> bool {
-        let Endpoint { ready, suspect, .. } = self.endpoint;
-        let same = Endpoint { ready, suspect, ..endpoint.clone() } == self.endpoint;
+        let Endpoint { ready, suspect, desired, .. } = self.endpoint;
+        let same = Endpoint { ready, suspect, desired, ..endpoint.clone() } == self.endpoint;
         if same {
             self.suspect.store(endpoint.suspect, Ordering::Release);
+            self.desired.store(endpoint.desired, Ordering::Release);
         }
         if same && self.ready.swap(endpoint.ready, Ordering::AcqRel) != endpoint.ready {
             self.target.want_probe();
@@ -50,6 +53,10 @@ impl Replica {
     /// Whether its agent says that it is ready.
     pub(crate) fn told_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn desired(&self) -> u32 {
+        self.desired.load(Ordering::Acquire)
     }
 
     /// It may be asked. One that answered golden cases wrongly may not, as long as there is anybody else.

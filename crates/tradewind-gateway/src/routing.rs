@@ -252,6 +252,7 @@ mod tests {
             snapshot: Arc::new(snapshot),
             peers: &HashMap::from([NEAR, FAR].map(peer)),
             replicas: Vec::new(),
+            resting: Vec::new(),
             replicas_known: true,
             drilled: false,
             tables: &Default::default(),

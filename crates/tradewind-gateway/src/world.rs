@@ -11,7 +11,10 @@ use std::{
 };
 
 use http::HeaderValue;
-use tradewind_api::gateway::{GatewaySnapshot, PeerCapacity};
+use tradewind_api::{
+    agent::RestingSlot,
+    gateway::{GatewaySnapshot, PeerCapacity},
+};
 use tradewind_core::{
     Epoch, ModelName, RegionName, Slot, Timestamp,
     capacity::SPARE,
@@ -44,6 +47,8 @@ pub(crate) struct World {
     /// The other gateways of the own region: one learns from them, and sends them nobody.
     neighbours: Vec<Arc<Peer>>,
     pub(crate) replicas: Vec<Arc<Replica>>,
+    /// Slots here that start a replica as soon as somebody asks.
+    resting: Vec<RestingSlot>,
     replicas_known: bool,
     /// Of pinned users, as far as routes name them.
     pub(crate) tables: Tables,
@@ -111,6 +116,8 @@ pub(crate) struct Serving {
     pub(crate) state: RouteState,
     regions: foldhash::HashSet<RegionName>,
     pub(crate) replicas: Vec<Arc<Replica>>,
+    /// The own region has none of them, and starts one as soon as somebody asks.
+    pub(crate) resting: bool,
     /// How many replicas the own region should have; 0: not told.
     pub(crate) desired: u32,
     /// Where requests are counted, by the region that answers; made when first asked for.
@@ -144,6 +151,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) snapshot: Arc<GatewaySnapshot>,
     pub(crate) peers: &'a HashMap<(RegionName, String), Arc<Peer>>,
     pub(crate) replicas: Vec<Arc<Replica>>,
+    pub(crate) resting: Vec<RestingSlot>,
     pub(crate) previous_order: &'a [RegionName],
     /// Whether the replicas are those that all agents of the own region have told of.
     pub(crate) replicas_known: bool,
@@ -156,8 +164,9 @@ pub(crate) struct Parts<'a> {
 
 impl World {
     pub(crate) fn compose(parts: Parts<'_>) -> Self {
-        let Parts { own, snapshot, peers, replicas, replicas_known, drilled, tables, previous_order, lanes } = parts;
-        let replicas = if drilled { Vec::new() } else { replicas };
+        let Parts { own, snapshot, peers, replicas, resting, replicas_known, drilled, tables, previous_order, lanes } =
+            parts;
+        let (replicas, resting) = if drilled { (Vec::new(), Vec::new()) } else { (replicas, resting) };
         let (neighbours, foreign): (Vec<_>, Vec<_>) = peers.values().cloned().partition(|peer| peer.region == *own);
         let regions: BTreeMap<RegionName, Region> = snapshot
             .regions
@@ -173,7 +182,7 @@ impl World {
             .iter()
             .filter_map(|route| {
                 let lane = Arc::clone(lanes.get(&route.model)?);
-                Some((route.model.as_str().into(), Model::compose(own, route, &replicas, tables, lane)))
+                Some((route.model.as_str().into(), Model::compose(own, route, &replicas, &resting, tables, lane)))
             })
             .collect();
         let order = locality::reorder(previous_order, own, &measured_views(&regions));
@@ -185,6 +194,7 @@ impl World {
             regions,
             neighbours,
             replicas,
+            resting,
             replicas_known,
             tables: tables.clone(),
             drilled,
@@ -234,7 +244,8 @@ impl World {
         };
         let own = *name == self.own;
         let ready = if own {
-            serving.replicas.iter().filter(|replica| replica.ready()).count() as u32
+            let ready = serving.replicas.iter().filter(|replica| replica.ready()).count() as u32;
+            ready.max(u32::from(serving.resting))
         } else {
             let healthy = region.gateways.iter().filter(|peer| peer.target.healthy());
             healthy.map(|peer| peer.ready(model, &serving.state)).max().unwrap_or(0)
@@ -289,7 +300,7 @@ impl World {
         message
     }
 
-    /// Ready replicas here, by model, slot and revision, and the room they have.
+    /// Ready replicas here, by model, slot and revision, and the room they have; what rests has none, and serves.
     pub(crate) fn capacity(&self) -> Vec<PeerCapacity> {
         let mut groups: BTreeMap<_, Vec<&Target>> = BTreeMap::new();
         for replica in self.replicas.iter().filter(|replica| replica.ready()) {
@@ -303,8 +314,17 @@ impl World {
             revision,
             replicas: u32::try_from(group.len()).unwrap_or(u32::MAX),
             headroom: headroom(group.into_iter()),
+            resting: false,
         };
-        groups.into_iter().map(capacity).collect()
+        let resting = self.resting.iter().map(|RestingSlot { model, slot, revision }| PeerCapacity {
+            model: model.clone(),
+            slot: *slot,
+            revision: *revision,
+            replicas: 0,
+            headroom: Some(0),
+            resting: true,
+        });
+        groups.into_iter().map(capacity).chain(resting).collect()
     }
 
     /// The gateways that share the room which another region has to spare: all but its own.
@@ -350,9 +370,16 @@ fn view<'a>((name, region): (&'a RegionName, &Region), measured_round_trip: Opti
 }
 
 impl Model {
-    fn compose(own: &RegionName, route: &Route, replicas: &[Arc<Replica>], tables: &Tables, lane: Arc<Lane>) -> Self {
+    fn compose(
+        own: &RegionName,
+        route: &Route,
+        replicas: &[Arc<Replica>],
+        resting: &[RestingSlot],
+        tables: &Tables,
+        lane: Arc<Lane>,
+    ) -> Self {
         let routed = |state: &RouteState| {
-            let serving = |state| Serving::compose(own, &route.model, state, replicas);
+            let serving = |state| Serving::compose(own, &route.model, state, replicas, resting);
             let candidate =
                 state.candidate.as_deref().map(|Candidate { users, state }| (users.clone(), serving(state)));
             Routed { live: serving(state), candidate }
@@ -383,12 +410,21 @@ impl Model {
 }
 
 impl Serving {
-    fn compose(own: &RegionName, model: &ModelName, state: &RouteState, replicas: &[Arc<Replica>]) -> Self {
+    fn compose(
+        own: &RegionName,
+        model: &ModelName,
+        state: &RouteState,
+        replicas: &[Arc<Replica>],
+        resting: &[RestingSlot],
+    ) -> Self {
         let replicas: Vec<_> =
             replicas.iter().filter(|replica| replica.holds(model.as_str(), state)).cloned().collect();
+        let rests =
+            |slot: &RestingSlot| slot.model == *model && slot.slot == state.live && slot.revision == state.revision;
         Self {
             regions: state.regions.iter().cloned().collect(),
-            desired: replicas.iter().map(|replica| replica.endpoint.desired).max().unwrap_or(0),
+            resting: replicas.is_empty() && resting.iter().any(rests),
+            desired: replicas.iter().map(|replica| replica.desired()).max().unwrap_or(0),
             replicas,
             series: state.regions.iter().chain([own]).map(|name| (name.clone(), OnceLock::new())).collect(),
             slot: HeaderValue::from_static(state.live.as_str()),
@@ -402,7 +438,7 @@ impl Serving {
     fn replaces_all_of(&self, had: &Self) -> bool {
         let same = (had.state.revision, had.state.live) == (self.state.revision, self.state.live);
         let is_left = |replica: &Arc<Replica>| self.replicas.iter().any(|left| Arc::ptr_eq(left, replica));
-        same && !had.replicas.is_empty() && !had.replicas.iter().any(is_left)
+        same && !self.resting && !had.replicas.is_empty() && !had.replicas.iter().any(is_left)
     }
 
     pub(crate) fn routed(&self, region: &RegionName) -> bool {

@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::{
     commands::{
         alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, optimize, reference,
-        regions, rollback, rollout, route, simulate, status, switch, token, top, tune, undeploy,
+        regions, rollback, rollout, route, scale, simulate, status, switch, token, top, tune, undeploy,
     },
     roles,
     settings::Connection,
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Models(models::Args),
     Deploy(Box<deploy::Args>),
     Simulate(simulate::Args),
+    Scale(scale::Args),
     Infer(infer::Args),
     Tune(tune::Args),
     Optimize(optimize::Args),
@@ -77,7 +78,7 @@ pub(crate) enum Command {
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway"]),
-    ("Ship a model", &["deploy", "simulate", "models", "infer", "tune", "optimize"]),
+    ("Ship a model", &["deploy", "scale", "simulate", "models", "infer", "tune", "optimize"]),
     ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
     ("Undo", &["rollback", "switch", "undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
@@ -91,6 +92,7 @@ impl Command {
             Self::Models(args) => args.format(),
             Self::Deploy(args) => args.output.format,
             Self::Simulate(args) => args.output.format,
+            Self::Scale(args) => args.output.format,
             Self::Infer(args) => args.output.format,
             Self::Tune(args) => args.output.format,
             Self::Optimize(args) => args.output.format,

@@ -33,6 +33,7 @@ pub(crate) mod regions;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod route;
+pub(crate) mod scale;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod switch;
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Rollback(args) => converse(to, async |session| {
             session.traced("tradewind rollback", async |session| rollback::run(args, session).await).await
         }),
+        Command::Scale(args) => converse(to, async |session| scale::run(args, &session).await),
         Command::Undeploy(args) => converse(to, async |session| undeploy::run(args, &session).await),
         Command::Regions(args) => converse(to, async |session| regions::run(args, &session).await),
         Command::Drill(args) => converse(to, async |session| drill::run(args, &session).await),

@@ -37,7 +37,7 @@ impl Needs {
                 profile: "release",
             }),
             "spike" => Some(Self { programs: &[HAPROXY], welcome: &[], profile: "release" }),
-            "alerts" | "switch" => Some(Self { programs: &[], welcome: &[], profile: "release" }),
+            "alerts" | "autoscale" | "switch" => Some(Self { programs: &[], welcome: &[], profile: "release" }),
             "cost" => Some(Self { programs: &[("valgrind", "valgrind")], welcome: &[], profile: "release" }),
             _ => None,
         }

@@ -58,6 +58,7 @@ fn word(action: &Action) -> String {
         Action::Admit { id } => format!("admit {id}"),
         Action::Drain { id } => format!("drain {id}"),
         Action::Terminate { id } => format!("terminate {id}"),
+        Action::Recall { id } => format!("recall {id}"),
         Action::Kill { id } => format!("kill {id}"),
         Action::Verify { attempt } => format!("verify {attempt}"),
         other => format!("{other:?}").to_lowercase(),
@@ -216,6 +217,25 @@ fn a_server_is_left_alone_while_somebody_is_connected_and_has_a_patience_of_its_
     check(Some(&wanted(1, 1)), Some(&held(1)), &[slow], &["kill a"]);
 }
 
+#[test]
+fn a_replica_on_its_way_out_is_called_back_when_its_place_is_wanted_again() {
+    let ready = Held { reached_ready: true, ..held(1) };
+    let leaving = |id, place| Seen { stage: Stage::Draining(Duration::ZERO), ..serving(id, place) };
+    let two = [serving("a", 0), leaving("b", 1)];
+    check(Some(&wanted(1, 1)), Some(&ready), &two, &[]);
+    check(Some(&Wanted { replicas: 2, ..wanted(1, 1) }), Some(&ready), &two, &["recall b"]);
+    check(Some(&Wanted { replicas: 0, ..wanted(1, 1) }), Some(&ready), &[serving("a", 0)], &["drain a"]);
+    check(Some(&wanted(1, 1)), Some(&ready), &[leaving("a", 0)], &["recall a"]);
+    for gone in [
+        Seen { stale: true, ..leaving("a", 0) },
+        Seen { answering: false, ..leaving("a", 0) },
+        Seen { busy: true, ..leaving("a", 0) },
+    ] {
+        let actions = decide(Some(&wanted(1, 1)), Some(&ready), std::slice::from_ref(&gone), &BTreeMap::new());
+        assert!(!actions.iter().any(|action| matches!(action, Action::Recall { .. })), "{gone:?}");
+    }
+}
+
 fn any_seen() -> impl Strategy<Value = Seen> {
     let duration = prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(5)), Just(LONG)];
     let stage = prop_oneof![Just(Stage::Running), duration.clone().prop_map(Stage::Draining), Just(Stage::Ending)];
@@ -297,7 +317,7 @@ proptest! {
                 Action::Forget => prop_assert!(seen.is_empty()),
                 _ => {}
             }
-            if let Action::Check { id } | Action::Admit { id } | Action::Drain { id } | Action::Terminate { id } | Action::Kill { id } = action {
+            if let Action::Check { id } | Action::Admit { id } | Action::Drain { id } | Action::Recall { id } | Action::Terminate { id } | Action::Kill { id } = action {
                 prop_assert!(told.insert(id.clone()), "{id} was told two things: {actions:?}");
             }
         }

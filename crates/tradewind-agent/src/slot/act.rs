@@ -45,6 +45,7 @@ impl SlotTask {
             Action::Check { id } => self.check(&id),
             Action::Admit { id } => self.admit(&id).await,
             Action::Drain { id } => self.drain(&id),
+            Action::Recall { id } => self.with(&id, Replica::recall),
             Action::Terminate { id } => self.terminate(&id),
             Action::Kill { id } => self.with(&id, Replica::kill_hung),
             Action::BecomeReady => self.with_holding(|holding| holding.reached_ready = true),
@@ -76,6 +77,7 @@ impl SlotTask {
         self.number += 1;
         self.holding = Some(Holding::new(assignment.clone(), self.number));
         self.places.clear();
+        self.rescale();
         // Before anything is installed: what is on the board is not collected.
         self.publish();
     }
@@ -306,7 +308,7 @@ impl SlotTask {
             version: Arc::clone(&installed.version),
             directory: installed.directory.clone(),
             replicas,
-            wanted: if only.is_some() { 1 } else { holding.assignment.scale.replicas },
+            wanted: if only.is_some() { 1 } else { holding.scaling.replicas() },
         })
     }
 

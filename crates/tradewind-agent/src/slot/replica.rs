@@ -170,6 +170,11 @@ impl Replica {
         self.left = Left::Draining(Instant::now());
     }
 
+    /// It is announced again.
+    pub(super) fn recall(&mut self) {
+        (self.left, self.unused) = (Left::No, false);
+    }
+
     pub(super) fn end(&mut self) {
         self.left = Left::Ending;
     }

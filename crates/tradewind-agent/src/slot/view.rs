@@ -12,16 +12,18 @@ use crate::{
     record::{ReplicaRecord, SlotRecord},
 };
 
-pub(super) fn wanted(assignment: &SlotAssignment) -> decide::Wanted {
-    decide::Wanted {
-        revision: assignment.revision,
-        attempt: assignment.attempt,
-        replicas: assignment.scale.replicas,
-        verify: assignment.verify,
-    }
-}
-
 impl SlotTask {
+    pub(super) fn wanted(&self, assignment: &SlotAssignment) -> decide::Wanted {
+        // What is not held yet has no number either.
+        let held = self.holding.as_ref().filter(|holding| holding.assignment.revision == assignment.revision);
+        decide::Wanted {
+            revision: assignment.revision,
+            attempt: assignment.attempt,
+            replicas: held.map_or(assignment.scale.replicas, |holding| holding.scaling.replicas()),
+            verify: assignment.verify,
+        }
+    }
+
     pub(super) fn held(&self) -> Option<Held> {
         self.holding.as_ref().map(Holding::held)
     }
@@ -55,19 +57,22 @@ impl SlotTask {
     fn view(&self, holding: &Holding) -> SlotView {
         let assignment = &holding.assignment;
         let ready = self.replicas.iter().filter(|replica| replica.is_ready()).count();
-        let desired = if holding.releasing { 0 } else { assignment.scale.replicas };
+        let desired = if holding.releasing { 0 } else { holding.scaling.replicas() };
+        let serves = holding.reached_ready && !holding.releasing && holding.failure.is_none();
         let status = SlotStatus {
             revision: assignment.revision,
             attempt: assignment.attempt,
             phase: holding.phase(),
             replicas: ReplicaCount { ready: u32::try_from(ready).unwrap_or(u32::MAX), desired },
+            resting: serves && holding.scaling.is_resting(),
             monitored: assignment.monitored,
             armed: assignment.armed,
             verification: holding.verification.clone(),
         };
         let replicas = self.replicas.iter().map(replica_view).collect();
-        let (digest, health, scale) = (assignment.digest, assignment.health, assignment.scale);
-        SlotView { status, digest, health, scale, replicas, cases: self.case_counts(holding) }
+        let (digest, health, concurrency) = (assignment.digest, assignment.health, assignment.scale.concurrency);
+        let (settled, cases) = (holding.scaling.settled(), self.case_counts(holding));
+        SlotView { status, digest, health, concurrency, settled, replicas, cases }
     }
 
     fn case_counts(&self, holding: &Holding) -> CaseCounts {
@@ -94,6 +99,7 @@ impl SlotTask {
             assignment: holding.assignment.clone(),
             reached_ready: holding.reached_ready,
             verification: holding.verification.clone(),
+            desired: Some(holding.scaling.replicas()),
         })
     }
 }

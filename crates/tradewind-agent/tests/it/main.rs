@@ -10,6 +10,7 @@ mod fake_control;
 mod fake_replica;
 mod golden;
 mod refusal;
+mod scaling;
 mod server;
 mod supervision;
 mod world;

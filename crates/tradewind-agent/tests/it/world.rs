@@ -16,11 +16,13 @@ use tradewind_core::{
     Digest, Generation, ModelName, RegionName, RevisionNumber, Slot, Timestamp, VersionNumber,
     assignment::{Assignment, SlotAssignment, SlotPhase, SlotStatus},
     bundle::{BundleFile, BundleIndex, Manifest, ModelVersion, Signature, TensorSpec, command::REPLICA_ID_VARIABLE},
-    deployment::{HealthPolicy, Scale},
+    deployment::HealthPolicy,
     duration::Span,
     event::EventKind,
     inference::Datatype,
     monitor::Monitors,
+    scale::Scale,
+    scaler::ByHand,
 };
 use tradewind_process::Family;
 
@@ -40,6 +42,7 @@ pub(crate) struct World {
     directory: TempDir,
     agent: Option<(JoinHandle<Result<(), Error>>, CancellationToken)>,
     slots: BTreeMap<Slot, SlotAssignment>,
+    by_hand: Option<ByHand>,
     revision: u64,
 }
 
@@ -84,6 +87,7 @@ impl World {
             directory,
             agent: None,
             slots: BTreeMap::new(),
+            by_hand: None,
             revision: 0,
         };
         world.send();
@@ -193,7 +197,7 @@ impl World {
             revision: RevisionNumber(version),
             version: VersionNumber(version),
             digest,
-            scale: Scale { replicas, threads: 1, concurrency: None },
+            scale: Scale { replicas, ..Scale::default() },
             health: HealthPolicy {
                 interval: Span::from_millis(100),
                 timeout: Span::from_secs(2),
@@ -224,12 +228,24 @@ impl World {
         self.send();
     }
 
+    /// As a person does.
+    pub(crate) fn scale(&mut self, replicas: Option<u32>) {
+        let by_hand = |replicas| ByHand { replicas, by: "ada@engine".to_owned(), at: Timestamp::now() };
+        self.by_hand = replicas.map(by_hand);
+        self.send();
+    }
+
     /// The desired state as it would be sent with these numbers.
     pub(crate) fn message(&self, revision: u64, generation: u64) -> RegionAssignments {
         let region: RegionName = "us-east1".parse().unwrap();
         let slots = self.slots.clone();
-        let assignment =
-            Assignment { region: region.clone(), model: model(), generation: Generation(generation), slots };
+        let assignment = Assignment {
+            region: region.clone(),
+            model: model(),
+            generation: Generation(generation),
+            slots,
+            by_hand: self.by_hand.clone(),
+        };
         let assignments = if generation == 0 { Vec::new() } else { vec![assignment] };
         RegionAssignments {
             region,

@@ -2,29 +2,74 @@
 
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
-    deployment::{HealthPolicy, Scale},
+    deployment::HealthPolicy,
     duration::Span,
     monitor::{LatencyObjective, Monitors},
+    scale::{Bounds, DEFAULT_SCALE_DOWN_AFTER, DEFAULT_TARGET, Scale, ScheduledMinimum},
 };
 use utoipa::ToSchema;
 
 /// What is to be different about a [`Scale`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScaleChange {
+    /// A fixed number. What follows demand is said by the others.
     pub replicas: Option<u32>,
     pub threads: Option<u32>,
     /// 0: gateways find it out.
     pub concurrency: Option<u32>,
+    /// The fewest replicas; 1 where nothing has said it.
+    pub min: Option<u32>,
+    pub max: Option<u32>,
+    /// Requests in flight for each replica.
+    pub target: Option<u32>,
+    pub scale_down_after: Option<Span>,
+    /// Takes the place of what there was.
+    pub schedule: Option<Vec<ScheduledMinimum>>,
 }
 
 impl ScaleChange {
-    pub fn applied_to(self, scale: Scale) -> Scale {
-        Scale {
-            replicas: self.replicas.unwrap_or(scale.replicas),
-            threads: self.threads.unwrap_or(scale.threads),
-            concurrency: self.concurrency.map_or(scale.concurrency, |limit| Some(limit).filter(|limit| *limit > 0)),
+    /// Whether it says how the number follows demand.
+    pub fn follows_demand(&self) -> bool {
+        let Self { min, max, target, scale_down_after, schedule, .. } = self;
+        min.is_some() || max.is_some() || target.is_some() || scale_down_after.is_some() || schedule.is_some()
+    }
+
+    /// What is wanted together; why it cannot be, for people.
+    pub fn applied_to(self, scale: &Scale) -> Result<Scale, String> {
+        let follows = self.follows_demand();
+        let Self { replicas, threads, concurrency, min, max, target, scale_down_after, schedule } = self;
+        let mut next = Scale {
+            replicas: replicas.unwrap_or(scale.replicas),
+            threads: threads.unwrap_or(scale.threads),
+            concurrency: concurrency.map_or(scale.concurrency, |limit| Some(limit).filter(|limit| *limit > 0)),
+            bounds: scale.bounds.clone().filter(|_| replicas.is_none()),
+        };
+        if !follows {
+            return Ok(next);
         }
+        if replicas.is_some() {
+            let others = "min, max, target, scale_down_after and schedule say how it follows demand";
+            return Err(format!("replicas is a fixed number, and {others}: only one of the two can be"));
+        }
+        let usual = max.map(|max| Bounds {
+            min: 1,
+            max,
+            target: next.concurrency.unwrap_or(DEFAULT_TARGET).min(DEFAULT_TARGET),
+            scale_down_after: DEFAULT_SCALE_DOWN_AFTER,
+            schedule: Vec::new(),
+        });
+        let Some(before) = next.bounds.take().or(usual) else {
+            return Err("the number of replicas follows demand only up to a max, which nothing has said".to_owned());
+        };
+        let bounds = Bounds {
+            min: min.unwrap_or(before.min),
+            max: max.unwrap_or(before.max),
+            target: target.unwrap_or(before.target),
+            scale_down_after: scale_down_after.unwrap_or(before.scale_down_after),
+            schedule: schedule.unwrap_or(before.schedule),
+        };
+        Ok(Scale { replicas: bounds.first(), bounds: Some(bounds), ..next })
     }
 }
 
@@ -75,5 +120,32 @@ impl MonitorsChange {
 
     pub fn is_empty(self) -> bool {
         self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_fixed_or_follows_demand_and_nothing_is_ignored() {
+        let change = |json: &str| serde_json::from_str::<ScaleChange>(json).unwrap();
+        let fixed = Scale { replicas: 3, ..Scale::default() };
+        let follows = change(r#"{"max": 10}"#).applied_to(&fixed).unwrap();
+        let bounds = follows.bounds.clone().unwrap();
+        assert_eq!((follows.replicas, bounds.min, bounds.max, bounds.target), (1, 1, 10, 2));
+        let next = change(r#"{"min": 0, "scale_down_after": "1m"}"#).applied_to(&follows).unwrap();
+        let bounds = next.bounds.clone().unwrap();
+        assert_eq!((next.replicas, bounds.min, bounds.max, bounds.scale_down_after), (1, 0, 10, Span::from_secs(60)));
+        assert_eq!(change(r#"{"replicas": 4}"#).applied_to(&next).unwrap(), Scale { replicas: 4, ..Scale::default() });
+        assert_eq!(change(r#"{"threads": 2}"#).applied_to(&next).unwrap(), Scale { threads: 2, ..next });
+        let one_at_a_time = change(r#"{"max": 2, "concurrency": 1}"#).applied_to(&fixed).unwrap();
+        assert_eq!(one_at_a_time.check(), Ok(()));
+        for (json, message) in
+            [(r#"{"replicas": 2, "max": 4}"#, "only one of the two"), (r#"{"target": 4}"#, "only up to a max")]
+        {
+            let refused = change(json).applied_to(&fixed).unwrap_err();
+            assert!(refused.contains(message), "{refused}");
+        }
     }
 }

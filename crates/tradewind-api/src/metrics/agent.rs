@@ -20,6 +20,8 @@ metrics! {
     Gauge REPLICAS_READY = "tradewind_agent_replicas_ready"(region, model, slot): "Replicas that are announced as ready.";
     Gauge REPLICAS_DESIRED = "tradewind_agent_replicas_desired"(region, model, slot):
         "Replicas that the slot should have.";
+    Gauge DEMAND = "tradewind_agent_demand"(region, model, slot):
+        "Requests of the region's users in flight, those who wait included; absent while no gateway tells.";
     Gauge REPLICAS_SUSPECT = "tradewind_agent_replicas_suspect"(region, model, slot):
         "Replicas that answered golden cases wrongly and are not replaced yet.";
     Counter GOLDEN_CASES = "tradewind_agent_golden_cases_total"(region, model, slot, result):

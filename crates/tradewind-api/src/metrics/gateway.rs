@@ -32,6 +32,8 @@ metrics! {
     Gauge REQUESTS_IN_FLIGHT = "tradewind_gateway_requests_in_flight"(): "Requests under way.";
     Gauge REQUESTS_WAITING = "tradewind_gateway_requests_waiting"(model):
         "Requests that wait for a replica to have room.";
+    Gauge REQUESTS_ASLEEP = "tradewind_gateway_requests_waiting_for_start"(model):
+        "Requests that wait for the first replica of a model that was scaled to zero.";
     Gauge PEER_HEALTHY = "tradewind_gateway_peer_healthy"(region): "Whether a gateway of that region answers.";
     Gauge PEER_ROUND_TRIP = "tradewind_gateway_peer_round_trip_seconds"(region):
         "The smallest round trip to that region of late.";

@@ -480,7 +480,7 @@ fn stand(
         Reach::Unknown => Stand::Unknown,
         Reach::Reachable => {
             let held = seen.agents.get(&record.region).and_then(|agent| agent.slot(model, slot));
-            let is_ready = held.is_some_and(|held| held.revision == target.number && held.replicas.ready > 0);
+            let is_ready = held.is_some_and(|held| held.revision == target.number && held.can_serve());
             if is_ready { Stand::Ready } else { Stand::Missing }
         }
     }

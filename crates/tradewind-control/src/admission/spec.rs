@@ -9,8 +9,9 @@ use tradewind_api::{
 use tradewind_core::{
     ModelName, RegionName, VersionNumber,
     bundle::{ModelHead, ModelVersion},
-    deployment::{DeploymentSpec, REGIONS_LIMIT, REPLICAS_LIMIT},
+    deployment::{DeploymentSpec, REGIONS_LIMIT},
     region::Region,
+    scale::Scale,
 };
 
 use super::Existing;
@@ -22,9 +23,7 @@ use crate::{
 
 /// The most threads of one inference.
 const THREADS_LIMIT: u32 = 256;
-
-/// The most requests in flight that a replica may be said to take.
-const CONCURRENCY_LIMIT: u32 = 65_536;
+const SCALE_HINT: &str = "replicas are asked for as in docs/scaling.md: a fixed number, or min and max";
 
 pub(super) async fn find_version(
     repository: &Repository,
@@ -88,21 +87,22 @@ pub(super) async fn specify(
     })?;
     let regions = strategy.in_order(&regions);
     let health = request.health.unwrap_or_default().applied_to(before.map(|spec| spec.health).unwrap_or_default());
-    let scale = request.scale.unwrap_or_default().applied_to(before.map(|spec| spec.scale).unwrap_or_default());
+    let before_scale = before.map(|spec| spec.scale.clone()).unwrap_or_default();
+    let scale = rescaled(request.scale.clone().unwrap_or_default(), &before_scale)?;
     let region_scale = own_way(
         before.map(|spec| &spec.region_scale),
         request.region_scale.as_ref(),
         &regions,
-        |change| change != ScaleChange::default(),
-        |change, own| change.applied_to(own.unwrap_or(scale)),
-    );
+        |change| *change != ScaleChange::default(),
+        |change, own| rescaled(change, own.as_ref().unwrap_or(&scale)),
+    )?;
     let region_health = own_way(
         before.map(|spec| &spec.region_health),
         request.region_health.as_ref(),
         &regions,
         |change| !change.is_empty(),
-        |change, own| change.applied_to(own.unwrap_or(health)),
-    );
+        |change, own| Ok(change.applied_to(own.unwrap_or(health))),
+    )?;
     let monitors =
         request.monitors.unwrap_or_default().applied_to(before.map(|spec| spec.monitors).unwrap_or_default());
     let region_monitors = own_way(
@@ -110,8 +110,8 @@ pub(super) async fn specify(
         request.region_monitors.as_ref(),
         &regions,
         |change| !change.is_empty(),
-        |change, own| change.applied_to(own.unwrap_or(monitors)),
-    );
+        |change, own| Ok(change.applied_to(own.unwrap_or(monitors))),
+    )?;
     let stay_in = match &request.stay_in {
         Some(asked) => asked.iter().cloned().collect(),
         None => before.map(|spec| spec.stay_in.clone()).unwrap_or_default(),
@@ -136,24 +136,28 @@ pub(super) async fn specify(
 
 /// What regions have of their own: what is asked for on top of what each has, or else of what all have. One that is named
 /// with nothing in it has nothing of its own any more.
-fn own_way<T: Clone, C: Copy>(
+fn own_way<T: Clone, C: Clone>(
     before: Option<&BTreeMap<RegionName, T>>,
     asked: Option<&BTreeMap<RegionName, C>>,
     regions: &[RegionName],
-    says_something: impl Fn(C) -> bool,
-    apply: impl Fn(C, Option<T>) -> T,
-) -> BTreeMap<RegionName, T> {
+    says_something: impl Fn(&C) -> bool,
+    apply: impl Fn(C, Option<T>) -> Result<T, Problem>,
+) -> Result<BTreeMap<RegionName, T>, Problem> {
     let mut own = before.cloned().unwrap_or_default();
     own.retain(|region, _| regions.contains(region));
     for (region, change) in asked.into_iter().flatten() {
-        if says_something(*change) {
-            let changed = apply(*change, own.get(region).cloned());
+        if says_something(change) {
+            let changed = apply(change.clone(), own.get(region).cloned())?;
             own.insert(region.clone(), changed);
         } else {
             own.remove(region);
         }
     }
-    own
+    Ok(own)
+}
+
+fn rescaled(change: ScaleChange, before: &Scale) -> Result<Scale, Problem> {
+    change.applied_to(before).map_err(|problem| Problem::new(Code::Invalid, problem).hint(SCALE_HINT))
 }
 
 async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Result<(), Problem> {
@@ -177,14 +181,11 @@ async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Resul
 fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
     for scale in std::iter::once(&spec.scale).chain(spec.region_scale.values()) {
-        if scale.replicas == 0 || scale.replicas > REPLICAS_LIMIT {
-            return invalid(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", scale.replicas));
-        }
         if scale.threads == 0 || scale.threads > THREADS_LIMIT {
             return invalid(format!("threads are between 1 and {THREADS_LIMIT}, not {}", scale.threads));
         }
-        if scale.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
-            return invalid(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
+        if let Err(problem) = scale.check() {
+            return Err(Problem::new(Code::Invalid, problem).hint(SCALE_HINT));
         }
     }
     let scale = spec.region_scale.keys().map(|region| ("region_scale", region));

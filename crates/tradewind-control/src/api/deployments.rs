@@ -7,7 +7,10 @@ use axum::{
 };
 use tradewind_api::{
     Code, Problem, SCHEMA_VERSION,
-    deploy::{DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, RollbackRequest, SwitchRequest},
+    deploy::{
+        DeployAnswer, DeployRequest, DiffQuery, DiffView, History, MoveAnswer, RollbackRequest, ScaleAnswer,
+        ScaleRequest, SwitchRequest,
+    },
     http,
 };
 use tradewind_core::{
@@ -102,6 +105,22 @@ pub(super) async fn switch(
     extract::Json(request): extract::Json<SwitchRequest>,
 ) -> Result<Json<MoveAnswer>> {
     admission::switch(&app.repository, &app.hub, &model, &request, Timestamp::now()).await.map(Json)
+}
+
+/// Sets the number of a region's replicas by hand, or gives it back.
+#[utoipa::path(post, path = "/v1/deployments/{model}/scale", tag = "deployments",
+    params(("model" = ModelName, Path)), request_body = ScaleRequest,
+    responses(
+        (status = 200, body = ScaleAnswer),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem),
+    ))]
+pub(super) async fn scale(
+    State(app): Shared,
+    Path(model): Path<ModelName>,
+    extract::Json(request): extract::Json<ScaleRequest>,
+) -> Result<Json<ScaleAnswer>> {
+    let deployment = load::deployment(&app, &model).await?;
+    admission::scale(&app.repository, &deployment, &request, Timestamp::now()).await.map(Json)
 }
 
 /// Takes a model out of all regions.

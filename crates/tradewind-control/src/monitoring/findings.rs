@@ -6,6 +6,7 @@ use tradewind_api::agent::CaseCounts;
 use tradewind_core::{
     ModelName, RegionName,
     alert::{AlertKey, AlertKind, Finding, Severity},
+    assignment::SlotStatus,
     capacity::{Failover, Fit},
     deployment::DeploymentSpec,
     monitor::{Monitors, burn, disk::DiskRoom, evidence::ObjectiveKind},
@@ -138,10 +139,12 @@ impl Look<'_> {
         }
         let agent = self.sight.seen.agents.get(region);
         let held = agent.and_then(|agent| agent.slot(model, live.live));
-        let replicas = held.filter(|slot| slot.revision == live.revision).map(|slot| slot.replicas).unwrap_or_default();
+        let current = held.filter(|slot| slot.revision == live.revision);
+        let replicas = current.map(|slot| slot.replicas).unwrap_or_default();
+        let can_serve = current.is_some_and(SlotStatus::can_serve);
         let (ready, desired) = (replicas.ready, replicas.desired.max(1));
         let count = || format!("{ready} of {desired} replicas ready");
-        find(AlertKind::ModelUnavailable, bad_if(ready == 0, Severity::Critical, count));
+        find(AlertKind::ModelUnavailable, bad_if(!can_serve, Severity::Critical, count));
         find(AlertKind::ReplicasMissing, bad_if(ready > 0 && ready < desired, Severity::Warning, count));
         let drift = held.map(|slot| slot.revision).filter(|revision| *revision != live.revision);
         let drift =

@@ -143,6 +143,7 @@ mod tests {
             model: model(),
             generation: Generation(1),
             slots: [(Slot::Green, revision(1)), (Slot::Blue, revision(2))].into(),
+            by_hand: None,
         };
         let deployment = Deployment {
             model: model(),

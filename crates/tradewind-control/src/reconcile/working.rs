@@ -161,7 +161,7 @@ impl Working {
             revision: self.revision.number,
             version: spec.version,
             digest: spec.digest,
-            scale: spec.scale_of(region),
+            scale: spec.scale_of(region).clone(),
             health: spec.health_of(region),
             monitors: spec.monitors_of(region),
             attempt: record.attempt,
@@ -187,6 +187,7 @@ impl Working {
                 // was a revision of the store, and it was swept after the deployment had changed.
                 generation: Generation(self.deployment.mod_revision.get()),
                 slots: BTreeMap::new(),
+                by_hand: None,
             },
             |kept| kept.value,
         );

@@ -18,6 +18,7 @@ pub(crate) fn agent(region: &str, model: &ModelName) -> AgentReport {
         attempt: 1,
         phase: SlotPhase::Ready,
         replicas: ReplicaCount { ready: 1, desired: 1 },
+        resting: false,
         monitored: true,
         armed: true,
         verification: None,
@@ -32,6 +33,7 @@ pub(crate) fn agent(region: &str, model: &ModelName) -> AgentReport {
         models: vec![ModelStatus { model: model.clone(), observed_generation: Generation(1), slots }],
         replicas: Vec::new(),
         events: Vec::new(),
+        scaling: Vec::new(),
         cases: Vec::new(),
         disk: None,
     }

@@ -92,8 +92,8 @@ impl<'a> Sight<'a> {
         self.seen.agents.get(region)?.slot(model, slot).filter(|status| status.revision == revision)
     }
 
-    fn live_replicas(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> ReplicaCount {
-        self.slot(region, model, live.live, live.revision).map(|status| status.replicas).unwrap_or_default()
+    fn live_slot(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> Option<&'a SlotStatus> {
+        self.slot(region, model, live.live, live.revision)
     }
 
     /// Whether region `from` can send its users on to `to`: as its own gateways see it, or else as control does.
@@ -128,7 +128,10 @@ impl<'a> Sight<'a> {
         live: &RouteState,
     ) -> Condition {
         let ready = match self.reach(region) {
-            Reach::Reachable => self.live_replicas(region, model, live).ready,
+            // What rests serves whoever asks.
+            Reach::Reachable => {
+                self.live_slot(region, model, live).map_or(0, |slot| slot.replicas.ready.max(u32::from(slot.resting)))
+            }
             Reach::Unknown => 1,
             Reach::Unreachable { .. } => u32::from(self.serves_itself(region, model)),
         };
@@ -184,9 +187,10 @@ impl<'a> Sight<'a> {
 
     /// How a region that is routed serves its users.
     pub(crate) fn serving(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> Serving {
-        let replicas = self.live_replicas(region, model, live);
+        let slot = self.live_slot(region, model, live);
         let verdict = match self.members_verdict(region) {
-            Verdict::Healthy if replicas.ready == 0 => {
+            Verdict::Healthy if !slot.is_some_and(SlotStatus::can_serve) => {
+                let replicas: ReplicaCount = slot.map(|slot| slot.replicas).unwrap_or_default();
                 Verdict::Unhealthy(format!("{} of {} replicas ready", replicas.ready, replicas.desired.max(1)))
             }
             verdict => verdict,

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, slice};
 
 use tradewind_api::{
     SCHEMA_VERSION,
+    agent::SlotScaling,
     deploy::AudienceView,
     status::{
-        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView,
-        VerificationProgress,
+        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, ScalingView, SlotState,
+        SlotView, VerificationProgress,
     },
 };
 use tradewind_core::{
@@ -138,7 +139,24 @@ fn slot_view(
         observed.unwrap_or(ReplicaCount { ready: 0, desired })
     };
     let regions = spec.map(|spec| spec.regions.as_slice()).unwrap_or_default();
-    SlotView { revision: number, state, replicas: by_region(regions, replicas) }
+    let told = |region: &RegionName| {
+        let status = sight.slot(region, model, slot, number)?;
+        let agent = sight.seen.agents.get(region)?;
+        let of_slot = |told: &&SlotScaling| told.model == *model && told.slot == slot && told.revision == number;
+        let told = agent.report.scaling.iter().find(of_slot)?;
+        let bounds = spec.and_then(|spec| spec.scale_of(region).bounds.as_ref());
+        let view = ScalingView {
+            reason: told.reason.clone(),
+            in_flight: told.in_flight,
+            min: bounds.map(|bounds| bounds.min),
+            max: bounds.map(|bounds| bounds.max),
+            by_hand: told.by_hand,
+            resting: status.resting,
+        };
+        Some((region.clone(), view))
+    };
+    let scaling = regions.iter().filter_map(told).collect();
+    SlotView { revision: number, state, replicas: by_region(regions, replicas), scaling }
 }
 
 /// Of the regions that users are routed to, and of those that the newest rollout names.

@@ -35,6 +35,7 @@ pub(crate) fn agent_report(name: &str, events: Vec<AgentEvent>) -> AgentReport {
         address: "127.0.0.1:9".to_owned(),
         models: Vec::new(),
         replicas: Vec::new(),
+        scaling: Vec::new(),
         cases: Vec::new(),
         disk: None,
         events,
@@ -134,6 +135,7 @@ fn slot_status(assigned: &SlotAssignment, bad_revision: Option<u64>) -> SlotStat
         attempt: assigned.attempt,
         phase: SlotPhase::Ready,
         replicas: ReplicaCount { ready: assigned.scale.replicas, desired: assigned.scale.replicas },
+        resting: false,
         monitored: assigned.monitored,
         armed: assigned.armed,
         verification: assigned.verify.map(|attempt| Verification {

@@ -8,6 +8,7 @@ mod intercepted;
 mod leadership;
 mod moves;
 mod removal;
+mod scaling;
 mod stages;
 mod tables;
 

@@ -199,6 +199,7 @@ fn begun(assigned: Assigned) -> SlotStatus {
         attempt: assigned.attempt,
         phase: SlotPhase::Starting,
         replicas: ReplicaCount { ready: 0, desired: 1 },
+        resting: false,
         monitored: false,
         armed: false,
         verification: None,

@@ -334,7 +334,7 @@ impl Observed for World<'_> {
 
     fn room(&self, _: &RegionName) -> Room {
         // Nothing is said of how many users there are.
-        Room { in_flight: 0.0, limit: None }
+        Room { in_flight: 0.0, limit: None, missing: 0 }
     }
 
     fn live(&self) -> Vec<(RegionName, Room)> {

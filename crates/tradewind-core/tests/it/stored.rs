@@ -20,7 +20,7 @@ use tradewind_core::{
         BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
     },
     capacity::{Failover, Fit, ModelFailover, Target},
-    deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, Scale, SlotRevisions},
+    deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, SlotRevisions},
     drill::{Counted, Drill, DrillEnd, DrillEstimate, DrillState, EndReason, Measured, TargetUse},
     duration::Span,
     event::{EventKind, EventRecord, Severity},
@@ -33,6 +33,8 @@ use tradewind_core::{
         StepResult, course::Course, strategy::Strategy,
     },
     route::{Route, RouteState},
+    scale::{Bounds, Day, Scale, ScheduledMinimum},
+    scaler::ByHand,
     stored::{self, StoredForm},
 };
 
@@ -191,7 +193,13 @@ fn deployments() {
     let monitors = Monitors { latency, ..Monitors::default() };
     let own = Monitors { availability: 0.99, golden_interval: Span::from_secs(300), saturation: 0.8, ..monitors };
     let region_monitors = BTreeMap::from([(region(), own)]);
-    check_as("revision-monitors", &revision(DeploymentSpec { monitors, region_monitors, ..spec }));
+    check_as("revision-monitors", &revision(DeploymentSpec { monitors, region_monitors, ..spec.clone() }));
+    let time = |text: &str| text.parse().unwrap();
+    let minimum =
+        ScheduledMinimum { from: time("08:00"), to: time("18:00"), min: 4, days: [Day::Mon, Day::Fri].into() };
+    let bounds = Bounds { min: 0, max: 10, target: 2, scale_down_after: Span::from_secs(600), schedule: vec![minimum] };
+    let scale = Scale { bounds: Some(bounds), ..Scale::default() };
+    check_as("revision-bounds", &revision(DeploymentSpec { scale, ..spec }));
 }
 
 #[test]
@@ -270,12 +278,16 @@ fn desired_state() {
         alone: false,
         trace: None,
     };
-    check(&Assignment {
+    let assignment = Assignment {
         region: region(),
         model: model(),
         generation: Generation(41),
         slots: BTreeMap::from([(Slot::Green, held)]),
-    });
+        by_hand: None,
+    };
+    check(&assignment);
+    let by_hand = Some(ByHand { replicas: 5, by: "ada@engine".to_owned(), at: at(7) });
+    check_as("assignment-by_hand", &Assignment { slots: BTreeMap::new(), by_hand, ..assignment });
     let state = RouteState {
         epoch: Epoch(3),
         live: Slot::Green,

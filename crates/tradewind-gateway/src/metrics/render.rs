@@ -123,6 +123,10 @@ fn models(page: &mut Page, world: &World) {
     for (model, known) in &models {
         waiting.add([model], known.lane.gate.waiting());
     }
+    let mut asleep = page.begin(&of::REQUESTS_ASLEEP);
+    for (model, known) in &models {
+        asleep.add([model], known.lane.sleepers());
+    }
 }
 
 /// Replicas of one model in one slot.

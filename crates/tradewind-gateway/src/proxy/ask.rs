@@ -228,6 +228,13 @@ impl Deadline {
         Ok(Self { at, told: time.is_some() })
     }
 
+    /// Its time begins now, unless the sender has set it.
+    pub(super) fn begin(&mut self) {
+        if !self.told {
+            self.at = Instant::now() + ANSWER_LIMIT;
+        }
+    }
+
     pub(super) fn is_the_senders(self) -> bool {
         self.told
     }

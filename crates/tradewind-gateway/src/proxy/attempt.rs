@@ -125,8 +125,11 @@ impl Call<'_> {
             Next::Nobody => Some(Err(Unanswered::NotSent)),
             Next::Wait => None,
         };
+        self.worker.gateway.demand.wake();
         let gate = &self.found.model.lane.gate;
-        let passed = gate.pass(self.found.serving.waiting_room(), self.asked.deadline.left(), try_it).await;
+        let passed = gate
+            .pass(self.found.serving.waiting_room(), self.asked.deadline.left().min(progress.patience), try_it)
+            .await;
         passed.unwrap_or_else(|| {
             self.worker.gateway.metrics.overload.fetch_add(1, Ordering::Relaxed);
             Err(Unanswered::Full)

@@ -18,7 +18,7 @@ use crate::{
     access::Access,
     body::{Answer, End},
     headers::{Headers, name},
-    lane::{Entered, Lane},
+    lane::{Comer, Entered, Lane},
     message::Response,
     metrics::{Outcome, Series},
     peer::Spilled,
@@ -165,11 +165,15 @@ impl Admitted {
     }
 
     /// Whether its model may have one more of those under way: one that gets more than it can do leaves room for others.
-    pub(super) fn enter(&mut self, lane: &Arc<Lane>, limit: usize) -> bool {
+    pub(super) fn enter(&mut self, lane: &Arc<Lane>, origin: &Origin, limit: usize) -> bool {
         let metrics = &self.worker.gateway.metrics;
         // Without itself.
         let all = metrics.concurrent.load(Ordering::Relaxed).saturating_sub(1);
-        self.lane = lane.enter(all, limit);
+        let comer = match origin {
+            Origin::Peer { spilled: true, .. } => Comer::Guest,
+            Origin::Peer { .. } | Origin::User { .. } => Comer::Own,
+        };
+        self.lane = lane.enter(comer, all, limit);
         if self.lane.is_none() {
             metrics.overload.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@ async fn who_waits_is_served_when_there_is_room_and_not_for_ever() {
     let gate = Arc::new(Gate::default());
     let room = Cell::new(0);
     let take = || (room.get() > 0).then(|| room.set(room.get() - 1));
-    let long = Duration::from_secs(9);
+    let long = Duration::from_millis(500);
     // Polled last, when two wait and the third was refused.
     let free = async {
         room.set(1);

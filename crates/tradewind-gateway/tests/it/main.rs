@@ -23,6 +23,7 @@ mod order;
 mod process;
 mod replica;
 mod requests;
+mod rest;
 mod retries;
 mod streams;
 mod tables;

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
-    agent::{Endpoint, Endpoints},
+    agent::{DEMAND_PATH, DemandReport, Endpoint, Endpoints, ModelDemand, RestingSlot},
     gateway::{
         GatewayReport, GatewaySnapshot, RegionMembers,
         config::{ConfigMessage, Edition, diff},
@@ -77,13 +77,22 @@ pub(crate) fn policy() -> HealthPolicy {
 pub(crate) struct Agent {
     pub(crate) process: Process,
     endpoints: watch::Sender<Endpoints>,
+    /// What it was told last.
+    demand: watch::Sender<Option<ModelDemand>>,
 }
 
 impl Agent {
     fn start(name: &str, replicas: &[&Replica]) -> Self {
         let endpoints = watch::Sender::new(endpoints(name, replicas));
+        let demand = watch::Sender::default();
+        let told = demand.clone();
+        let take = move |Json(report): Json<DemandReport>| async move {
+            report.check().unwrap();
+            told.send_replace(report.models.into_iter().next());
+        };
         let router = Router::new().route("/v1/endpoints", get(stream_endpoints)).with_state(endpoints.clone());
-        Self { process: Process::start(listener(), router), endpoints }
+        let router = router.route(DEMAND_PATH, post(take));
+        Self { process: Process::start(listener(), router), endpoints, demand }
     }
 
     pub(crate) fn tell(&self, replicas: &[&Replica]) {
@@ -91,7 +100,20 @@ impl Agent {
     }
 
     pub(crate) fn tell_of(&self, endpoints: Vec<Endpoint>) {
-        self.endpoints.send_modify(|known| known.endpoints = endpoints);
+        self.endpoints.send_modify(|known| (known.endpoints, known.resting) = (endpoints, Vec::new()));
+    }
+
+    /// The model was scaled to zero here.
+    pub(crate) fn rest(&self) {
+        let resting = RestingSlot { model: model(), slot: Slot::Blue, revision: RevisionNumber(1) };
+        self.endpoints.send_modify(|known| (known.endpoints, known.resting) = (Vec::new(), vec![resting]));
+    }
+
+    /// Waits until a gateway has told of as much demand.
+    pub(crate) async fn asked(&self, wanted: impl Fn(Option<&ModelDemand>) -> bool) {
+        let mut told = self.demand.subscribe();
+        let found = told.wait_for(|told| wanted(told.as_ref()));
+        tokio::time::timeout(DEADLINE, found).await.expect("it is told of").unwrap();
     }
 
     /// Whether any gateway listens to it.
@@ -105,6 +127,7 @@ fn endpoints(name: &str, replicas: &[&Replica]) -> Endpoints {
         region: region(name),
         instance: "test".to_owned(),
         endpoints: replicas.iter().map(|replica| replica.endpoint()).collect(),
+        resting: Vec::new(),
     }
 }
 

@@ -161,6 +161,7 @@ impl Agent {
             models: self.held.values().map(status).collect(),
             replicas: Vec::new(),
             events: Vec::new(),
+            scaling: Vec::new(),
             cases: Vec::new(),
             disk: None,
         }
@@ -186,6 +187,7 @@ fn status(assigned: &SlotAssignment, behaviour: Behaviour) -> SlotStatus {
         attempt: assigned.attempt,
         replicas: ReplicaCount { ready: if phase == SlotPhase::Ready { desired } else { 0 }, desired },
         phase,
+        resting: false,
         monitored: assigned.monitored,
         armed: assigned.armed,
         verification: assigned.verify.map(|attempt| verification(attempt, !wrong)),

@@ -124,9 +124,21 @@ struct StrategyArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Scale")]
 struct ScaleArgs {
-    /// Replicas in each region [default: 1]
-    #[arg(long, value_name = "N")]
+    /// Replicas in each region, whatever is asked of them [default: 1]
+    #[arg(long, value_name = "N", conflicts_with_all = ["min_replicas", "max_replicas", "target_in_flight", "scale_down_after"])]
     replicas: Option<u32>,
+    /// The fewest replicas in a region whose number follows demand; 0: none while nobody asks [default: 1]
+    #[arg(long, value_name = "N")]
+    min_replicas: Option<u32>,
+    /// The most replicas in a region; makes their number follow demand
+    #[arg(long, value_name = "N")]
+    max_replicas: Option<u32>,
+    /// Requests in flight for each replica, waiting ones included: more of them start another replica [default: 2]
+    #[arg(long, value_name = "N")]
+    target_in_flight: Option<u32>,
+    /// Replicas that were not needed for so long are ended [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    scale_down_after: Option<Span>,
     /// Threads that one inference may use [default: 1]
     #[arg(long, value_name = "N")]
     threads: Option<u32>,

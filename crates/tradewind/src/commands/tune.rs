@@ -170,8 +170,12 @@ async fn apply(
     format: Format,
 ) -> Result<(), Failure> {
     let Setup { replicas, threads, .. } = recommended.best.setup;
-    let scale =
-        ScaleChange { replicas: Some(replicas), threads: Some(threads), concurrency: Some(recommended.concurrency) };
+    let scale = ScaleChange {
+        replicas: Some(replicas),
+        threads: Some(threads),
+        concurrency: Some(recommended.concurrency),
+        ..ScaleChange::default()
+    };
     let request = DeployRequest { scale: Some(scale), requested_by: requested_by(), ..DeployRequest::default() };
     let answer = session.client.deploy(&report.model, &request).await?;
     report.rollout = answer.rollout;

@@ -24,6 +24,7 @@ mod outage;
 mod pins;
 mod registry;
 mod rollbacks;
+mod scaling;
 mod servers;
 mod stages;
 mod sync;

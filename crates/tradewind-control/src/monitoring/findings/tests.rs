@@ -5,15 +5,9 @@ use tradewind_api::{
     gateway::{Committed, GatewayReport, SlotLoad, Traffic},
 };
 use tradewind_core::{
-    Digest, Epoch, RevisionNumber, Slot, Timestamp, VersionNumber,
-    assignment::ReplicaCount,
-    capacity::Capacity,
-    deployment::{HealthPolicy, Scale},
-    duration::Span,
-    histogram::Histogram,
-    monitor::LatencyObjective,
-    region::Region,
-    rollout::strategy::Strategy,
+    Digest, Epoch, RevisionNumber, Slot, Timestamp, VersionNumber, assignment::ReplicaCount, capacity::Capacity,
+    deployment::HealthPolicy, duration::Span, histogram::Histogram, monitor::LatencyObjective, region::Region,
+    rollout::strategy::Strategy, scale::Scale,
 };
 
 use super::*;
@@ -179,6 +173,10 @@ fn replicas_that_are_missing_are_found() {
     check(none, &["critical ModelUnavailable of digits in europe-west1: 0 of 2 replicas ready", ALONE]);
     let some = |scene: &mut Scene| blue(scene).replicas = ReplicaCount { ready: 1, desired: 2 };
     check(some, &["warning ReplicasMissing of digits in europe-west1: 1 of 2 replicas ready"]);
+    let at_rest = |scene: &mut Scene| {
+        (blue(scene).replicas, blue(scene).resting) = (ReplicaCount { ready: 0, desired: 0 }, true);
+    };
+    check(at_rest, &[]);
 }
 
 #[test]

@@ -20,9 +20,10 @@ use tradewind_core::{
     RevisionNumber, Timestamp, VersionNumber,
     assignment::Assignment,
     bundle::ModelVersion,
-    deployment::{DeploymentSpec, HealthPolicy, Revision, Scale},
+    deployment::{DeploymentSpec, HealthPolicy, Revision},
     duration::Span,
     rollout::{RegionPhase, RolloutState, strategy::OnFailure},
+    scale::Scale,
 };
 use tradewind_store::{Op, Store, Txn};
 use tradewind_testkit::fleet::{Behaviour, Fleet, model, region};
@@ -45,20 +46,20 @@ async fn deployed(fleet: &Fleet, change: DeployRequest) -> DeploymentSpec {
 async fn what_is_not_named_stays_as_it_is() {
     let (fleet, control) = serving(2).await;
     let (us, eu) = (region(0), region(1));
-    let scale = |replicas, threads| Some(ScaleChange { replicas, threads, concurrency: None });
+    let scale = |replicas, threads| Some(ScaleChange { replicas, threads, ..ScaleChange::default() });
     let every = |secs| HealthChange { interval: Some(Span::from_secs(secs)), ..HealthChange::default() };
     let after = |failures| HealthChange { unhealthy_after: Some(failures), ..HealthChange::default() };
     let own = |region, change| Some([(region, change)].into());
 
     let first = DeployRequest { scale: scale(None, Some(4)), health: Some(every(2)), ..request(&fleet, 1) };
     let spec = deployed(&fleet, DeployRequest { region_health: own(us.clone(), after(5)), ..first }).await;
-    assert_eq!(spec.scale, Scale { replicas: 1, threads: 4, concurrency: None });
+    assert_eq!(spec.scale, Scale { replicas: 1, threads: 4, ..Scale::default() });
     let us_health = HealthPolicy { unhealthy_after: 5, ..spec.health };
     assert_eq!((spec.health.interval, spec.health_of(&us)), (Span::from_secs(2), us_health));
 
     let second = DeployRequest { scale: scale(Some(3), None), health: Some(after(7)), ..request(&fleet, 1) };
     let spec = deployed(&fleet, DeployRequest { region_health: own(eu.clone(), every(9)), ..second }).await;
-    assert_eq!(spec.scale, Scale { replicas: 3, threads: 4, concurrency: None });
+    assert_eq!(spec.scale, Scale { replicas: 3, threads: 4, ..Scale::default() });
     assert_eq!((spec.health.interval, spec.health.unhealthy_after), (Span::from_secs(2), 7));
     assert_eq!(spec.health_of(&us), us_health, "its own policy stays");
     assert_eq!(spec.health_of(&eu), HealthPolicy { interval: Span::from_secs(9), ..spec.health });
@@ -172,8 +173,8 @@ async fn a_region_may_have_replicas_of_its_own_kind() {
     }
     let spec = deployed(&fleet, DeployRequest { region_scale: own(threads), ..request(&fleet, 1) }).await;
     assert_eq!(
-        spec.scale_of(&region(1)),
-        Scale { replicas: 2, threads: 4, concurrency: None },
+        *spec.scale_of(&region(1)),
+        Scale { replicas: 2, threads: 4, ..Scale::default() },
         "on top of what it had"
     );
     let none = DeployRequest { region_scale: own(ScaleChange::default()), ..request(&fleet, 1) };

@@ -34,12 +34,18 @@ impl<'a> Planner<'a> {
         let failure = match tight.filter(|_| missing == 0) {
             Some((region, room)) => Failure {
                 message: format!("the users of {region} do not fit on its replicas"),
-                causes: vec![format!(
-                    "they have {:.0} requests in flight, and its ready replicas take {}",
-                    room.in_flight.ceil(),
-                    room.limit.unwrap_or_default()
-                )],
-                hint: Some("deploy it with more of them: --replicas N".to_owned()),
+                causes: vec![match room.missing {
+                    0 => format!(
+                        "they have {:.0} requests in flight, and its ready replicas take {}",
+                        room.in_flight.ceil(),
+                        room.limit.unwrap_or_default()
+                    ),
+                    missing => format!("{missing} of the replicas that they need are not ready"),
+                }],
+                hint: Some(match room.missing {
+                    0 => "deploy it with more of them: --replicas N, or --max-replicas N".to_owned(),
+                    _ => format!("see its log with `tradewind logs {} --region {region}`", self.rollout.model),
+                }),
                 retryable: true,
             },
             None => Failure {
@@ -54,7 +60,8 @@ impl<'a> Planner<'a> {
             .push(Change::Fail { failure: RolloutFailure { region: None, action: Action::Route, failure } });
     }
 
-    /// The first region whose users have more in flight than the replicas may have that they are to be moved to.
+    /// The first region whose users have more in flight than the replicas may have that they are to be moved to, or whose
+    /// replicas are still becoming as many as those users need.
     fn tight(&self) -> Option<(&'a RegionName, Room)> {
         let stage = self.rollout.stage();
         let share = match stage.users {
@@ -65,7 +72,7 @@ impl<'a> Planner<'a> {
         self.records[..stage.regions].iter().filter(replaces).find_map(|record| {
             let room = self.observed.room(&record.region);
             let in_flight = room.in_flight * share;
-            let is_tight = room.limit.is_some_and(|limit| in_flight > f64::from(limit));
+            let is_tight = room.missing > 0 || room.limit.is_some_and(|limit| in_flight > f64::from(limit));
             is_tight.then_some((&record.region, Room { in_flight, ..room }))
         })
     }

@@ -31,6 +31,8 @@ pub struct Room {
     pub in_flight: f64,
     /// So many requests the ready replicas may have in flight together; `None` where no concurrency is declared.
     pub limit: Option<u32>,
+    /// Replicas that demand asks for and that are not ready yet, where their number follows it.
+    pub missing: u32,
 }
 
 /// What is known of a region.

@@ -122,7 +122,9 @@ impl<'a> Planner<'a> {
         self.routed().all(|record| {
             let observation = self.observed.region(&record.region);
             observation.reach == Reach::Reachable
-                && observation.slot.is_some_and(|slot| slot.replicas.ready >= slot.replicas.desired.max(1))
+                && observation
+                    .slot
+                    .is_some_and(|slot| slot.resting || slot.replicas.ready >= slot.replicas.desired.max(1))
         })
     }
 }

@@ -108,10 +108,33 @@ fn relative_to(model: &str, file: Option<&Path>) -> String {
 
 fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
     let table = table.unwrap_or_default();
+    let flags = ScaleChange {
+        replicas: flags.replicas,
+        threads: flags.threads,
+        concurrency: flags.concurrency,
+        min: flags.min_replicas,
+        max: flags.max_replicas,
+        target: flags.target_in_flight,
+        scale_down_after: flags.scale_down_after,
+        schedule: None,
+    };
+    // Another kind of number than the file's comes without what the file says of its own.
+    let table = match (flags.replicas, flags.follows_demand()) {
+        (Some(_), _) => {
+            ScaleChange { threads: table.threads, concurrency: table.concurrency, ..ScaleChange::default() }
+        }
+        (None, true) => ScaleChange { replicas: None, ..table },
+        (None, false) => table,
+    };
     let scale = ScaleChange {
         replicas: flags.replicas.or(table.replicas),
         threads: flags.threads.or(table.threads),
         concurrency: flags.concurrency.or(table.concurrency),
+        min: flags.min.or(table.min),
+        max: flags.max.or(table.max),
+        target: flags.target.or(table.target),
+        scale_down_after: flags.scale_down_after.or(table.scale_down_after),
+        schedule: table.schedule,
     };
     (scale != ScaleChange::default()).then_some(scale)
 }
@@ -190,7 +213,10 @@ mod tests {
         assert_eq!(wanted.request.version, Some(VersionNumber(3)));
         assert_eq!(wanted.request.max_parallel, Some(MaxParallel::All));
         assert_eq!(wanted.request.soak, Some(Span::from_secs(9)));
-        assert_eq!(wanted.request.scale, Some(ScaleChange { replicas: Some(3), threads: Some(4), concurrency: None }));
+        assert_eq!(
+            wanted.request.scale,
+            Some(ScaleChange { replicas: Some(3), threads: Some(4), ..ScaleChange::default() })
+        );
         assert_eq!(wanted.request.health.unwrap().interval, Some(Span::from_secs(2)));
         let us_east1 = "us-east1".parse().unwrap();
         assert_eq!(wanted.request.region_health.unwrap()[&us_east1].unhealthy_after, Some(5));
@@ -216,10 +242,25 @@ mod tests {
         let (_directory, path) = written("model = \"digits\"\n[scale]\nthreads = 4\n");
         let scale = |line: &str| assembled(line).unwrap().request.scale;
         assert_eq!(scale("deploy digits"), None);
-        let replicas = Some(ScaleChange { replicas: Some(3), threads: None, concurrency: None });
+        let replicas = Some(ScaleChange { replicas: Some(3), ..ScaleChange::default() });
         assert_eq!(scale("deploy digits --replicas 3"), replicas);
-        let threads = Some(ScaleChange { replicas: None, threads: Some(4), concurrency: None });
+        let threads = Some(ScaleChange { threads: Some(4), ..ScaleChange::default() });
         assert_eq!(scale(&format!("deploy -f {path}")), threads);
+    }
+
+    #[test]
+    fn a_fixed_number_and_one_that_follows_demand_exclude_each_other() {
+        let schedule = "[[scale.schedule]]\nfrom = \"08:00\"\nto = \"18:00\"\nmin = 4\ndays = [\"mon\"]\n";
+        let (_directory, path) = written(&format!("model = \"digits\"\n[scale]\nmin = 0\nmax = 8\n{schedule}"));
+        let scale = |line: &str| assembled(line).unwrap().request.scale.unwrap();
+        let of_file = scale(&format!("deploy -f {path} --max-replicas 9"));
+        assert_eq!((of_file.min, of_file.max, of_file.schedule.as_ref().map(Vec::len)), (Some(0), Some(9), Some(1)));
+        let fixed = scale(&format!("deploy -f {path} --replicas 3"));
+        assert_eq!(fixed, ScaleChange { replicas: Some(3), ..ScaleChange::default() });
+        let (_directory, path) = written("model = \"digits\"\n[scale]\nreplicas = 3\n");
+        assert_eq!(scale(&format!("deploy -f {path} --max-replicas 9")).replicas, None);
+        let refused = assembled("deploy digits --replicas 3 --max-replicas 9").unwrap_err();
+        assert!(refused.contains("cannot be used with"), "{refused}");
     }
 
     #[test]

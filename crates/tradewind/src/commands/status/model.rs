@@ -3,12 +3,12 @@
 use tradewind_api::{
     deploy::StageView,
     status::{
-        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView,
-        VerificationProgress,
+        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, ScalingView, SlotState,
+        SlotView, VerificationProgress,
     },
 };
 use tradewind_core::{
-    RegionName, Slot, Timestamp,
+    RegionName, Timestamp,
     rollout::{RolloutState, Soak},
 };
 
@@ -25,6 +25,10 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     rows.into_iter().for_each(|(_, row)| table.row(row));
     text += &table.render(paint);
     text += &format!("  {}\n", tracker(status, Timestamp::now()));
+    let scaled = scaled(status);
+    if !scaled.is_empty() {
+        text += &format!("\n{scaled}");
+    }
     let unwell: Vec<_> = status.health.iter().filter(|(_, health)| !health.healthy).collect();
     if !unwell.is_empty() {
         text.push('\n');
@@ -118,17 +122,40 @@ fn row(status: &DeploymentStatus, region: &RegionName, all: f64) -> [Cell; 10] {
     ]
 }
 
-/// Of the live slot; before anything is live, of the one that is being brought up.
+/// The live slot; before anything is live, the one that is being brought up.
+fn shown(status: &DeploymentStatus) -> Option<&SlotView> {
+    let live = status.slots.values().find(|view| view.state == SlotState::Live);
+    live.or_else(|| status.slots.values().next())
+}
+
 fn replicas(status: &DeploymentStatus, region: &RegionName) -> Cell {
-    let shown: Option<(&Slot, &SlotView)> =
-        status.slots.iter().find(|(_, view)| view.state == SlotState::Live).or_else(|| status.slots.iter().next());
-    match shown.and_then(|(_, view)| view.replicas.get(region)) {
+    let view = shown(status);
+    if view.and_then(|view| view.scaling.get(region)).is_some_and(|scaling| scaling.resting) {
+        return "at rest".into();
+    }
+    match view.and_then(|view| view.replicas.get(region)) {
         Some(count) if count.ready < count.desired => {
             Cell::new(format!("{}/{}", count.ready, count.desired), Tone::Warn)
         }
         Some(count) => format!("{}/{}", count.ready, count.desired).into(),
         None => "-".into(),
     }
+}
+
+/// Why there are as many replicas, where that is not just what the revision says.
+fn scaled(status: &DeploymentStatus) -> String {
+    let Some(view) = shown(status) else { return String::new() };
+    let line = |(region, scaling): (&RegionName, &ScalingView)| {
+        let desired = view.replicas.get(region)?.desired;
+        let bounds = match (scaling.min.zip(scaling.max), scaling.by_hand) {
+            (Some((min, max)), _) => format!(" ({min} to {max})"),
+            (None, Some(_)) => String::new(),
+            (None, None) => return None,
+        };
+        let replicas = units::count(desired as usize, "replica");
+        Some(format!("  {region}  {replicas}{bounds}, {}\n", scaling.reason))
+    };
+    view.scaling.iter().filter_map(line).collect()
 }
 
 fn deployed(progress: DeploymentProgress) -> Cell {

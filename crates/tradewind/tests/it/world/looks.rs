@@ -22,8 +22,9 @@ async fn programs_find_what_they_were_promised() -> Result<()> {
     assert_eq!((&status["revision"], &status["version"], &status["epoch"]), (&json!(2), &json!(2), &json!(2)));
     assert_eq!(status["live_slot"], "green");
     let one = json!({"ready": 1, "desired": 1});
-    let live = json!({"revision": 2, "state": "live", "replicas": {"us-east1": one, "europe-west1": one}});
-    assert_eq!(status["slots"]["green"], live);
+    let (green, replicas) = (&status["slots"]["green"], json!({"us-east1": one, "europe-west1": one}));
+    assert_eq!((&green["revision"], &green["state"], &green["replicas"]), (&json!(2), &json!("live"), &replicas));
+    assert_eq!(green["scaling"]["us-east1"]["reason"], "fixed by the revision");
     assert_eq!(status["slots"]["blue"]["revision"], 1);
     assert_eq!(status["slots"]["blue"]["state"], "standby", "the old version is kept warm");
     assert_eq!(json(&world, "status").await?["models"][0]["model"], "digits");

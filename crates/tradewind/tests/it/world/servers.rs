@@ -12,18 +12,18 @@ use super::{SOON, digits, json, ok, start};
 
 const REGIONS: [&str; 2] = ["us-east1", "europe-west1"];
 
-fn tokens() -> PathBuf {
+pub(super) fn tokens() -> PathBuf {
     digits().join("../tokens/v1")
 }
 
 /// A stream of tokens through a region's gateway.
-struct Stream {
+pub(super) struct Stream {
     response: reqwest::Response,
     text: String,
 }
 
 impl Stream {
-    async fn open(world: &World, region: &str, tokens: u32, delay_ms: u32) -> Result<Self> {
+    pub(super) async fn open(world: &World, region: &str, tokens: u32, delay_ms: u32) -> Result<Self> {
         let url = format!("{}/models/tokens/v1/completions", world.gateway(region)?);
         let body = json!({"prompt": "over the", "max_tokens": tokens, "delay_ms": delay_ms, "stream": true});
         let http = tradewind_api::client::http_client().build()?;
@@ -35,12 +35,16 @@ impl Stream {
         self.response.headers().get("x-tradewind-revision")?.to_str().ok()
     }
 
-    fn tokens(&self) -> usize {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn tokens(&self) -> usize {
         self.text.matches("\"token\"").count()
     }
 
     /// Reads on until `count` tokens have come, or the end.
-    async fn read(&mut self, count: usize) -> Result<()> {
+    pub(super) async fn read(&mut self, count: usize) -> Result<()> {
         while self.tokens() < count {
             let chunk = tokio::time::timeout(SOON, self.response.chunk()).await.context("no token comes")??;
             let Some(chunk) = chunk else { return Ok(()) };

@@ -17,7 +17,7 @@ fn in_place() -> Strategy {
 /// So many requests of each region's users are in flight, and its replicas take ten.
 fn world(behaviours: &[Behaviour], in_flight: &[f64], strategy: Strategy) -> World {
     let mut world = World::new(behaviours, strategy);
-    let rooms = in_flight.iter().map(|in_flight| Room { in_flight: *in_flight, limit: Some(10) });
+    let rooms = in_flight.iter().map(|in_flight| Room { in_flight: *in_flight, limit: Some(10), missing: 0 });
     world.rooms = (0..).map(name).zip(rooms).collect();
     world
 }

@@ -240,7 +240,7 @@ fn promoting_skips_waits_and_never_verification() {
 
 #[test]
 fn users_are_not_moved_to_replicas_that_cannot_take_them() {
-    let tight = |in_flight| Room { in_flight, limit: Some(8) };
+    let tight = |in_flight| Room { in_flight, limit: Some(8), missing: 0 };
     let mut world = World::new(&[Good, Good], Policy::default());
     world.rooms.insert(name(1), tight(9.0));
     world.run(100);
@@ -259,6 +259,15 @@ fn users_are_not_moved_to_replicas_that_cannot_take_them() {
     let failure = world.rollout.failure.unwrap().failure;
     assert_eq!(failure.message, "the users of r1 do not fit on its replicas");
     assert_eq!(failure.causes, ["they have 9 requests in flight, and its ready replicas take 8"]);
+
+    // As many replicas as they need are still becoming ready.
+    let mut world = World::new(&[Good, Good], Policy::default());
+    world.rooms.insert(name(1), Room { in_flight: 9.0, limit: None, missing: 2 });
+    world.run(100);
+    assert_eq!(world.rollout.state, RolloutState::Preparing, "{}", world.log);
+    world.rooms.insert(name(1), Room { in_flight: 9.0, limit: None, missing: 0 });
+    world.run(10_000);
+    assert_eq!(world.rollout.state, RolloutState::Succeeded, "{}", world.log);
 
     // A share of them fits.
     let mut world = World::new(&[Good, Good], canary(&[50.0]));

@@ -108,6 +108,7 @@ impl World {
                 attempt: record.attempt,
                 phase,
                 replicas: ReplicaCount { ready: 1, desired: 1 },
+                resting: false,
                 monitored: record.configure_monitoring.is_some(),
                 armed,
                 verification: verifying
@@ -229,7 +230,7 @@ impl Observed for World {
     }
 
     fn room(&self, region: &RegionName) -> Room {
-        self.rooms.get(region).copied().unwrap_or(Room { in_flight: 0.0, limit: None })
+        self.rooms.get(region).copied().unwrap_or(Room { in_flight: 0.0, limit: None, missing: 0 })
     }
 
     fn live(&self) -> Vec<(RegionName, Room)> {
