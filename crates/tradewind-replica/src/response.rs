@@ -53,8 +53,7 @@ fn check_size(answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Res
     }
     let raw = asked.outputs.iter().filter(|wanted| wanted.form == Form::Raw).map(|wanted| {
         let size = answering.signature.outputs[wanted.position].datatype.size().unwrap_or(size_of::<u32>());
-        let shape = outputs.values.get(wanted.position).and_then(|value| value.dtype().tensor_shape());
-        shape.map_or(0, |shape| shape.num_elements().saturating_mul(size))
+        elements_of(outputs, *wanted).saturating_mul(size)
     });
     match raw.fold(0, usize::saturating_add) {
         bytes if bytes > ANSWER_BYTES_LIMIT => Err(ResponseError::TooLarge(bytes)),
@@ -114,9 +113,13 @@ impl<'a> Output<'a> {
 
 /// Elements in the outputs asked for.
 fn elements(asked: &Asked, outputs: &Outputs, form: Form) -> usize {
-    let values = asked.outputs.iter().filter(|wanted| wanted.form == form);
-    let values = values.filter_map(|wanted| outputs.values.get(wanted.position));
-    let all: usize = values.filter_map(|value| value.dtype().tensor_shape()).map(|shape| shape.num_elements()).sum();
+    asked.outputs.iter().filter(|wanted| wanted.form == form).map(|wanted| elements_of(outputs, *wanted)).sum()
+}
+
+/// Elements of one output that are the request's.
+fn elements_of(outputs: &Outputs, wanted: Wanted) -> usize {
+    let shape = outputs.values.get(wanted.position).and_then(|value| value.dtype().tensor_shape());
+    let all = shape.map_or(0, |shape| shape.num_elements());
     outputs.share.map_or(all, |share| share.part_of(all))
 }
 
@@ -125,4 +128,36 @@ fn elements(asked: &Asked, outputs: &Outputs, form: Form) -> usize {
 pub(crate) fn cost(asked: &Asked, outputs: &Outputs, compressed: bool) -> usize {
     let raw = elements(asked, outputs, Form::Raw);
     elements(asked, outputs, Form::Json) + if compressed { raw } else { raw / 64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use ort::value::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn a_requests_share_of_a_batch_is_what_counts_for_its_answer() {
+        if let Err(error) = crate::runtime::environment() {
+            panic!("{error}");
+        }
+        let row = 160 << 20;
+        let spec = TensorSpec { name: "y".to_owned(), datatype: Datatype::Uint8, shape: vec![-1, row] };
+        let signature = Signature { inputs: Vec::new(), outputs: vec![spec] };
+        let answering = Answering { model: "m", version: "1", signature: &signature };
+        // Nobody reads it, so it takes no memory.
+        let value = Tensor::from_array((vec![2, row], vec![0_u8; 2 * row as usize])).unwrap().into_dyn();
+        let values = Arc::new(vec![value]);
+        let check = |share, form| {
+            let asked = Asked { id: None, outputs: vec![Wanted { position: 0, form }] };
+            let (values, time) = (Arc::clone(&values), Duration::ZERO);
+            check_size(answering, &asked, &Outputs { values, share, took: time, queued: time, batch: None })
+        };
+        let half = Some(Share { first: 1, rows: 1, of: 2 });
+        assert!(check(half, Form::Raw).is_ok());
+        assert!(matches!(check(None, Form::Raw), Err(ResponseError::TooLarge(_))));
+        assert!(matches!(check(half, Form::Json), Err(ResponseError::TooMany(_))));
+    }
 }

@@ -14,9 +14,9 @@ pub(super) struct Class(Box<[usize]>);
 /// Some of the rows of outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
-    pub(super) first: usize,
-    pub(super) rows: usize,
-    pub(super) of: usize,
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) of: usize,
 }
 
 /// Whether the signature leaves the number of rows open, in all inputs and outputs, and all rows have a fixed size in memory.
