@@ -35,7 +35,7 @@ enum Command {
     Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
-    /// Measure: `bench deploy`, `bench gateway`, `bench failover`, `bench spike`
+    /// Measure: deploys, gateways, failovers, spikes, switches, alerts, scaling, and what monitoring costs
     Bench(bench::Options),
     /// Run every test
     Test(test::Options),

@@ -1,9 +1,6 @@
 //! Which requests a model runs together: what a batch costs is learned, and a batch grows as long as that pays.
 
-use std::{
-    str::FromStr,
-    time::{Duration, Instant},
-};
+use std::{str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -155,8 +152,8 @@ pub struct Waiting<C> {
     pub rows: usize,
     /// Only requests of one class run together; `None`: alone.
     pub class: Option<C>,
-    /// Nobody waits for its answer after that.
-    pub due: Instant,
+    /// Nobody waits for its answer after that, as the time since some fixed moment.
+    pub due: Duration,
 }
 
 /// Which of those that wait run next, by their places in the order: the first one and, as long as the batch is worth its rows and
@@ -165,7 +162,7 @@ pub fn next_batch<C: PartialEq>(
     waiting: impl IntoIterator<Item = Waiting<C>>,
     line: &CostLine,
     most: usize,
-    now: Instant,
+    now: Duration,
 ) -> Vec<usize> {
     let mut waiting = waiting.into_iter().enumerate();
     let Some((_, first)) = waiting.next() else { return Vec::new() };
@@ -190,15 +187,16 @@ pub fn next_batch<C: PartialEq>(
     batch
 }
 
-/// When a request with `rows` that comes now would be answered, behind `ahead` rows, if `instances` work side by side.
+/// When a request with `rows` that comes now would be answered, behind `ahead` rows, if `instances` work side by side. `None`
+/// while nothing was measured.
 pub fn answered_by(
     line: &CostLine,
     ahead: usize,
     rows: usize,
     instances: usize,
     most: usize,
-    now: Instant,
-) -> Option<Instant> {
+    now: Duration,
+) -> Option<Duration> {
     let size = line.worthwhile(most);
     let batches = ahead.div_ceil(size).div_ceil(instances.max(1));
     let turn = line.estimate(size.min(ahead.max(1)))?.checked_mul(u32::try_from(batches).ok()?)?;
@@ -246,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_of_one_class_and_the_first_one_is_always_in_it() {
-        let (line, now) = (learned(9.0, 0.08, 64).0, Instant::now());
+        let (line, now) = (learned(9.0, 0.08, 64).0, Duration::from_secs(1000));
         let far = now + Duration::from_secs(60);
         let of = |class, rows| Waiting { rows, class, due: far };
         let next = |waiting: &[Waiting<char>]| next_batch(waiting.iter().copied(), &line, 8, now);
@@ -264,7 +262,7 @@ mod tests {
 
     #[test]
     fn nobody_comes_too_late_for_being_in_a_batch() {
-        let (line, now) = (learned(1000.0, 100.0, 64).0, Instant::now());
+        let (line, now) = (learned(1000.0, 100.0, 64).0, Duration::from_secs(1000));
         let waiting = |due: &[u64]| {
             let due = due.iter().map(|due| now + Duration::from_micros(*due));
             due.map(|due| Waiting { rows: 1, class: Some(()), due }).collect::<Vec<_>>()
@@ -278,7 +276,7 @@ mod tests {
 
     #[test]
     fn who_would_be_answered_too_late_is_known_when_the_request_comes() {
-        let (line, now) = (learned(1000.0, 100.0, 64).0, Instant::now());
+        let (line, now) = (learned(1000.0, 100.0, 64).0, Duration::from_secs(1000));
         let wait = |ahead, instances| {
             let at = answered_by(&line, ahead, 1, instances, 10, now).unwrap();
             (at - now).as_secs_f64() * 1e3
@@ -323,7 +321,7 @@ mod tests {
             waiting in prop::collection::vec((1_usize..10, prop::option::of(0_u8..3)), 0..40),
             most in 1_usize..50,
         ) {
-            let now = Instant::now();
+            let now = Duration::from_secs(1000);
             let due = now + Duration::from_secs(60);
             let requests: Vec<_> = waiting.iter().map(|(rows, class)| Waiting { rows: *rows, class: *class, due }).collect();
             let batch = next_batch(requests.iter().copied(), &learned(9.0, 0.08, 64).0, most, now);

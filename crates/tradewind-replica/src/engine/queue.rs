@@ -20,6 +20,8 @@ pub(super) struct Queue {
     most: usize,
     /// Threads that take from it.
     pub(super) instances: usize,
+    /// Times are told by how long after this they are.
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +34,7 @@ struct State {
 
 impl Queue {
     pub(super) fn new(limit: usize, most: usize, instances: usize) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), limit, most, instances }
+        Self { state: Mutex::default(), arrived: Condvar::new(), limit, most, instances, began: Instant::now() }
     }
 
     /// Refuses at once what could not be answered in time.
@@ -46,8 +48,8 @@ impl Queue {
             return Err(InferError::Overloaded);
         }
         let ahead = state.waiting.range(..place).map(|other| other.rows).sum();
-        let answered = batch::answered_by(&state.cost, ahead, job.rows, self.instances, self.most, now);
-        if ahead > 0 && answered.is_some_and(|at| at > job.due) {
+        let answered = batch::answered_by(&state.cost, ahead, job.rows, self.instances, self.most, self.time(now));
+        if ahead > 0 && answered.is_some_and(|at| at > self.time(job.due)) {
             return Err(InferError::Hopeless);
         }
         state.waiting.insert(place, job);
@@ -63,7 +65,7 @@ impl Queue {
             // Clients may have left while their requests waited.
             state.waiting.retain(Job::is_awaited);
             if !state.waiting.is_empty() {
-                return Some(state.take_batch(self.most));
+                return Some(self.take_batch(&mut state));
             }
             if state.closed {
                 return None;
@@ -90,15 +92,20 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl State {
-    fn take_batch(&mut self, most: usize) -> Vec<Job> {
-        let waiting =
-            self.waiting.iter().map(|job| Waiting { rows: job.rows, class: job.class.as_ref(), due: job.due });
-        let places = batch::next_batch(waiting, &self.cost, most, Instant::now());
+    fn time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.began)
+    }
+
+    fn take_batch(&self, state: &mut State) -> Vec<Job> {
+        let waiting = state.waiting.iter().map(|job| Waiting {
+            rows: job.rows,
+            class: job.class.as_ref(),
+            due: self.time(job.due),
+        });
+        let places = batch::next_batch(waiting, &state.cost, self.most, self.time(Instant::now()));
         // From the last one on, so that the places before it stay what they are.
-        let mut batch: Vec<Job> = places.iter().rev().filter_map(|&place| self.waiting.remove(place)).collect();
+        let mut batch: Vec<Job> = places.iter().rev().filter_map(|&place| state.waiting.remove(place)).collect();
         batch.reverse();
         batch
     }

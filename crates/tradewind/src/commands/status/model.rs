@@ -3,8 +3,8 @@
 use tradewind_api::{
     deploy::StageView,
     status::{
-        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, ScalingView, SlotState,
-        SlotView, VerificationProgress,
+        CandidateView, DeploymentProgress, DeploymentStatus, RegionHealth, RolloutBrief, SlotState, SlotView,
+        VerificationProgress,
     },
 };
 use tradewind_core::{
@@ -25,7 +25,7 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     rows.into_iter().for_each(|(_, row)| table.row(row));
     text += &table.render(paint);
     text += &format!("  {}\n", tracker(status, Timestamp::now()));
-    let scaled = scaled(status);
+    let scaled = scaled(status, paint);
     if !scaled.is_empty() {
         text += &format!("\n{scaled}");
     }
@@ -143,19 +143,20 @@ fn replicas(status: &DeploymentStatus, region: &RegionName) -> Cell {
 }
 
 /// Why there are as many replicas, where that is not just what the revision says.
-fn scaled(status: &DeploymentStatus) -> String {
+fn scaled(status: &DeploymentStatus, paint: Paint) -> String {
     let Some(view) = shown(status) else { return String::new() };
-    let line = |(region, scaling): (&RegionName, &ScalingView)| {
-        let desired = view.replicas.get(region)?.desired;
+    let mut table = Table::bare();
+    for (region, scaling) in &view.scaling {
+        let Some(count) = view.replicas.get(region) else { continue };
         let bounds = match (scaling.min.zip(scaling.max), scaling.by_hand) {
             (Some((min, max)), _) => format!(" ({min} to {max})"),
             (None, Some(_)) => String::new(),
-            (None, None) => return None,
+            (None, None) => continue,
         };
-        let replicas = units::count(desired as usize, "replica");
-        Some(format!("  {region}  {replicas}{bounds}, {}\n", scaling.reason))
-    };
-    view.scaling.iter().filter_map(line).collect()
+        let replicas = units::count(count.desired as usize, "replica");
+        table.row([region.as_str().into(), format!("{replicas}{bounds}, {}", scaling.reason).into()]);
+    }
+    table.render(paint)
 }
 
 fn deployed(progress: DeploymentProgress) -> Cell {
