@@ -110,3 +110,40 @@ impl Queue {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::{Outputs, job::Waiter};
+
+    type Answer = oneshot::Receiver<Result<Outputs, InferError>>;
+
+    /// A request that waits, which is known by its rows.
+    fn job(rows: usize, urgency: u32) -> (Job, Answer, Waiter) {
+        let ((reply, answer), waiter, came) = (oneshot::channel(), Waiter::default(), Instant::now());
+        let due = came + Duration::from_secs(60);
+        let job = Job { inputs: Vec::new(), rows, class: None, urgency, due, came, ticket: waiter.ticket(), reply };
+        (job, answer, waiter)
+    }
+
+    #[test]
+    fn the_urgent_come_first_the_others_in_turn_and_those_who_left_not_at_all() {
+        let queue = Queue::new(5, 64, 1);
+        let mut clients = Vec::new();
+        for (rows, urgency) in [(1, 2), (2, 3), (3, 1), (4, 2), (5, 1)] {
+            let (job, answer, waiter) = job(rows, urgency);
+            queue.push(job, Instant::now()).unwrap();
+            clients.push((answer, waiter));
+        }
+        let one_more = job(6, 1);
+        assert!(matches!(queue.push(one_more.0, Instant::now()), Err(InferError::Overloaded)));
+        // The one with four rows.
+        drop(clients.remove(3));
+        queue.close();
+        assert!(matches!(queue.push(job(7, 1).0, Instant::now()), Err(InferError::Stopping)));
+        let order: Vec<usize> = std::iter::from_fn(|| queue.next()).map(|batch| batch[0].rows).collect();
+        assert_eq!(order, [3, 5, 1, 2]);
+    }
+}

@@ -127,7 +127,7 @@ async fn the_urgent_ones_run_first_and_the_others_in_their_turn() {
     let blocker = busy(&replica).await;
     let (order, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
     for (nth, priority) in [None, Some(3), Some(1), Some(0), Some(1)].into_iter().enumerate() {
-        let mut body = rows(&[1000], &[1]);
+        let mut body = rows(&[30_000], &[1]);
         if let Some(priority) = priority {
             body["parameters"] = json!({"priority": priority});
         }

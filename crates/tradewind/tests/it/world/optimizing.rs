@@ -12,7 +12,7 @@ use super::{digits, example, ok, options, refused, serving};
 const CACHE: &str = env!("CARGO_TARGET_TMPDIR");
 
 async fn optimize(world: &World, line: &str) -> Result<Output> {
-    let mut command = world.command(format!("optimize {line} --duration 150ms -o json").split_whitespace())?;
+    let mut command = world.command(format!("optimize {line} --duration 500ms -o json").split_whitespace())?;
     let output = command.env("XDG_CACHE_HOME", CACHE).output().await?;
     let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     Ok(Output { code: output.status.code(), stdout, stderr })

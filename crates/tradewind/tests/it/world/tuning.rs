@@ -11,7 +11,7 @@ async fn a_model_is_measured_and_the_best_setup_is_applied() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let svg = directory.path().join("digits.svg");
     let line = format!(
-        "tune digits --duration 150ms --clients 1,8 --batch-rows 1,32 --cores 2 --svg {} --apply",
+        "tune digits --duration 500ms --clients 1,8 --batch-rows 1,32 --cores 2 --svg {} --apply",
         svg.display()
     );
     let report = json(&world, &line).await?;
@@ -26,10 +26,10 @@ async fn a_model_is_measured_and_the_best_setup_is_applied() -> Result<()> {
 
     let history = ok(&world, "history digits").await?.stdout;
     assert!(report["rollout"] == 2 && history.lines().any(|line| line.trim_start().starts_with("2 ")), "{history}");
-    let shown = ok(&world, "tune digits --duration 100ms --clients 1 --batch-rows 1 --cores 1").await?.stdout;
+    let shown = ok(&world, "tune digits --duration 500ms --clients 1 --batch-rows 1 --cores 1").await?.stdout;
     assert!(shown.contains("answers a second") && shown.contains("--replicas 1 --threads 1"), "{shown}");
 
-    let line = "tune digits --duration 100ms --clients 1 --batch-rows 1 --cores 1 --latency-budget 0ms";
+    let line = "tune digits --duration 500ms --clients 1 --batch-rows 1 --cores 1 --latency-budget 0ms";
     let slow = world.cli(line.split(' ')).await?;
     assert_eq!(slow.code, Some(1), "{slow:?}");
     assert!(slow.stderr.contains("nothing answers within 0") && slow.stderr.contains("tradewind optimize"), "{slow:?}");
