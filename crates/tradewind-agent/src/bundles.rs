@@ -7,11 +7,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::RwLock;
 use tradewind_api::{Client, auth::write_private, client};
 use tradewind_artifacts::{
-    ByteStream, Check, Drift, Fetch, FetchError, Installer, Progress, bundle_digest, install::Error as InstallError,
+    Check, Drift, FetchError, Installer, Progress, bundle_digest, install::Error as InstallError,
 };
 use tradewind_core::{
     Digest, ModelName, VersionNumber,
@@ -99,8 +98,8 @@ impl Bundles {
     ) -> Result<Installed, Problem> {
         let version = self.version(model, version, digest).await?;
         let report = |progress: Progress| on_progress(progress.done, progress.total);
-        let blobs = ControlBlobs(&self.client);
-        let directory = self.installer.install(&version.index, &blobs, &report).await.map_err(Problem::install)?;
+        let directory =
+            self.installer.install(&version.index, &self.client, &report).await.map_err(Problem::install)?;
         Ok(Installed { version, directory, copy: self.copy(&digest) })
     }
 
@@ -172,7 +171,7 @@ impl Bundles {
         let index = &installed.version.index;
         let digest = installed.version.digest;
         if !self.installer.check(index, Check::Full).await?.is_empty() {
-            let directory = self.installer.repair(index, &ControlBlobs(&self.client), &|_| {}).await?;
+            let directory = self.installer.repair(index, &self.client, &|_| {}).await?;
             *self.lock_copies().entry(digest).or_default() += 1;
             return Ok(Installed { directory, copy: self.copy(&digest), ..installed.clone() });
         }
@@ -237,15 +236,5 @@ fn failure(message: &str, error: &(dyn std::error::Error + 'static), retryable: 
         causes: causes(error).map(ToString::to_string).collect(),
         hint: None,
         retryable,
-    }
-}
-
-/// Blobs of control's store.
-struct ControlBlobs<'a>(&'a Client);
-
-impl Fetch for ControlBlobs<'_> {
-    async fn fetch(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
-        let response = self.0.get_blob(digest, offset).await?;
-        Ok(client::body_stream(response).map_err(FetchError::from).boxed())
     }
 }

@@ -20,8 +20,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::sync::OwnedMutexGuard;
+use tradewind_api::{Client, client};
 use tradewind_core::{Digest, bundle::BundleIndex};
 
 pub use check::{Check, Drift};
@@ -43,6 +44,14 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, FetchError>>;
 pub trait Fetch: Send + Sync {
     /// The blob's content from `offset` on, to its end. What comes is checked against the digest.
     fn fetch(&self, digest: &Digest, offset: u64) -> impl Future<Output = Result<ByteStream, FetchError>> + Send;
+}
+
+/// The blobs of the control plane.
+impl Fetch for Client {
+    async fn fetch(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
+        let response = self.get_blob(digest, offset).await?;
+        Ok(client::body_stream(response).map_err(FetchError::from).boxed())
+    }
 }
 
 /// How far an installation is, in bytes; what was there before counts as done.

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use futures_util::{StreamExt, TryStreamExt};
 use indicatif::ProgressBar;
 use tempfile::TempDir;
-use tradewind_api::{Client, Code, client};
-use tradewind_artifacts::{ByteStream, Fetch, FetchError, Installer, Progress};
+use tradewind_api::Code;
+use tradewind_artifacts::{Installer, Progress};
 use tradewind_core::{
-    Digest, ModelName, VersionNumber,
+    ModelName, VersionNumber,
     bundle::{ModelVersion, Runtime},
     inference::InferRequest,
     verify::{Case, smoke_request},
@@ -51,7 +50,7 @@ impl Local {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         };
-        let installed = installer.install(&version.index, &Blobs(&session.client), &told).await;
+        let installed = installer.install(&version.index, &session.client, &told).await;
         let directory = installed.map_err(|error| failed("cannot install the model", &error))?;
         Ok(Self { version, directory, _kept: kept })
     }
@@ -83,14 +82,5 @@ impl Local {
         });
         let made_up = || smoke_request(&self.version.signature, 1);
         first.map_or_else(made_up, Ok).map_err(|error| failed("no request can be made up for the model", &error))
-    }
-}
-
-struct Blobs<'a>(&'a Client);
-
-impl Fetch for Blobs<'_> {
-    async fn fetch(&self, digest: &Digest, offset: u64) -> Result<ByteStream, FetchError> {
-        let response = self.0.get_blob(digest, offset).await?;
-        Ok(client::body_stream(response).map_err(FetchError::from).boxed())
     }
 }
