@@ -39,7 +39,7 @@ use notes::Notes;
 use origin::{FULL, Found, LOST, NOT_SENT, Origin, decline, find};
 use record::{Admitted, Record};
 
-pub(crate) use ask::Way;
+pub(crate) use ask::{STATISTICS_PATH, Way};
 pub(crate) use record::Trip;
 
 /// The most requests under way at once, shared by all models.

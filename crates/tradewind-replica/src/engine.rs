@@ -42,7 +42,6 @@ pub(crate) const QUEUE_LIMIT: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    pub(crate) signature: Signature,
     pub(crate) files: BTreeMap<String, BundleFile>,
 }
 
@@ -186,12 +185,12 @@ impl Engine {
         let most = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             queue: Queue::new(QUEUE_LIMIT, most, 1 + others.len()),
-            signature: signature.clone(),
+            signature,
             together: together.into(),
             executions: 0.into(),
         });
         // Dropped when a thread does not start, which ends those that have.
-        let engine = Self { shared, signature, files };
+        let engine = Self { shared, files };
         for (number, mut other) in others.into_iter().enumerate() {
             let shared = Arc::clone(&engine.shared);
             let work = move || instance::serve(&mut other, &shared);
@@ -214,6 +213,10 @@ impl Engine {
             Ok(Err(_)) => Err(InferError::Stopping),
             Err(_) => Err(InferError::Deadline),
         }
+    }
+
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.shared.signature
     }
 
     /// Requests that wait for the model.

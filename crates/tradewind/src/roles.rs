@@ -182,7 +182,7 @@ fn parse_link(text: &str) -> Result<(RegionName, String), String> {
     Ok((region.parse().map_err(|error: tradewind_core::names::InvalidName| error.to_string())?, address.to_owned()))
 }
 
-fn parse_part(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_part(text: &str) -> Result<f64, String> {
     let part: f64 = text.parse().map_err(|_| "write a number from 0 to 1")?;
     if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("write a number from 0 to 1".to_owned()) }
 }

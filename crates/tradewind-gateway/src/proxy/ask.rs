@@ -22,7 +22,7 @@ use crate::{
 /// Requests of the Open Inference Protocol.
 pub(crate) const MODELS_PATH: &str = "/v2/models/";
 /// What all models of one server have done: no model's name, though it stands where one would.
-const STATISTICS_PATH: &str = "/v2/models/stats";
+pub(crate) const STATISTICS_PATH: &str = "/v2/models/stats";
 /// Requests for a model server of the user's own, whose paths are its own.
 pub(crate) const CUSTOM_PATH: &str = "/models/";
 /// The head of an answer comes within this time, unless the sender sets another.

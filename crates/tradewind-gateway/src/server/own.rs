@@ -19,6 +19,7 @@ use crate::{
     headers::{is_grpc, same_token},
     message::{Request, Response},
     metrics,
+    proxy::STATISTICS_PATH,
     reply::{Dialect, Reply},
     server::Incoming,
     worker::Worker,
@@ -47,7 +48,7 @@ async fn of_rest(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Reply {
     if path.starts_with("/v2/repository") {
         return Reply::error(StatusCode::FORBIDDEN, NOT_LOADED_HERE);
     }
-    if path == "/v2/models/stats" {
+    if path == STATISTICS_PATH {
         let message = "name a model, as in /v2/models/NAME/stats: one of its replicas answers; of all tells /metrics";
         return Reply::error(StatusCode::NOT_FOUND, message);
     }

@@ -10,7 +10,10 @@ use tradewind_core::{
     verify::{self, Expectation, GoldenCase, Tolerance, smoke_request},
 };
 
-use super::{Outputs, instance, together};
+use super::{
+    Outputs, instance,
+    together::{self, Class},
+};
 use crate::{
     model::{ModelError, Warming},
     request,
@@ -61,6 +64,8 @@ pub(super) fn warm_up(
 struct Trial {
     request: InferRequest,
     inputs: Vec<Input>,
+    /// How many rows it has, and with which it may run together.
+    batch: Option<(usize, Class)>,
     asked: Asked,
     /// `None` for one that cannot be written as JSON.
     answer: Option<InferResponse>,
@@ -72,7 +77,7 @@ impl Trial {
         let (inputs, asked) = request::json::parse(body.into(), None, signature).map_err(text)?.split();
         let outputs = run(session, &inputs)?;
         let answer = written(&outputs, &asked, signature).ok();
-        Ok(Self { request, inputs, asked, answer })
+        Ok(Self { request, batch: together::classify(&inputs), inputs, asked, answer })
     }
 
     /// These outputs are the same answer, but for rounding.
@@ -87,9 +92,9 @@ impl Trial {
 
 /// Whether requests get the same answers in company as alone: those that are like the first one, if there are any.
 fn rows_are_independent(session: &mut Session, signature: &Signature, trials: Vec<Trial>) -> bool {
-    let class_of = |trial: &Trial| together::classify(&trial.inputs).map(|(_, class)| class);
-    let Some(class) = trials.first().and_then(class_of) else { return false };
-    let alike: Vec<Trial> = trials.into_iter().filter(|trial| class_of(trial).as_ref() == Some(&class)).collect();
+    let Some((_, class)) = trials.first().and_then(|trial| trial.batch.clone()) else { return false };
+    let like = |trial: Trial| trial.batch.clone().filter(|(_, own)| *own == class).map(|(rows, _)| (trial, rows));
+    let (alike, rows): (Vec<Trial>, Vec<usize>) = trials.into_iter().filter_map(like).unzip();
     if alike.len() < 2 {
         return false;
     }
@@ -97,8 +102,6 @@ fn rows_are_independent(session: &mut Session, signature: &Signature, trials: Ve
     // What takes one row only has no batches.
     let joined = together::join(&inputs, signature).map_err(text).and_then(|joined| run(session, &joined));
     let Ok(outputs) = joined else { return false };
-    let rows: Vec<usize> =
-        inputs.iter().filter_map(|inputs| together::classify(inputs)).map(|(rows, _)| rows).collect();
     let Some(shares) = together::shares(&rows, &outputs.values) else { return false };
     alike.into_iter().zip(shares).all(|(trial, share)| {
         let part = Outputs { values: Arc::clone(&outputs.values), share: Some(share), ..outputs };

@@ -109,7 +109,9 @@ fn frames(
 
 async fn answer(server: &Arc<Server>, headers: &HeaderMap, received: Received, codings: Codings) -> Vec<u8> {
     let request = received.body.clone();
-    match infer::infer(server, Streamed(Grpc { codings }), headers, ready(Ok(received))).await {
+    // The client's limit is of the whole conversation.
+    let streamed = Streamed(Grpc { codings, limit: INFERENCE_LIMIT });
+    match infer::infer(server, streamed, headers, ready(Ok(received))).await {
         Ok(answer) => answer,
         Err(failure) => {
             // By this a client with many requests under way knows which one it was.
@@ -135,9 +137,8 @@ struct Streamed(Grpc);
 impl Protocol for Streamed {
     type Answer = Vec<u8>;
 
-    /// The client's limit is of the whole conversation.
-    fn limit(_: &HeaderMap) -> Result<Duration, Failure> {
-        Ok(INFERENCE_LIMIT)
+    fn limit(self) -> Duration {
+        self.0.limit()
     }
 
     fn parse_cost(self, body: &Bytes) -> usize {

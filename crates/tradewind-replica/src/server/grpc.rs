@@ -60,8 +60,8 @@ pub(super) async fn answer(server: Arc<Server>, request: Request<Body>) -> Respo
         let answer = if method.is_a_conversation() {
             conversation::converse(server, head.headers, body, codings, limit)
         } else {
-            let limit = Grpc::limit(&head.headers)?;
-            match tokio::time::timeout(limit, call(&server, method, &head.headers, body, codings)).await {
+            let grpc = Grpc { codings, limit: limit.unwrap_or(INFERENCE_LIMIT).min(INFERENCE_LIMIT) };
+            match tokio::time::timeout(grpc.limit, call(&server, method, &head.headers, body, grpc)).await {
                 Ok(message) => whole(message?),
                 Err(_) => return Err(server.too_late(method, &head.headers)),
             }
@@ -94,15 +94,15 @@ async fn call(
     method: Method,
     headers: &HeaderMap,
     body: Body,
-    codings: Codings,
+    grpc: Grpc,
 ) -> Result<Vec<u8>, Failure> {
     let limited = |limit| Plan { limit: HEADER_BYTES + limit, aligned_at: 0 };
     if method == Method::ModelInfer {
         let received = infer::receive(server, headers, body, limited(BODY_BYTES_LIMIT));
-        return infer::infer(server, Grpc { codings }, headers, received).await;
+        return infer::infer(server, grpc, headers, received).await;
     }
     let frame = body::read(headers, body, limited(QUESTION_BYTES_LIMIT)).await?;
-    told(server, method, codings.message(frame)?)
+    told(server, method, grpc.codings.message(frame)?)
 }
 
 /// The framed answer of a method that works nothing out.
@@ -171,7 +171,7 @@ fn given(version: &str) -> Option<&str> {
 }
 
 fn metadata(server: &Server) -> Result<ModelMetadataResponse, Failure> {
-    let signature = &server.engine.get().ok_or_else(Failure::loading)?.signature;
+    let signature = server.engine.get().ok_or_else(Failure::loading)?.signature();
     let tensors = |specs: &[TensorSpec]| {
         let tensor = |TensorSpec { name, datatype, shape }: &TensorSpec| TensorMetadata {
             name: name.clone(),
@@ -193,13 +193,14 @@ fn metadata(server: &Server) -> Result<ModelMetadataResponse, Failure> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grpc {
     pub(super) codings: Codings,
+    pub(super) limit: Duration,
 }
 
 impl Protocol for Grpc {
     type Answer = Vec<u8>;
 
-    fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
-        Ok(limit(headers)?.unwrap_or(INFERENCE_LIMIT).min(INFERENCE_LIMIT))
+    fn limit(self) -> Duration {
+        self.limit
     }
 
     fn parse_cost(self, body: &Bytes) -> usize {
@@ -209,7 +210,7 @@ impl Protocol for Grpc {
     fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
         let request = request::grpc::decode(self.codings.message(body)?)?;
         server.check_name(&request.model_name, given(&request.model_version))?;
-        Ok(request::grpc::check(request, &engine.signature)?)
+        Ok(request::grpc::check(request, engine.signature())?)
     }
 
     fn compresses(self) -> bool {

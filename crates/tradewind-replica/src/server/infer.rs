@@ -35,7 +35,7 @@ pub(super) trait Protocol: Copy + Send + 'static {
     type Answer: Send + 'static;
 
     /// How long the answer may take.
-    fn limit(headers: &HeaderMap) -> Result<Duration, Failure>;
+    fn limit(self) -> Duration;
 
     /// How long it takes to parse `body`, in bytes of JSON.
     fn parse_cost(self, body: &Bytes) -> usize;
@@ -97,7 +97,7 @@ async fn answer<P: Protocol>(
     received: impl Future<Output = Result<Received, Failure>>,
     span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
-    let due = Instant::now() + P::limit(headers)?;
+    let due = Instant::now() + protocol.limit();
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let (came, began) = (SystemTime::now(), Instant::now());
     let Received { body, place: _place } = received.await?;
@@ -197,6 +197,6 @@ impl Server {
     }
 
     fn answering<'a>(&'a self, engine: &'a Engine) -> Answering<'a> {
-        Answering { model: self.model.as_str(), version: &self.version_text, signature: &engine.signature }
+        Answering { model: self.model.as_str(), version: &self.version_text, signature: engine.signature() }
     }
 }

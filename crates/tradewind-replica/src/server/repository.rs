@@ -24,7 +24,7 @@ impl Server {
 
     pub(super) fn config(&self) -> Result<ModelConfig, Failure> {
         let engine = self.loaded()?;
-        let Signature { inputs, outputs } = &engine.signature;
+        let Signature { inputs, outputs } = engine.signature();
         let data_type = |spec: &TensorSpec| DataType::from(spec.datatype).into();
         let input = |spec: &TensorSpec| ModelInput {
             name: spec.name.clone(),
@@ -57,7 +57,7 @@ impl Server {
     /// The same in the form of JSON.
     pub(super) fn config_json(&self) -> Result<Value, Failure> {
         let engine = self.loaded()?;
-        let Signature { inputs, outputs } = &engine.signature;
+        let Signature { inputs, outputs } = engine.signature();
         let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
             let tensor = |TensorSpec { name, datatype, shape }: &TensorSpec| json!({ "name": name, "data_type": DataType::word(*datatype), "dims": shape });
             specs.iter().map(tensor).collect()

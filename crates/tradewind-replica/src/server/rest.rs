@@ -59,6 +59,7 @@ pub(super) async fn infer(
 
 #[derive(Debug, Clone, Copy)]
 struct Rest {
+    limit: Duration,
     header_length: Option<usize>,
     codings: Codings,
 }
@@ -72,12 +73,20 @@ struct Answer {
 impl Rest {
     fn of(server: &Server, named: &Named, headers: &HeaderMap) -> Result<Self, Failure> {
         server.check_name(&named.model, named.version.as_deref())?;
-        Ok(Self { header_length: header_length(headers)?, codings: Codings::of_rest(headers)? })
+        let (limit, header_length) = (limit(headers)?, header_length(headers)?);
+        Ok(Self { limit, header_length, codings: Codings::of_rest(headers)? })
     }
 
     fn plan(self) -> Plan {
         Plan { limit: BODY_BYTES_LIMIT, aligned_at: self.header_length.unwrap_or_default() }
     }
+}
+
+/// The client's limit counts where it is shorter.
+fn limit(headers: &HeaderMap) -> Result<Duration, RequestError> {
+    let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(INFERENCE_LIMIT) };
+    let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
+    Ok(span.ok_or(RequestError::Timeout)?.duration().min(INFERENCE_LIMIT))
 }
 
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
@@ -91,11 +100,8 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 impl Protocol for Rest {
     type Answer = Answer;
 
-    /// The client's limit counts where it is shorter.
-    fn limit(headers: &HeaderMap) -> Result<Duration, Failure> {
-        let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(INFERENCE_LIMIT) };
-        let span = value.to_str().ok().and_then(|text| text.parse::<Span>().ok());
-        Ok(span.ok_or(RequestError::Timeout)?.duration().min(INFERENCE_LIMIT))
+    fn limit(self) -> Duration {
+        self.limit
     }
 
     fn parse_cost(self, body: &Bytes) -> usize {
@@ -104,7 +110,7 @@ impl Protocol for Rest {
     }
 
     fn parse(self, _: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        Ok(request::json::parse(self.codings.decompress(body)?, self.header_length, &engine.signature)?)
+        Ok(request::json::parse(self.codings.decompress(body)?, self.header_length, engine.signature())?)
     }
 
     fn compresses(self) -> bool {

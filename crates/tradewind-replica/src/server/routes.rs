@@ -125,8 +125,8 @@ async fn metadata(State(server): State<Arc<Server>>, Path(named): Path<Named>) -
         "name": server.model,
         "versions": [server.version_text],
         "platform": PLATFORM,
-        "inputs": engine.signature.inputs,
-        "outputs": engine.signature.outputs,
+        "inputs": engine.signature().inputs,
+        "outputs": engine.signature().outputs,
     });
     Ok(Json(body).into_response())
 }
@@ -193,7 +193,7 @@ async fn loaded(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> 
         model: server.model.clone(),
         version: server.version,
         files: engine.files.clone(),
-        signature: engine.signature.clone(),
+        signature: engine.signature().clone(),
     };
     Ok(Json(loaded).into_response())
 }

@@ -16,6 +16,7 @@ use super::models::push;
 use crate::{
     failure::Failure,
     measure::{Local, Served},
+    roles,
     session::{Session, parse_model},
     terminal::{self, Format, OutputArgs, Paint},
 };
@@ -47,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     evaluate: Option<PathBuf>,
     /// How much worse the answers may be, as a part of all expected elements [default: 0.01]
-    #[arg(long, value_name = "PART", requires = "evaluate", value_parser = parse_part)]
+    #[arg(long, value_name = "PART", requires = "evaluate", value_parser = roles::parse_part)]
     max_accuracy_loss: Option<f64>,
     /// How long each of the two is measured by each number of clients
     #[arg(long, value_name = "TIME", default_value = "1s")]
@@ -60,11 +61,6 @@ pub(crate) struct Args {
     dry_run: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-fn parse_part(text: &str) -> Result<f64, String> {
-    let part = text.parse().ok().filter(|part: &f64| (0.0..=1.0).contains(part));
-    part.ok_or_else(|| "write a number from 0 to 1".to_owned())
 }
 
 /// What became of it.
