@@ -47,7 +47,10 @@ impl Trials {
             return Err(Failure::usage(format!("{} has more than 4 GiB", path.display())));
         }
         let text = std::fs::read_to_string(path).map_err(unread)?;
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(CASES_LIMIT);
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        if lines.clone().nth(CASES_LIMIT).is_some() {
+            return Err(Failure::usage(format!("{} has more than {CASES_LIMIT} cases", path.display())));
+        }
         let cases = lines.map(|(number, line)| {
             serde_json::from_str(line).map_err(|error| {
                 Failure::usage(format!("line {} of {} is no golden case", number + 1, path.display()))
@@ -158,6 +161,9 @@ mod tests {
         std::fs::write(&path, format!("{case}\n[]\n")).unwrap();
         let error = Trials::read(Some(&path)).unwrap_err().to_string();
         assert!(error.contains("line 2 of ") && error.contains("is no golden case"), "{error}");
+        std::fs::write(&path, "0\n".repeat(CASES_LIMIT + 1)).unwrap();
+        let error = Trials::read(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("has more than 1000000 cases"), "{error}");
         std::fs::write(&path, "\n").unwrap();
         assert!(Trials::read(Some(&path)).unwrap_err().to_string().contains("has no cases"));
         assert!(Trials::read(Some(&directory.path().join("none"))).is_err());
