@@ -78,7 +78,12 @@ impl Connection {
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
-        whole(self.request(Request::get(path).body(Full::default())?).await?).await
+        self.exchange(Request::get(path).body(Full::default())?).await
+    }
+
+    /// Any request, and the whole answer.
+    pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+        whole(self.request(request).await?).await
     }
 
     /// Fails unless the answer is the right one.

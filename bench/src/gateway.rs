@@ -4,7 +4,6 @@
 //! while they are counted: a run with a wrong one is no result.
 
 mod calls;
-mod cores;
 mod idle;
 mod latency;
 mod open_loop;
@@ -19,14 +18,9 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
-use self::{
-    calls::Measured,
-    cores::{Cores, Reading},
-    report::Row,
-    scene::Scene,
-    world::Kit,
-};
+use self::{calls::Measured, report::Row, scene::Scene, world::Kit};
 use crate::{
+    cores::Cores,
     findings, machine,
     progress::{say, until_interrupted},
     repository,
@@ -34,8 +28,6 @@ use crate::{
 
 /// Beside the document.
 const PLOT: &str = "![Tradewind's gateway against nginx and HAProxy](benchmarks/gateway.svg)";
-/// A core that is taken away for more of the time than this measures its thief.
-const STEAL_LIMIT: f64 = 0.01;
 /// In percent of the core's time: more than what idle proxies and their health checks take.
 const BACKGROUND_LIMIT: f64 = 5.0;
 const IDLE_ROUNDS: usize = 3;
@@ -192,13 +184,6 @@ fn caption(options: &Options, effort: Effort, cores: &Cores) -> Result<String> {
         machine::describe(),
         machine::version("nginx", "-v")?,
         machine::version("haproxy", "-v")?,
-        cores.proxy()
+        cores.measured()
     ))
-}
-
-fn warn_of_steal(busy: Reading) {
-    let share = busy.stolen_share();
-    if share > STEAL_LIMIT {
-        say(&format!("warning: another guest of this machine's host took {:.0} % of the core", share * 100.0));
-    }
 }

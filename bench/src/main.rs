@@ -6,16 +6,21 @@ mod alerts;
 mod autoscale;
 mod client;
 mod contender;
+mod cores;
 mod cost;
 mod deploy;
 mod failover;
 mod findings;
 mod gateway;
+mod grpc;
+mod h2load;
 mod machine;
+mod memory;
 mod progress;
 mod repository;
 mod samples;
 mod server;
+mod serving;
 mod spike;
 mod spread;
 mod stall;
@@ -45,9 +50,14 @@ enum Command {
     Cost(cost::Options),
     /// A switch of all users, over 10 to 10,000,000 of them: Tradewind against an update of each user's own route
     Switch(switch::Options),
+    /// A model served: Tradewind's replica against Triton and servers in Python
+    Serving(serving::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
+    /// ONNX Runtime in a loop, for `serving`
+    #[command(hide = true)]
+    ServingLoop(serving::LoopOptions),
     /// Who follows the changes of users' routes in `switch`
     #[command(hide = true)]
     SwitchFollower,
@@ -63,6 +73,8 @@ fn main() -> Result<()> {
         Command::Autoscale(options) => autoscale::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Switch(options) => switch::run(&options),
+        Command::Serving(options) => serving::run(&options),
+        Command::ServingLoop(options) => serving::run_loop(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
         Command::SwitchFollower => switch::follower::run(),
     }

@@ -20,12 +20,22 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STOP_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Has the folder of a server's own, in the environment of all its processes, wherever they go.
+const MARK: &str = "TRADEWIND_BENCH_SERVER";
+
+/// A program, and what it is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(&'static str, String)>,
+}
+
 /// Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
     host: Host,
-    program: PathBuf,
-    arguments: Vec<String>,
+    launch: Launch,
     directory: PathBuf,
     /// All of them accept connections when it is ready.
     addresses: Vec<SocketAddr>,
@@ -52,14 +62,20 @@ impl Server {
         let (directory_text, file) = (directory.display().to_string(), file.display().to_string());
         let arguments: &[&str] =
             if program == "nginx" { &["-p", &directory_text, "-c", &file] } else { &["-db", "-f", &file] };
-        let mut server = Self {
-            host: host.clone(),
-            program: find(program)?,
-            arguments: arguments.iter().map(ToString::to_string).collect(),
-            directory: directory.to_owned(),
-            addresses: addresses.to_vec(),
-            child: None,
-        };
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self::launched(
+            host,
+            directory,
+            Launch { program: find(program)?, arguments, environment: Vec::new() },
+            addresses,
+        )
+    }
+
+    /// Starts a program in a folder of its own.
+    pub(crate) fn launched(host: &Host, directory: &Path, launch: Launch, addresses: &[SocketAddr]) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let (host, directory, addresses) = (host.clone(), directory.to_owned(), addresses.to_vec());
+        let mut server = Self { host, launch, directory, addresses, child: None };
         server.start_again()?;
         Ok(server)
     }
@@ -68,38 +84,61 @@ impl Server {
     pub(crate) fn start_again(&mut self) -> Result<()> {
         self.end();
         let log = fs::File::options().create(true).append(true).open(self.log())?;
-        let mut command = self.host.command(&self.program).into_std();
-        command.args(&self.arguments).current_dir(&self.directory).process_group(0);
+        let Launch { program, arguments, environment } = &self.launch;
+        let mut command = self.host.command(program).into_std();
+        command.args(arguments).current_dir(&self.directory).process_group(0);
+        command.envs(environment.iter().map(|(name, value)| (name, value))).env(MARK, &self.directory);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", program.display()))?);
         Ok(())
     }
 
     pub(crate) async fn ready(&mut self) -> Result<()> {
-        let ready = eventually_ok("its ports are open", START_LIMIT, || async {
-            let addresses = self.addresses.clone();
-            let open = async move {
-                for address in addresses {
-                    TcpStream::connect(address).await?;
-                }
-                Ok(())
-            };
-            self.host.run(open).await?
+        let (host, addresses) = (self.host.clone(), self.addresses.clone());
+        let open = || {
+            let (host, addresses) = (host.clone(), addresses.clone());
+            async move {
+                let open = async move {
+                    for address in addresses {
+                        TcpStream::connect(address).await?;
+                    }
+                    Ok(())
+                };
+                host.run(open).await?
+            }
+        };
+        self.ready_when(START_LIMIT, open).await
+    }
+
+    /// Waits until an attempt succeeds; in vain once it has ended.
+    pub(crate) async fn ready_when<F: Future<Output = Result<()>>>(
+        &mut self,
+        limit: Duration,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<()> {
+        let child = &mut self.child;
+        let ready = eventually_ok("it is ready", limit, || {
+            let ended = child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+            let attempt = attempt();
+            async move { if ended { Ok(false) } else { attempt.await.map(|()| true) } }
         });
-        let result = ready.await;
-        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+        let ready = ready.await;
+        let name = self.launch.program.display();
         let said = || fs::read_to_string(self.log()).unwrap_or_default();
-        result.with_context(|| format!("{} does not start: {}", self.program.display(), said()))?;
-        ensure!(ended.is_none(), "{} has ended: {}", self.program.display(), said());
+        ensure!(ready.with_context(|| format!("{name} does not start: {}", said()))?, "{name} has ended: {}", said());
         Ok(())
     }
 
-    /// Its processes: itself and its workers.
+    /// Its processes: itself, and all that it has started.
     pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         let leader = self.child.as_ref().context("it does not run")?.id();
-        let entries = fs::read_dir("/proc").context("listing processes")?;
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        Ok(pids.filter(|pid| group_of(*pid) == Some(leader)).collect())
+        Ok(pids().filter(|pid| group_of(*pid) == Some(leader) || self.has_marked(*pid)).collect())
+    }
+
+    fn has_marked(&self, pid: u32) -> bool {
+        let mark = format!("{MARK}={}", self.directory.display());
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     }
 
     fn group(&self) -> Option<Pid> {
@@ -121,6 +160,11 @@ impl Server {
         }
         let _ = kill_process_group(group, Signal::KILL);
         let _ = child.wait();
+        for pid in pids().filter(|pid| self.has_marked(*pid)) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
 
@@ -128,6 +172,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// The process group of a process, if it is there.

@@ -1,19 +1,16 @@
 """A real Triton beside a replica, with the same models: what it answers is what clients expect.
 
 The server is that of the wheel `nvidia-pytriton`, which runs models of Python on a CPU; `cargo xtask test` unpacks it,
-and numpy 1, which it is built for, into a directory of its own. Its stub needs the shared library of this Python.
+and numpy 1, which it is built for, into a directory of its own.
 """
 
-import ctypes.util
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
-import sys
-import sysconfig
 import time
 
+import tritonserver
 from conftest import READY_LIMIT_SECONDS, ROOT
 from serving import ask
 
@@ -75,33 +72,6 @@ def write_repository(repository):
     write_model(repository, "add", rows[:2], rows[2:], ADD)
 
 
-def shared_library():
-    """Where the stub finds the library of this Python."""
-    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    own = pathlib.Path(sysconfig.get_config_var("LIBDIR")) / name
-    if own.exists():
-        return own.parent
-    short = name.removeprefix("lib").removesuffix(".so.1.0")
-    assert ctypes.util.find_library(short), f"{name} is missing: apt-get install lib{short}"
-    return None
-
-
-def backend(directory):
-    """The backend of Python as the server wants it, with the stub of this Python and numpy beside it: the stub looks
-    nowhere else."""
-    server = HOME / "pytriton" / "tritonserver"
-    python = directory / "python"
-    shutil.copytree(server / "backends" / "python", python)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
-    assert stub.exists(), f"the wheel has no stub for Python {version}"
-    shutil.copy(stub, python / stub.name)
-    (python / stub.name).chmod(0o755)
-    for package in ("numpy", "numpy.libs"):
-        (python / package).symlink_to(HOME / package)
-    return directory
-
-
 def free_ports(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
@@ -116,18 +86,12 @@ class Triton:
         write_repository(directory / "models")
         http, grpc = free_ports(2)
         self.address, self.grpc_address = f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
-        libraries = [str(HOME / "nvidia_pytriton.libs"), *filter(None, [str(shared_library() or "")])]
+        packages = [HOME / "numpy", HOME / "numpy.libs"]
+        backends = tritonserver.backend(HOME, directory / "backends", packages)
         self.log = open(directory / "triton.log", "w+")
         self.process = subprocess.Popen(
-            [
-                HOME / "pytriton" / "tritonserver" / "bin" / "tritonserver",
-                "--model-repository", directory / "models", "--backend-directory", backend(directory / "backends"),
-                "--http-address", "127.0.0.1", "--http-port", str(http),
-                "--grpc-address", "127.0.0.1", "--grpc-port", str(grpc), "--allow-metrics", "false",
-                "--model-control-mode", "explicit", "--load-model", "*",
-            ],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(libraries)},
+            tritonserver.command(HOME, directory / "models", backends, http, grpc),
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=tritonserver.environment(HOME),
         )
         deadline = time.monotonic() + 3 * READY_LIMIT_SECONDS
         while not self.is_ready():

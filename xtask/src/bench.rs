@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: builds the benchmarks as they ship, and runs one.
 
 mod needs;
+mod serving;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ const DOCS: &str = "docs/benchmarks.md";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which one: `deploy`, `gateway`, `failover`, `spike`, `alerts`, `cost`, `switch`, `autoscale`
+    /// Which one: `deploy`, `gateway`, `serving`, `failover`, `spike`, `alerts`, `cost`, `switch`,
+    /// `autoscale`
     name: String,
     /// For the benchmark itself; see `cargo xtask bench NAME --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -30,6 +32,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     if let Some(needs) = Needs::of(&options.name) {
         needs.prepare(workspace, &mut command, &options.arguments)?;
+    }
+    if options.name == "serving" {
+        serving::prepare(workspace, &mut command, &options.arguments)?;
     }
     let status = command.args(&options.arguments).status().context("starting cargo")?;
     ensure!(status.success(), "the benchmark ended with {status}");

@@ -35,7 +35,7 @@ enum Command {
     Reference,
     /// Check the project's own rules: layers, file sizes, test habits
     Tidy,
-    /// Measure: deploys, gateways, failovers, spikes, switches, alerts, scaling, and what monitoring costs
+    /// Measure: deploys, gateways, servers of models, failovers, spikes, switches, alerts, scaling, and what monitoring costs
     Bench(bench::Options),
     /// Run every test
     Test(test::Options),

@@ -36,6 +36,10 @@ impl Venv {
         Ok(venv)
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A program of this environment, such as `python` or `pip`.
     pub(crate) fn command(&self, program: &str) -> Command {
         Command::new(self.directory.join("bin").join(program))

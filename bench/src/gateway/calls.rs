@@ -2,34 +2,23 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use prost::Message;
-use tokio::{net::TcpStream, process::Command};
-use tokio_util::task::AbortOnDropHandle;
-pub(super) use tradewind_api::grpc::CONTENT_TYPE;
-use tradewind_api::grpc::{
-    SERVICE_PREFIX,
-    frame::Header,
-    message::{InferInputTensor, InferOutputTensor, ModelInferRequest, ModelInferResponse},
-};
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use tradewind_api::grpc::message::{InferInputTensor, InferOutputTensor, ModelInferRequest, ModelInferResponse};
 
 use super::{
     report::{Better, Row},
     scene::{CALLS, Scene},
 };
-use crate::{contender::Contender, server::find};
+use crate::{
+    contender::Contender,
+    grpc::{self, CONTENT_TYPE, Outcome, framed},
+    h2load::{Load, Said, Version},
+};
 
 /// Calls under way at once are so many times so many.
 const CONNECTIONS: u64 = 8;
 const STREAMS: u64 = 8;
-const METHOD: &str = "ModelInfer";
-/// What gRPC calls it when a server has no such method.
-const UNIMPLEMENTED: &str = "12";
 
 /// A picture of 64 pixels, as a framed message.
 pub(super) fn request() -> Bytes {
@@ -56,54 +45,12 @@ pub(super) fn answer() -> Bytes {
     })
 }
 
-fn framed(message: &impl Message) -> Bytes {
-    let length = u32::try_from(message.encoded_len()).expect("it is short");
-    let mut bytes = BytesMut::new();
-    bytes.put_slice(&Header::plain(length).write());
-    message.encode(&mut bytes).expect("the buffer grows");
-    bytes.freeze()
-}
-
-/// What came of a call.
-#[derive(Debug)]
-struct Outcome {
-    status: StatusCode,
-    content_type: String,
-    grpc_status: Option<String>,
-    answer: Bytes,
-}
-
-impl Outcome {
-    /// Whether whoever answered has the method at all.
-    fn speaks_grpc(&self) -> bool {
-        self.content_type.starts_with(CONTENT_TYPE) && self.grpc_status.as_deref() != Some(UNIMPLEMENTED)
-    }
-
-    fn is_right(&self) -> bool {
-        self.status == StatusCode::OK && self.grpc_status.as_deref() == Some("0") && self.answer == answer()
-    }
-}
-
 async fn call(address: SocketAddr) -> Result<Outcome> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    let _driver = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
-    let request = Request::post(format!("http://{address}{SERVICE_PREFIX}{METHOD}"))
-        .header(header::CONTENT_TYPE, CONTENT_TYPE)
-        .header(header::TE, "trailers")
-        .body(Full::new(request()))?;
-    let response = sender.send_request(request).await.context("no answer came")?;
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.context("the answer broke off")?;
-    let text = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
-    let in_trailers = body.trailers().and_then(|trailers| text(trailers, "grpc-status"));
-    Ok(Outcome {
-        status: head.status,
-        content_type: text(&head.headers, "content-type").unwrap_or_default(),
-        grpc_status: in_trailers.or_else(|| text(&head.headers, "grpc-status")),
-        answer: body.to_bytes(),
-    })
+    grpc::call(address, request()).await
+}
+
+fn is_right(outcome: &Outcome) -> bool {
+    outcome.succeeded() && outcome.answer == answer()
 }
 
 /// What cannot be measured, and why; or the rows.
@@ -130,10 +77,10 @@ pub(super) async fn measure(scene: &Scene<'_>, rounds: usize, time: Duration) ->
             let before = scene.cores.read()?;
             let said = load(address, time).await.with_context(|| contender.name())?;
             let busy = scene.cores.read()?.since(before);
-            super::warn_of_steal(busy);
+            busy.warn_of_steal();
             let outcome = call(address).await?;
-            ensure!(outcome.is_right(), "{} answers a call wrongly: {outcome:?}", contender.name());
-            let micros = busy.busy * 1e6 / said.calls as f64;
+            ensure!(is_right(&outcome), "{} answers a call wrongly: {outcome:?}", contender.name());
+            let micros = busy.busy * 1e6 / said.answered as f64;
             crate::progress::say(&format!(
                 "gRPC, round {}: {} {:.0} calls/s, {micros:.1} µs of the core each",
                 round + 1,
@@ -150,59 +97,39 @@ pub(super) async fn measure(scene: &Scene<'_>, rounds: usize, time: Duration) ->
     Ok(Measured::Rows(vec![cost, rate, busy_row]))
 }
 
-/// What h2load says at its end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Said {
-    calls: u64,
-    per_second: f64,
-}
-
 async fn load(address: SocketAddr, time: Duration) -> Result<Said> {
     let body = tempfile::NamedTempFile::new()?;
     std::fs::write(body.path(), request())?;
-    let mut command = Command::new(find("h2load")?);
-    command
-        .args(["--threads", "1", "--clients", &CONNECTIONS.to_string()])
-        .args(["--max-concurrent-streams", &STREAMS.to_string()])
-        .args(["--duration", &time.as_secs().to_string()])
-        .args(["--header", &format!("content-type: {CONTENT_TYPE}"), "--header", "te: trailers"])
-        .arg("--data")
-        .arg(body.path())
-        .arg(format!("http://{address}{SERVICE_PREFIX}{METHOD}"))
-        .kill_on_drop(true);
-    let output = command.output().await.context("starting h2load")?;
-    ensure!(output.status.success(), "h2load: {}", String::from_utf8_lossy(&output.stderr));
-    Said::read(&String::from_utf8_lossy(&output.stdout))
+    let load = Load {
+        url: &format!("http://{address}{}", grpc::path()),
+        version: Version::Http2,
+        connections: CONNECTIONS,
+        streams: STREAMS,
+        time,
+        headers: &[format!("content-type: {CONTENT_TYPE}"), "te: trailers".to_owned()],
+        body: Some(body.path()),
+        log: None,
+    };
+    let said = load.run().await?;
+    check(said)?;
+    Ok(said)
 }
 
-impl Said {
-    /// A run with errors is no result, nor is one whose answers are not all as long as the right one.
-    fn read(output: &str) -> Result<Self> {
-        let line = |label: &str| {
-            let found = output.lines().find_map(|line| line.strip_prefix(label));
-            found.with_context(|| format!("h2load did not say `{label}`: {output}"))
-        };
-        let requests = line("requests: ")?;
-        let counted = |what: &str| -> Result<u64> {
-            let found = requests.split(", ").find_map(|part| part.strip_suffix(what));
-            Ok(found.with_context(|| format!("h2load did not count{what}"))?.parse()?)
-        };
-        let calls = counted(" succeeded")?;
-        let failed = counted(" failed")? + counted(" errored")? + counted(" timeout")?;
-        ensure!(failed == 0 && calls > 0, "{failed} calls failed, {calls} were answered");
-        let per_second = line("finished in ")?.split(", ").find_map(|part| part.strip_suffix(" req/s"));
-        let data = line("traffic: ")?.split(", ").find_map(|part| part.strip_suffix(") data"));
-        let bytes: u64 = data.and_then(|data| data.rsplit('(').next()).context("h2load counted no bytes")?.parse()?;
-        let (each, slack) = (answer().len() as u64, CONNECTIONS * STREAMS);
-        if bytes.abs_diff(calls * each) > slack * each {
-            bail!("{bytes} bytes came in {calls} answers of {each}");
-        }
-        Ok(Self { calls, per_second: per_second.context("h2load told no rate")?.parse()? })
-    }
+/// A run with errors is no result, nor is one whose answers are not all as long as the right one.
+fn check(said: Said) -> Result<()> {
+    let Said { answered, failed, body_bytes, .. } = said;
+    ensure!(failed == 0 && answered > 0, "{failed} calls failed, {answered} were answered");
+    let (each, slack) = (answer().len() as u64, CONNECTIONS * STREAMS);
+    let right = body_bytes.abs_diff(answered * each) <= slack * each;
+    ensure!(right, "{body_bytes} bytes came in {answered} answers of {each}");
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+    use tokio_util::task::AbortOnDropHandle;
+
     use super::*;
     use crate::{
         client::Connection,
@@ -215,7 +142,7 @@ mod tests {
         let address = upstream.address;
         let _upstream = AbortOnDropHandle::new(tokio::spawn(upstream.run()));
         let outcome = call(address).await.unwrap();
-        assert!(outcome.speaks_grpc() && outcome.is_right(), "{outcome:?}");
+        assert!(outcome.speaks_grpc() && is_right(&outcome), "{outcome:?}");
 
         let wanted = serde_json::to_vec(&Wanted { events: 2 }).unwrap();
         let mut connection = Connection::open(address).await.unwrap();
@@ -225,31 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_grpc_is_told_from_a_wrong_answer() {
-        let outcome = |content_type: &str, grpc_status: &str| Outcome {
-            status: StatusCode::OK,
-            content_type: content_type.to_owned(),
-            grpc_status: Some(grpc_status.to_owned()),
-            answer: Bytes::new(),
-        };
-        assert!(!outcome("application/json", "0").speaks_grpc());
-        assert!(!outcome(CONTENT_TYPE, UNIMPLEMENTED).speaks_grpc());
-        let unavailable = outcome(CONTENT_TYPE, "14");
-        assert!(unavailable.speaks_grpc() && !unavailable.is_right());
-    }
-
-    #[test]
     fn a_run_of_h2load_counts_only_when_all_answers_are_right() {
-        let bytes = 1000 * answer().len();
-        let output = format!(
-            "finished in 1.00s, 998.50 req/s, 1.20MB/s\n\
-             requests: 1000 total, 1064 started, 1000 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout\n\
-             traffic: 12.34KB (12636) total, 3.08KB (3156) headers (space savings 83.54%), 7.42KB ({bytes}) data\n"
-        );
-        assert_eq!(Said::read(&output).unwrap(), Said { calls: 1000, per_second: 998.5 });
-        let failed = output.replace("0 failed", "3 failed");
-        assert_eq!(Said::read(&failed).unwrap_err().to_string(), "3 calls failed, 1000 were answered");
-        let empty = output.replace(&format!("({bytes}) data"), "(0) data");
-        assert!(Said::read(&empty).is_err());
+        let said = Said { answered: 1000, failed: 0, per_second: 998.5, body_bytes: 1000 * answer().len() as u64 };
+        assert!(check(said).is_ok());
+        assert_eq!(check(Said { failed: 3, ..said }).unwrap_err().to_string(), "3 calls failed, 1000 were answered");
+        assert!(check(Said { body_bytes: 0, ..said }).is_err());
     }
 }

@@ -1,14 +1,12 @@
 //! What a connection costs that nothing happens on: resident memory of the proxy's processes.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::{
     report::{Better, Row},
     scene::Scene,
 };
-use crate::{client::Connection, contender::Contender};
+use crate::{client::Connection, contender::Contender, memory::resident_kib};
 
 pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: usize) -> Result<Vec<Row>> {
     let mut each = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
@@ -40,16 +38,4 @@ async fn hold(scene: &Scene<'_>, contender: Contender, count: usize) -> Result<(
     let after = resident_kib(&scene.pids(contender)?)?;
     ensure!(connections.iter().all(Connection::is_open), "connections were closed");
     Ok((before as f64, after as f64))
-}
-
-fn resident_kib(pids: &[u32]) -> Result<u64> {
-    ensure!(!pids.is_empty(), "it does not run");
-    pids.iter()
-        .map(|pid| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading a process's status")?;
-            let line =
-                status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the status has no VmRSS")?;
-            line.trim().trim_end_matches(" kB").parse::<u64>().context("VmRSS is no number of kB")
-        })
-        .sum()
 }

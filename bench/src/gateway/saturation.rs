@@ -103,7 +103,7 @@ async fn load(scene: &Scene<'_>, root: &Path, contender: Contender, time: Durati
     };
     let ((), (said, busy)) = tokio::try_join!(checking, loading)?;
     said.check(length)?;
-    super::warn_of_steal(busy);
+    busy.warn_of_steal();
     Ok(Run {
         micros_per_request: busy.busy * 1e6 / said.requests as f64,
         per_second: said.requests as f64 * 1e6 / said.micros as f64,

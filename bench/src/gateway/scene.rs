@@ -9,13 +9,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tradewind_testkit::eventually_ok;
 
 use super::{
-    cores::Cores,
     upstreams::Upstream,
     world::{DIGITS, Kit, Tradewind},
 };
 use crate::{
     client::{Connection, Question},
     contender::Contender,
+    cores::Cores,
     repository,
     server::{Server, fill, free_address},
 };

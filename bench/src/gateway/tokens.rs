@@ -36,7 +36,7 @@ pub(super) async fn measure(scene: &Scene<'_>, kit: &Kit, rounds: usize, time: D
             // On the runtime of many threads, where there are more than two cores.
             let delays = kit.servers.spawn(follow_all(address, events)).await?.with_context(|| contender.name())?;
             let busy = scene.cores.read()?.since(before);
-            super::warn_of_steal(busy);
+            busy.warn_of_steal();
             let delay = quantile(&delays, 0.99).as_secs_f64() * 1e6;
             late.add(contender, delay);
             let per_core_second = (events * STREAMS) as f64 / busy.busy;

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use super::calls;
+use crate::grpc::CONTENT_TYPE;
 
 /// A model writes this often in one stream.
 pub(super) const TOKENS_PER_SECOND: u32 = 100;
@@ -95,7 +96,7 @@ async fn answer(request: Request<Incoming>) -> Result<Reply, hyper::Error> {
         // A health check.
         return Ok(Response::new(Full::new(Bytes::from_static(b"ok\n")).boxed_unsync()));
     }
-    let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == calls::CONTENT_TYPE);
+    let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == CONTENT_TYPE);
     let body = request.into_body().collect().await?.to_bytes();
     Ok(if grpc { call(&body) } else { stream(&body) })
 }
@@ -108,7 +109,7 @@ fn call(body: &Bytes) -> Reply {
     trailers.insert("grpc-status", HeaderValue::from_static(status));
     let body = Full::new(answer).with_trailers(async move { Some(Ok(trailers)) });
     let mut response = Response::new(body.boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(calls::CONTENT_TYPE));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     response
 }
 

@@ -13,8 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tradewind_api::{Client, auth::Scope};
 use tradewind_testkit::{Host, Part, Roles, processes_below};
 
-use super::cores::Cores;
-use crate::agent::{StandIn, token};
+use crate::{
+    agent::{StandIn, token},
+    cores::Cores,
+};
 
 pub(super) const REGION: &str = "us-east1";
 pub(super) const DIGITS: &str = "digits";

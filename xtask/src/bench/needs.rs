@@ -10,6 +10,7 @@ use crate::{onnxruntime, packages, workspace::Workspace};
 type Program = (&'static str, &'static str);
 
 const HAPROXY: Program = ("haproxy", "haproxy");
+const H2LOAD: Program = ("h2load", "nghttp2-client");
 
 /// What one benchmark needs.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +27,13 @@ impl Needs {
     pub(super) fn of(benchmark: &str) -> Option<Self> {
         match benchmark {
             "gateway" => Some(Self {
-                programs: &[("nginx", "nginx-light"), HAPROXY, ("wrk", "wrk"), ("h2load", "nghttp2-client")],
+                programs: &[("nginx", "nginx-light"), HAPROXY, ("wrk", "wrk"), H2LOAD],
                 welcome: &[],
                 // What a core does with a request depends on it.
                 profile: "dist",
             }),
+            // As above.
+            "serving" => Some(Self { programs: &[H2LOAD], welcome: &[], profile: "dist" }),
             "failover" => Some(Self {
                 programs: &[HAPROXY],
                 welcome: &[("ip", "iproute2"), ("nft", "nftables")],

@@ -1,4 +1,5 @@
-//! The core that proxies have to themselves, and how busy it was: everything else runs on the other ones.
+//! The core that servers under measurement have to themselves, and how busy it was: everything else runs on the other
+//! ones.
 
 use std::fs;
 
@@ -8,52 +9,57 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
+use crate::progress::say;
+
+/// A core that is taken away for more of the time than this measures its thief.
+const STEAL_LIMIT: f64 = 0.01;
+
 #[derive(Debug)]
-pub(super) struct Cores {
-    proxy: usize,
+pub(crate) struct Cores {
+    measured: usize,
     others: CpuSet,
 }
 
 impl Cores {
-    /// Takes the last core for the proxies, and moves this thread, with all threads and processes that it starts from
+    /// Takes the last core for what is measured, and moves this thread, with all threads and processes that it starts from
     /// now on, to the other ones.
-    pub(super) fn divide() -> Result<Self> {
+    pub(crate) fn divide() -> Result<Self> {
         let all = sched_getaffinity(None).context("asking which cores there are")?;
-        let proxy = (0..CpuSet::MAX_CPU).rev().find(|core| all.is_set(*core)).context("there is no core")?;
-        ensure!(all.count() > 1, "a proxy needs a core of its own, and whatever asks it another one");
+        let measured = (0..CpuSet::MAX_CPU).rev().find(|core| all.is_set(*core)).context("there is no core")?;
+        ensure!(all.count() > 1, "what is measured needs a core of its own, and whatever asks it another one");
         let mut others = all;
-        others.unset(proxy);
-        sched_setaffinity(None, &others).context("leaving the proxies' core")?;
-        Ok(Self { proxy, others })
+        others.unset(measured);
+        sched_setaffinity(None, &others).context("leaving the measured core")?;
+        Ok(Self { measured, others })
     }
 
-    pub(super) fn proxy(&self) -> usize {
-        self.proxy
+    pub(crate) fn measured(&self) -> usize {
+        self.measured
     }
 
-    /// While this lives, what this thread starts runs on the proxies' core and nowhere else.
-    pub(super) fn visit(&self) -> Result<Visit<'_>> {
+    /// While this lives, what this thread starts runs on the measured core and nowhere else.
+    pub(crate) fn visit(&self) -> Result<Visit<'_>> {
         let mut own = CpuSet::new();
-        own.set(self.proxy);
-        sched_setaffinity(None, &own).context("going to the proxies' core")?;
+        own.set(self.measured);
+        sched_setaffinity(None, &own).context("going to the measured core")?;
         Ok(Visit(self))
     }
 
     /// Fails if a process could run elsewhere.
-    pub(super) fn check(&self, pid: u32) -> Result<()> {
+    pub(crate) fn check(&self, pid: u32) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(pid)?).context("not a pid")?;
-        let set = sched_getaffinity(Some(pid)).context("asking where a proxy runs")?;
-        ensure!(set.count() == 1 && set.is_set(self.proxy), "a proxy does not run on its core alone");
+        let set = sched_getaffinity(Some(pid)).context("asking where a server runs")?;
+        ensure!(set.count() == 1 && set.is_set(self.measured), "a server does not run on its core alone");
         Ok(())
     }
 
-    pub(super) fn read(&self) -> Result<Reading> {
-        Reading::parse(&fs::read_to_string("/proc/stat").context("reading /proc/stat")?, self.proxy)
+    pub(crate) fn read(&self) -> Result<Reading> {
+        Reading::parse(&fs::read_to_string("/proc/stat").context("reading /proc/stat")?, self.measured)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Visit<'a>(&'a Cores);
+pub(crate) struct Visit<'a>(&'a Cores);
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
@@ -63,7 +69,7 @@ impl Drop for Visit<'_> {
 
 /// Time of a core since the machine started, in seconds. It counts interrupts, which no process is charged for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     pub busy: f64,
     idle: f64,
     /// Taken by other guests of the machine's host.
@@ -86,17 +92,20 @@ impl Reading {
         })
     }
 
-    pub(super) fn since(self, before: Self) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         Self { busy: self.busy - before.busy, idle: self.idle - before.idle, stolen: self.stolen - before.stolen }
     }
 
     /// Of the time that the core was ours.
-    pub(super) fn busy_share(self) -> f64 {
+    pub(crate) fn busy_share(self) -> f64 {
         self.busy / (self.busy + self.idle)
     }
 
-    pub(super) fn stolen_share(self) -> f64 {
-        self.stolen / (self.busy + self.idle + self.stolen)
+    pub(crate) fn warn_of_steal(self) {
+        let share = self.stolen / (self.busy + self.idle + self.stolen);
+        if share > STEAL_LIMIT {
+            say(&format!("warning: another guest of this machine's host took {:.0} % of the core", share * 100.0));
+        }
     }
 }
 
