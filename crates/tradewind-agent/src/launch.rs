@@ -37,7 +37,7 @@ pub(crate) struct Launch {
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     /// Tradewind's own: a subcommand of `program`.
-    Onnx { program: PathBuf, model_file: String, batching: BatchOptions, cases: Vec<String> },
+    Onnx { program: PathBuf, model_file: String, instances: u32, batching: BatchOptions, cases: Vec<String> },
     /// A server of the author's own.
     Server(CommandOptions),
 }
@@ -79,9 +79,9 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
     record.write(home.root()).map_err(recording)?;
     let command = match &launch.what {
         // The agent's copy of the socket closes when it is spawned: a dead replica's port must refuse, not queue.
-        What::Onnx { program, model_file, batching, cases } => {
+        What::Onnx { program, model_file, instances, batching, cases } => {
             let spawn = own(launch, program, model_file, &record).listener(listener);
-            warmed_by(spawn, *batching, cases)
+            running(spawn, *instances, *batching, cases)
         }
         What::Server(options) => {
             // It opens the port itself. Who takes it in between makes it end, and it is started again on another.
@@ -116,9 +116,11 @@ fn own(launch: &Launch, program: &Path, model_file: &str, record: &ReplicaRecord
         .log(&launch.log)
 }
 
-/// Says how requests run together, and on which golden cases the model is warmed up.
-fn warmed_by(spawn: Spawn, batching: BatchOptions, cases: &[String]) -> Spawn {
-    let spawn = spawn.args(["--batch", batching.mode.as_str(), "--max-batch-rows", &batching.max_rows.to_string()]);
+/// Says how requests run side by side and together, and on which golden cases the model is warmed up.
+fn running(spawn: Spawn, instances: u32, batching: BatchOptions, cases: &[String]) -> Spawn {
+    let spawn = spawn
+        .args(["--instances", &instances.to_string(), "--batch", batching.mode.as_str()])
+        .args(["--max-batch-rows", &batching.max_rows.to_string()]);
     cases.iter().take(WARM_UP_CASES).fold(spawn, |spawn, case| spawn.args(["--case", case]))
 }
 

@@ -13,6 +13,7 @@ use tradewind_core::{
         course::Pause,
         strategy::{MaxParallel, OnFailure, Percent, Strategy, Switch},
     },
+    scale::Scale,
 };
 use utoipa::ToSchema;
 
@@ -310,6 +311,9 @@ pub struct HistoryEntry {
     pub revision: RevisionNumber,
     pub version: VersionNumber,
     pub regions: Vec<RegionName>,
+    /// What each region runs that has nothing of its own.
+    #[serde(default)]
+    pub scale: Scale,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
     pub created_by: String,

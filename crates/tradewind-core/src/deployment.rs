@@ -189,8 +189,13 @@ impl DeploymentSpec {
         };
         differs("version", before.version.to_string(), self.version.to_string());
         differs("replicas", before.scale.words(), self.scale.words());
-        differs("threads", before.scale.threads.to_string(), self.scale.threads.to_string());
-        let concurrency = |scale: &Scale| scale.concurrency.map_or_else(|| "found out".to_owned(), |n| n.to_string());
+        differs("threads", before.scale.threads().to_string(), self.scale.threads().to_string());
+        differs("instances", before.scale.instances.to_string(), self.scale.instances.to_string());
+        differs("cpu", or_words(before.scale.cpu, "unlimited"), or_words(self.scale.cpu, "unlimited"));
+        differs("memory", or_words(before.scale.memory, "unlimited"), or_words(self.scale.memory, "unlimited"));
+        let rows = |scale: &Scale| or_words(scale.max_batch_rows, "as the bundle says");
+        differs("batch rows", rows(&before.scale), rows(&self.scale));
+        let concurrency = |scale: &Scale| or_words(scale.concurrency, "found out");
         differs("concurrency", concurrency(&before.scale), concurrency(&self.scale));
         differs("health interval", before.health.interval.to_string(), self.health.interval.to_string());
         differs("health timeout", before.health.timeout.to_string(), self.health.timeout.to_string());
@@ -232,6 +237,10 @@ impl DeploymentSpec {
         changes.extend((!removed.is_empty()).then(|| format!("regions - {removed}")));
         changes
     }
+}
+
+fn or_words(value: Option<impl ToString>, words: &str) -> String {
+    value.map_or_else(|| words.to_owned(), |value| value.to_string())
 }
 
 impl DeploymentSpec {

@@ -27,6 +27,7 @@ pub mod overload;
 pub mod pins;
 pub mod probe;
 pub mod region;
+pub mod resources;
 pub mod retry;
 pub mod rollout;
 pub mod route;

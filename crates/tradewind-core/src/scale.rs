@@ -5,12 +5,25 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
-use crate::{Timestamp, duration::Span};
+use crate::{
+    Timestamp,
+    batch::{BatchMode, BatchOptions, ROWS_LIMIT},
+    duration::Span,
+    resources::{Cpu, Memory},
+};
 
 /// The most replicas of one slot in one region.
 pub const REPLICAS_LIMIT: u32 = 1000;
 /// The most requests in flight that a replica may be said to take.
 pub const CONCURRENCY_LIMIT: u32 = 65_536;
+/// The most threads of one inference.
+pub const THREADS_LIMIT: u32 = 256;
+/// The most inferences side by side in a replica.
+pub const INSTANCES_LIMIT: u32 = 64;
+/// The least and the most time on cores that a replica can be given: a hundredth of a core is 1 ms of every 100 ms.
+const CPU_LIMITS: (Cpu, Cpu) = (Cpu::from_milli(10), Cpu::from_milli(1_024_000));
+/// The least and the most memory. With less, not even an empty server starts.
+const MEMORY_LIMITS: (Memory, Memory) = (Memory::from_bytes(16 << 20), Memory::from_bytes(16 << 40));
 /// The most minimums that hold at some times only.
 pub const SCHEDULE_LIMIT: usize = 32;
 /// A replica works on one request while the next one waits (Ray Serve's default too).
@@ -30,8 +43,23 @@ const MINUTES_OF_DAY: u16 = 24 * 60;
 pub struct Scale {
     /// The number of replicas; with `bounds`, the number that a slot is brought up with when nobody asks.
     pub replicas: u32,
-    /// Threads that one inference may use inside a replica.
-    pub threads: u32,
+    /// Threads that one inference may use inside a replica. Without it, as many as its `cpu` is worth for each of its
+    /// instances; one where that is not said either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// Inferences that a replica runs side by side, each on a session of its own that shares the model's weights.
+    #[serde(skip_serializing_if = "is_one")]
+    pub instances: u32,
+    /// Time on cores that a replica may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Memory that a replica may take: one that takes more is ended, and started again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// The most rows of one inference that is made of several requests; 1: requests run one by one. Without it, as the
+    /// model's bundle says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch_rows: Option<u32>,
     /// The most requests that a replica should have in flight. With it, a region that is full sends what is beyond to
     /// the nearest region with room; without it, gateways find out what a replica can do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,8 +71,22 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { replicas: 1, threads: 1, concurrency: None, bounds: None }
+        Self {
+            replicas: 1,
+            threads: None,
+            instances: 1,
+            cpu: None,
+            memory: None,
+            max_batch_rows: None,
+            concurrency: None,
+            bounds: None,
+        }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it may skip so")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// Within what, and how, the number of replicas follows demand.
@@ -105,6 +147,25 @@ impl Scale {
         if self.replicas == 0 || self.replicas > REPLICAS_LIMIT {
             return Err(format!("replicas are between 1 and {REPLICAS_LIMIT}, not {}", self.replicas));
         }
+        if self.threads.is_some_and(|threads| threads == 0 || threads > THREADS_LIMIT) {
+            return Err(format!("threads are between 1 and {THREADS_LIMIT}"));
+        }
+        if self.instances == 0 || self.instances > INSTANCES_LIMIT {
+            return Err(format!(
+                "the instances of a replica are between 1 and {INSTANCES_LIMIT}, not {}",
+                self.instances
+            ));
+        }
+        if let Some(cpu) = self.cpu.filter(|cpu| *cpu < CPU_LIMITS.0 || *cpu > CPU_LIMITS.1) {
+            return Err(format!("a replica has between {} and {} cores, not {cpu}", CPU_LIMITS.0, CPU_LIMITS.1));
+        }
+        if let Some(memory) = self.memory.filter(|memory| *memory < MEMORY_LIMITS.0 || *memory > MEMORY_LIMITS.1) {
+            let (least, most) = MEMORY_LIMITS;
+            return Err(format!("a replica has between {least} and {most} of memory, not {memory}"));
+        }
+        if self.max_batch_rows.is_some_and(|rows| rows == 0 || rows > ROWS_LIMIT) {
+            return Err(format!("the most rows of a batch are between 1 and {ROWS_LIMIT}"));
+        }
         if self.concurrency.is_some_and(|limit| limit == 0 || limit > CONCURRENCY_LIMIT) {
             return Err(format!("a replica's concurrency is between 1 and {CONCURRENCY_LIMIT}"));
         }
@@ -119,9 +180,38 @@ impl Scale {
         }
     }
 
+    /// Threads of one inference.
+    pub fn threads(&self) -> u32 {
+        let of_cpu = |cpu: Cpu| (cpu.milli() / 1000 / self.instances.max(1)).clamp(1, THREADS_LIMIT);
+        self.threads.or(self.cpu.map(of_cpu)).unwrap_or(1)
+    }
+
+    /// How requests run together, of a model whose bundle says that.
+    pub fn batching(&self, of_bundle: BatchOptions) -> BatchOptions {
+        match self.max_batch_rows {
+            None => of_bundle,
+            Some(1) => BatchOptions { mode: BatchMode::Off, ..of_bundle },
+            Some(max_rows) => BatchOptions { max_rows, ..of_bundle },
+        }
+    }
+
     /// What is wanted of replicas, for people: `3`, or `1 to 10, 2 in flight each`.
     pub fn words(&self) -> String {
         self.bounds.as_ref().map_or_else(|| self.replicas.to_string(), ToString::to_string)
+    }
+
+    /// What each replica has, for people: `1 thread`, or `4 threads, 2 instances, at most 4 cores, at most 2GiB`.
+    pub fn of_each(&self) -> String {
+        let counted = |number: u32, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+        let instances = (self.instances > 1).then(|| counted(self.instances, "instance"));
+        let rows = self.max_batch_rows.map(|rows| format!("batches up to {}", counted(rows, "row")));
+        let limits = [
+            self.cpu.map(|cpu| format!("at most {cpu} cores")),
+            self.memory.map(|memory| format!("at most {memory}")),
+            self.concurrency.map(|limit| format!("at most {limit} in flight")),
+        ];
+        let said = [Some(counted(self.threads(), "thread")), instances, rows].into_iter().chain(limits);
+        said.flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -257,6 +347,42 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_what_is_said_or_what_the_cores_are_worth() {
+        let threads = |threads, cpu: Option<&str>, instances| {
+            Scale { threads, cpu: cpu.map(|cpu| cpu.parse().unwrap()), instances, ..Scale::default() }.threads()
+        };
+        assert_eq!(threads(None, None, 4), 1);
+        assert_eq!(threads(None, Some("4"), 1), 4);
+        assert_eq!(threads(None, Some("4.9"), 2), 2);
+        assert_eq!(threads(None, Some("0.5"), 1), 1);
+        assert_eq!(threads(None, Some("2"), 4), 1);
+        assert_eq!(threads(None, Some("1024"), 1), THREADS_LIMIT);
+        assert_eq!(threads(Some(3), Some("8"), 1), 3);
+    }
+
+    #[test]
+    fn what_each_replica_has_is_said_in_words() {
+        assert_eq!(Scale::default().of_each(), "1 thread");
+        let scale = Scale {
+            instances: 2,
+            cpu: Some(Cpu::from_milli(4500)),
+            memory: Some(Memory::from_bytes(2 << 30)),
+            max_batch_rows: Some(1),
+            ..Scale::default()
+        };
+        assert_eq!(scale.of_each(), "2 threads, 2 instances, batches up to 1 row, at most 4.5 cores, at most 2GiB");
+    }
+
+    #[test]
+    fn the_deployment_bounds_the_batches_of_the_bundle() {
+        let of_bundle = BatchOptions { mode: BatchMode::On, max_rows: 16 };
+        let batching = |max_batch_rows| Scale { max_batch_rows, ..Scale::default() }.batching(of_bundle);
+        assert_eq!(batching(None), of_bundle);
+        assert_eq!(batching(Some(128)), BatchOptions { max_rows: 128, ..of_bundle });
+        assert_eq!(batching(Some(1)).mode, BatchMode::Off);
+    }
+
+    #[test]
     fn times_of_the_day_are_read_and_printed() {
         for text in ["00:00", "08:05", "23:59", "24:00"] {
             assert_eq!(text.parse::<TimeOfDay>().unwrap().to_string(), text);
@@ -311,6 +437,11 @@ mod tests {
             (with(Bounds { schedule: vec![entry("01:00", "02:00", 1, &[]); 33], ..bounds(1, 2) }), "at most 32"),
             (Scale { replicas: 0, ..Scale::default() }, "replicas are between"),
             (Scale { concurrency: Some(0), ..Scale::default() }, "concurrency is between"),
+            (Scale { threads: Some(0), ..Scale::default() }, "between 1 and 256"),
+            (Scale { instances: 65, ..Scale::default() }, "between 1 and 64, not 65"),
+            (Scale { cpu: Some(Cpu::from_milli(5)), ..Scale::default() }, "between 0.01 and 1024 cores, not 0.005"),
+            (Scale { memory: Some(Memory::from_bytes(1000)), ..Scale::default() }, "between 16MiB and 16TiB of memory"),
+            (Scale { max_batch_rows: Some(4097), ..Scale::default() }, "between 1 and 4096"),
         ] {
             let problem = scale.check().unwrap_err();
             assert!(problem.contains(message), "{problem}");

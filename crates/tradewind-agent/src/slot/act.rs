@@ -24,6 +24,7 @@ use tradewind_core::{
     causes::chain,
     event::{EventKind, Severity},
     rollout::{self, Action as StepAction},
+    scale::Scale,
 };
 use tradewind_traces::{Kind, Span};
 
@@ -195,8 +196,8 @@ impl SlotTask {
             }),
         };
         let mut launch = Launch {
-            what: what(&self.context.program, &installed.version),
-            threads: assignment.scale.threads,
+            what: what(&self.context.program, &installed.version, &assignment.scale),
+            threads: assignment.scale.threads(),
             interface: self.context.interface,
             host: self.context.replica_host.clone(),
             log: self.log_of(&record),
@@ -385,14 +386,15 @@ impl SlotTask {
     }
 }
 
-fn what(program: &Path, version: &ModelVersion) -> What {
+fn what(program: &Path, version: &ModelVersion, scale: &Scale) -> What {
     let manifest = &version.manifest;
     match manifest.server() {
         Some(command) => What::Server(command.clone()),
         None => What::Onnx {
             program: program.to_owned(),
             model_file: manifest.model.clone(),
-            batching: manifest.batching.unwrap_or_default(),
+            instances: scale.instances,
+            batching: scale.batching(manifest.batching.unwrap_or_default()),
             cases: version.cases.clone(),
         },
     }

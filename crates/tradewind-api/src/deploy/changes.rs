@@ -5,6 +5,7 @@ use tradewind_core::{
     deployment::HealthPolicy,
     duration::Span,
     monitor::{LatencyObjective, Monitors},
+    resources::{Cpu, Memory},
     scale::{Bounds, DEFAULT_SCALE_DOWN_AFTER, DEFAULT_TARGET, Scale, ScheduledMinimum},
 };
 use utoipa::ToSchema;
@@ -15,7 +16,15 @@ use utoipa::ToSchema;
 pub struct ScaleChange {
     /// A fixed number. What follows demand is said by the others.
     pub replicas: Option<u32>,
+    /// 0: as many as `cpu` is worth.
     pub threads: Option<u32>,
+    pub instances: Option<u32>,
+    /// 0: as much as there is.
+    pub cpu: Option<Cpu>,
+    /// `0B`: as much as there is.
+    pub memory: Option<Memory>,
+    /// 0: as the model's bundle says.
+    pub max_batch_rows: Option<u32>,
     /// 0: gateways find it out.
     pub concurrency: Option<u32>,
     /// The fewest replicas; 1 where nothing has said it.
@@ -35,14 +44,23 @@ impl ScaleChange {
         min.is_some() || max.is_some() || target.is_some() || scale_down_after.is_some() || schedule.is_some()
     }
 
+    /// Without what it says of how many replicas there are, fixed or by demand.
+    pub fn without_number(self) -> Self {
+        Self { replicas: None, min: None, max: None, target: None, scale_down_after: None, schedule: None, ..self }
+    }
+
     /// What is wanted together; why it cannot be, for people.
     pub fn applied_to(self, scale: &Scale) -> Result<Scale, String> {
         let follows = self.follows_demand();
-        let Self { replicas, threads, concurrency, min, max, target, scale_down_after, schedule } = self;
+        let Self { replicas, min, max, target, scale_down_after, schedule, .. } = self;
         let mut next = Scale {
             replicas: replicas.unwrap_or(scale.replicas),
-            threads: threads.unwrap_or(scale.threads),
-            concurrency: concurrency.map_or(scale.concurrency, |limit| Some(limit).filter(|limit| *limit > 0)),
+            threads: asked(self.threads, scale.threads, 0),
+            instances: self.instances.unwrap_or(scale.instances),
+            cpu: asked(self.cpu, scale.cpu, Cpu::from_milli(0)),
+            memory: asked(self.memory, scale.memory, Memory::from_bytes(0)),
+            max_batch_rows: asked(self.max_batch_rows, scale.max_batch_rows, 0),
+            concurrency: asked(self.concurrency, scale.concurrency, 0),
             bounds: scale.bounds.clone().filter(|_| replicas.is_none()),
         };
         if !follows {
@@ -71,6 +89,11 @@ impl ScaleChange {
         };
         Ok(Scale { replicas: bounds.first(), bounds: Some(bounds), ..next })
     }
+}
+
+/// What was asked for, or else what there was; none where what was asked for says so.
+fn asked<T: PartialEq>(asked: Option<T>, before: Option<T>, none: T) -> Option<T> {
+    asked.or(before).filter(|value| *value != none)
 }
 
 /// What is to be different about a [`HealthPolicy`].
@@ -138,7 +161,13 @@ mod tests {
         let bounds = next.bounds.clone().unwrap();
         assert_eq!((next.replicas, bounds.min, bounds.max, bounds.scale_down_after), (1, 0, 10, Span::from_secs(60)));
         assert_eq!(change(r#"{"replicas": 4}"#).applied_to(&next).unwrap(), Scale { replicas: 4, ..Scale::default() });
-        assert_eq!(change(r#"{"threads": 2}"#).applied_to(&next).unwrap(), Scale { threads: 2, ..next });
+        assert_eq!(change(r#"{"threads": 2}"#).applied_to(&next).unwrap(), Scale { threads: Some(2), ..next });
+        let limits = r#"{"cpu": 1.5, "memory": "1GiB", "instances": 2, "max_batch_rows": 8, "concurrency": 4}"#;
+        let limited = change(limits).applied_to(&fixed).unwrap();
+        assert_eq!((limited.threads(), limited.instances, limited.max_batch_rows), (1, 2, Some(8)));
+        assert_eq!(limited.memory.map(Memory::bytes), Some(1 << 30));
+        let lifted = r#"{"cpu": 0, "memory": "0B", "instances": 1, "max_batch_rows": 0, "concurrency": 0}"#;
+        assert_eq!(change(lifted).applied_to(&limited).unwrap(), fixed);
         let one_at_a_time = change(r#"{"max": 2, "concurrency": 1}"#).applied_to(&fixed).unwrap();
         assert_eq!(one_at_a_time.check(), Ok(()));
         for (json, message) in

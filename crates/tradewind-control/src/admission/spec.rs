@@ -21,8 +21,6 @@ use crate::{
     suggest,
 };
 
-/// The most threads of one inference.
-const THREADS_LIMIT: u32 = 256;
 const SCALE_HINT: &str = "replicas are asked for as in docs/scaling.md: a fixed number, or min and max";
 
 pub(super) async fn find_version(
@@ -131,7 +129,28 @@ pub(super) async fn specify(
         stay_in,
     };
     check_limits(&spec)?;
+    check_runtime(&spec, version)?;
     Ok(spec)
+}
+
+/// A server of the author's own decides for itself how it runs requests: what it would ignore is not accepted.
+fn check_runtime(spec: &DeploymentSpec, version: &ModelVersion) -> Result<(), Problem> {
+    if version.manifest.server().is_none() {
+        return Ok(());
+    }
+    let scales = || std::iter::once(&spec.scale).chain(spec.region_scale.values());
+    let ignored = [
+        ("instances", scales().any(|scale| scale.instances > 1)),
+        ("max_batch_rows", scales().any(|scale| scale.max_batch_rows.is_some())),
+    ];
+    match ignored.into_iter().find(|(_, is_said)| *is_said) {
+        Some((key, _)) => Err(Problem::new(
+            Code::Invalid,
+            format!("{key} says how ONNX Runtime runs requests, and {} is a server of its own", version.name),
+        )
+        .hint("its manifest may set environment variables that say the like: [command.env]")),
+        None => Ok(()),
+    }
 }
 
 /// What regions have of their own: what is asked for on top of what each has, or else of what all have. One that is named
@@ -181,9 +200,6 @@ async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Resul
 fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
     for scale in std::iter::once(&spec.scale).chain(spec.region_scale.values()) {
-        if scale.threads == 0 || scale.threads > THREADS_LIMIT {
-            return invalid(format!("threads are between 1 and {THREADS_LIMIT}, not {}", scale.threads));
-        }
         if let Err(problem) = scale.check() {
             return Err(Problem::new(Code::Invalid, problem).hint(SCALE_HINT));
         }

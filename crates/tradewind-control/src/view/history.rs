@@ -24,6 +24,7 @@ pub(crate) fn view(revisions: &[Revision], rollouts: &[Rollout], deployment: Opt
             version: revision.spec.version,
             regions: revision.spec.regions.clone(),
             created_at: revision.created_at,
+            scale: revision.spec.scale.clone(),
             created_by: revision.created_by.clone(),
             changes: revision.spec.changes_since(before.map(|before| &before.spec)),
             state: states.get(&revision.number).copied(),

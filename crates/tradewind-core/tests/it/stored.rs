@@ -28,6 +28,7 @@ use tradewind_core::{
     monitor::{LatencyObjective, Monitors},
     probe::Probe,
     region::{Location, Member, MemberRole, Region},
+    resources::{Cpu, Memory},
     rollout::{
         Action, FleetSteps, RegionPhase, RegionRecord, Rollout, RolloutFailure, RolloutKind, RolloutState, Soak, Step,
         StepResult, course::Course, strategy::Strategy,
@@ -172,7 +173,7 @@ fn deployments() {
         version: VersionNumber(3),
         digest: digest(2),
         regions: vec![region()],
-        scale: Scale::default(),
+        scale: Scale { threads: Some(1), ..Scale::default() },
         strategy: Strategy { min_regions: Some(1), ..Strategy::default() },
         health: HealthPolicy::default(),
         region_health: BTreeMap::from([(region(), HealthPolicy { unhealthy_after: 5, ..HealthPolicy::default() })]),
@@ -198,8 +199,17 @@ fn deployments() {
     let minimum =
         ScheduledMinimum { from: time("08:00"), to: time("18:00"), min: 4, days: [Day::Mon, Day::Fri].into() };
     let bounds = Bounds { min: 0, max: 10, target: 2, scale_down_after: Span::from_secs(600), schedule: vec![minimum] };
-    let scale = Scale { bounds: Some(bounds), ..Scale::default() };
-    check_as("revision-bounds", &revision(DeploymentSpec { scale, ..spec }));
+    let scale = Scale { bounds: Some(bounds), threads: Some(1), ..Scale::default() };
+    check_as("revision-bounds", &revision(DeploymentSpec { scale, ..spec.clone() }));
+    let scale = Scale {
+        threads: Some(2),
+        instances: 3,
+        cpu: Some(Cpu::from_milli(6500)),
+        memory: Some(Memory::from_bytes(512 << 20)),
+        max_batch_rows: Some(16),
+        ..Scale::default()
+    };
+    check_as("revision-resources", &revision(DeploymentSpec { scale, ..spec }));
 }
 
 #[test]
@@ -268,7 +278,7 @@ fn desired_state() {
         revision: RevisionNumber(2),
         version: VersionNumber(3),
         digest: digest(2),
-        scale: Scale::default(),
+        scale: Scale { threads: Some(1), ..Scale::default() },
         health: HealthPolicy::default(),
         monitors: Monitors::default(),
         attempt: 1,

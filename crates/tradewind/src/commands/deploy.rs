@@ -9,6 +9,7 @@ use tradewind_api::deploy::{DeployAnswer, RolloutView};
 use tradewind_core::{
     ModelName, RegionName, RolloutNumber,
     duration::Span,
+    resources::{Cpu, Memory},
     rollout::{
         Soak,
         strategy::{MaxParallel, OnFailure, Percent, Switch},
@@ -139,9 +140,21 @@ struct ScaleArgs {
     /// Replicas that were not needed for so long are ended [default: 10m]
     #[arg(long, value_name = "DURATION")]
     scale_down_after: Option<Span>,
-    /// Threads that one inference may use [default: 1]
+    /// Time on cores that each replica may take (0: all there is)
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<Cpu>,
+    /// Memory that each replica may take, such as 512MiB; one that takes more is started anew (0B: all there is)
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Memory>,
+    /// Threads that one inference may use (0: what --cpu is worth) [default: what --cpu is worth, or 1]
     #[arg(long, value_name = "N")]
     threads: Option<u32>,
+    /// Inferences that each replica runs side by side [default: 1]
+    #[arg(long, value_name = "N")]
+    instances: Option<u32>,
+    /// Most rows of one inference for several requests; 1: one by one (0: as the bundle says)
+    #[arg(long, value_name = "N")]
+    max_batch_rows: Option<u32>,
     /// Most requests in flight for each replica; what is beyond goes to regions with room (0: found out by gateways)
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,

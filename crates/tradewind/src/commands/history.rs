@@ -66,6 +66,7 @@ fn render_in_full(history: &RevisionHistory, paint: Paint) -> String {
         entry.created_by,
         units::ago(entry.created_at, now)
     );
+    text += &format!("  replicas in each region: {}; each has {}\n", entry.scale.words(), entry.scale.of_each());
     if let Some(bad) = &entry.bad {
         let words = format!("remembered as bad by {}, {}", bad.by, units::ago(bad.at, now));
         text += &format!("  {}\n", paint.on(&words, Tone::Bad));

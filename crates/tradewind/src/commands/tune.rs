@@ -15,6 +15,7 @@ use tradewind_core::{
     ModelName, RolloutNumber, VersionNumber,
     batch::{ROWS_LIMIT, USUAL_ROWS},
     duration::Span,
+    scale::Bounds,
     tune::{self, Measured, Recommendation, Setup},
 };
 
@@ -169,13 +170,9 @@ async fn apply(
     recommended: Recommendation,
     format: Format,
 ) -> Result<(), Failure> {
-    let Setup { replicas, threads, .. } = recommended.best.setup;
-    let scale = ScaleChange {
-        replicas: Some(replicas),
-        threads: Some(threads),
-        concurrency: Some(recommended.concurrency),
-        ..ScaleChange::default()
-    };
+    let history = session.client.history(&report.model).await?;
+    let newest = history.revisions.iter().max_by_key(|entry| entry.revision);
+    let scale = change(recommended, newest.and_then(|entry| entry.scale.bounds.as_ref()));
     let request = DeployRequest { scale: Some(scale), requested_by: requested_by(), ..DeployRequest::default() };
     let answer = session.client.deploy(&report.model, &request).await?;
     report.rollout = answer.rollout;
@@ -185,7 +182,46 @@ async fn apply(
     Ok(())
 }
 
+/// What a deployment changes for it. A number that follows demand goes on doing so: up to as many as are recommended at
+/// least, and without more in flight for each than was measured.
+fn change(recommended: Recommendation, bounds: Option<&Bounds>) -> ScaleChange {
+    let Recommendation { best, concurrency, .. } = recommended;
+    let Setup { replicas, threads, max_batch_rows } = best.setup;
+    ScaleChange {
+        replicas: bounds.is_none().then_some(replicas),
+        max: bounds.map(|bounds| bounds.max.max(replicas)),
+        target: bounds.map(|bounds| bounds.target.min(concurrency)),
+        threads: Some(threads),
+        max_batch_rows: Some(max_batch_rows),
+        concurrency: Some(concurrency),
+        ..ScaleChange::default()
+    }
+}
+
 fn progress(format: Format) -> ProgressBar {
     let style = ProgressStyle::with_template("  {bar:32} {pos}/{len}  {msg}  {eta}").expect("the template is constant");
     ProgressBar::with_draw_target(None, terminal::progress_target(format)).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use tradewind_core::{scale::Scale, tune::Growth};
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_follows_demand_goes_on_doing_so() {
+        let setup = Setup { replicas: 4, threads: 2, max_batch_rows: 64 };
+        let best = Measured { setup, clients: 32, throughput: 1000.0, p50_us: 1000, p99_us: 2000 };
+        let recommended = Recommendation { best, growth: Growth::Both, plain: None, concurrency: 8 };
+        let fixed = change(recommended, None).applied_to(&Scale::default()).unwrap();
+        assert_eq!((fixed.replicas, fixed.threads(), fixed.max_batch_rows), (4, 2, Some(64)));
+        assert_eq!((fixed.concurrency, fixed.bounds), (Some(8), None));
+
+        let bounds = Bounds { min: 0, max: 2, target: 20, scale_down_after: Span::from_secs(60), schedule: Vec::new() };
+        let scale = Scale { bounds: Some(bounds.clone()), ..Scale::default() };
+        let follows = change(recommended, scale.bounds.as_ref()).applied_to(&scale).unwrap();
+        assert_eq!(follows.bounds, Some(Bounds { max: 4, target: 8, ..bounds }));
+        assert_eq!((follows.threads(), follows.check()), (2, Ok(())));
+    }
 }

@@ -53,13 +53,13 @@ async fn what_is_not_named_stays_as_it_is() {
 
     let first = DeployRequest { scale: scale(None, Some(4)), health: Some(every(2)), ..request(&fleet, 1) };
     let spec = deployed(&fleet, DeployRequest { region_health: own(us.clone(), after(5)), ..first }).await;
-    assert_eq!(spec.scale, Scale { replicas: 1, threads: 4, ..Scale::default() });
+    assert_eq!(spec.scale, Scale { replicas: 1, threads: Some(4), ..Scale::default() });
     let us_health = HealthPolicy { unhealthy_after: 5, ..spec.health };
     assert_eq!((spec.health.interval, spec.health_of(&us)), (Span::from_secs(2), us_health));
 
     let second = DeployRequest { scale: scale(Some(3), None), health: Some(after(7)), ..request(&fleet, 1) };
     let spec = deployed(&fleet, DeployRequest { region_health: own(eu.clone(), every(9)), ..second }).await;
-    assert_eq!(spec.scale, Scale { replicas: 3, threads: 4, ..Scale::default() });
+    assert_eq!(spec.scale, Scale { replicas: 3, threads: Some(4), ..Scale::default() });
     assert_eq!((spec.health.interval, spec.health.unhealthy_after), (Span::from_secs(2), 7));
     assert_eq!(spec.health_of(&us), us_health, "its own policy stays");
     assert_eq!(spec.health_of(&eu), HealthPolicy { interval: Span::from_secs(9), ..spec.health });
@@ -158,6 +158,28 @@ async fn a_version_that_is_removed_meanwhile_is_not_deployed() {
 }
 
 #[tokio::test]
+async fn a_server_of_its_own_is_not_told_how_to_run_requests() {
+    let fleet = Fleet::start(1, 1).await.unwrap();
+    let key = keys::version(&model(), VersionNumber(1));
+    let mut version = fleet.repository().get::<ModelVersion>(key.clone()).await.unwrap().unwrap().value;
+    let manifest = serde_json::json!({"runtime": "command", "command": {"run": ["server"]}});
+    version.manifest = serde_json::from_value(manifest).unwrap();
+    fleet.repository().commit(Txn::new().then(put(key, &version))).await.unwrap();
+    let asked = |change| DeployRequest { dry_run: true, scale: Some(change), ..request(&fleet, 1) };
+    let instances = ScaleChange { instances: Some(2), ..ScaleChange::default() };
+    let rows = ScaleChange { max_batch_rows: Some(8), ..ScaleChange::default() };
+    for (change, key) in [(instances, "instances"), (rows, "max_batch_rows")] {
+        let refused = fleet.deploy(asked(change)).await.unwrap_err();
+        assert_eq!(refused.code, Code::Invalid);
+        assert!(refused.detail.starts_with(&format!("{key} says how ONNX Runtime")), "{}", refused.detail);
+    }
+    let memory = "512MiB".parse().unwrap();
+    let budget = ScaleChange { cpu: "1.5".parse().ok(), memory: Some(memory), ..ScaleChange::default() };
+    assert!(fleet.deploy(asked(budget)).await.is_ok());
+    fleet.stop().await;
+}
+
+#[tokio::test]
 async fn a_region_may_have_replicas_of_its_own_kind() {
     let (fleet, control) = serving(2).await;
     let own = |change: ScaleChange| Some(BTreeMap::from([(region(1), change)]));
@@ -174,7 +196,7 @@ async fn a_region_may_have_replicas_of_its_own_kind() {
     let spec = deployed(&fleet, DeployRequest { region_scale: own(threads), ..request(&fleet, 1) }).await;
     assert_eq!(
         *spec.scale_of(&region(1)),
-        Scale { replicas: 2, threads: 4, ..Scale::default() },
+        Scale { replicas: 2, threads: Some(4), ..Scale::default() },
         "on top of what it had"
     );
     let none = DeployRequest { region_scale: own(ScaleChange::default()), ..request(&fleet, 1) };

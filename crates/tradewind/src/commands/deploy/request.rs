@@ -111,6 +111,10 @@ fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
     let flags = ScaleChange {
         replicas: flags.replicas,
         threads: flags.threads,
+        instances: flags.instances,
+        cpu: flags.cpu,
+        memory: flags.memory,
+        max_batch_rows: flags.max_batch_rows,
         concurrency: flags.concurrency,
         min: flags.min_replicas,
         max: flags.max_replicas,
@@ -120,15 +124,17 @@ fn scale(flags: &ScaleArgs, table: Option<ScaleChange>) -> Option<ScaleChange> {
     };
     // Another kind of number than the file's comes without what the file says of its own.
     let table = match (flags.replicas, flags.follows_demand()) {
-        (Some(_), _) => {
-            ScaleChange { threads: table.threads, concurrency: table.concurrency, ..ScaleChange::default() }
-        }
+        (Some(_), _) => table.without_number(),
         (None, true) => ScaleChange { replicas: None, ..table },
         (None, false) => table,
     };
     let scale = ScaleChange {
         replicas: flags.replicas.or(table.replicas),
         threads: flags.threads.or(table.threads),
+        instances: flags.instances.or(table.instances),
+        cpu: flags.cpu.or(table.cpu),
+        memory: flags.memory.or(table.memory),
+        max_batch_rows: flags.max_batch_rows.or(table.max_batch_rows),
         concurrency: flags.concurrency.or(table.concurrency),
         min: flags.min.or(table.min),
         max: flags.max.or(table.max),
@@ -246,6 +252,19 @@ mod tests {
         assert_eq!(scale("deploy digits --replicas 3"), replicas);
         let threads = Some(ScaleChange { threads: Some(4), ..ScaleChange::default() });
         assert_eq!(scale(&format!("deploy -f {path}")), threads);
+        let (_directory, path) = written("model = \"digits\"\n[scale]\ncpu = 2\nmemory = \"1GiB\"\nmax = 4\n");
+        let scale = scale(&format!("deploy -f {path} --memory 512MiB --instances 2 --max-batch-rows 8 --replicas 3"));
+        let expected = ScaleChange {
+            replicas: Some(3),
+            instances: Some(2),
+            cpu: "2".parse().ok(),
+            memory: "512MiB".parse().ok(),
+            max_batch_rows: Some(8),
+            ..ScaleChange::default()
+        };
+        assert_eq!(scale, Some(expected));
+        let refused = assembled("deploy digits --memory 512").unwrap_err();
+        assert!(refused.contains("is not an amount of memory"), "{refused}");
     }
 
     #[test]

@@ -73,11 +73,10 @@ fn advice(recommended: &Recommendation, paint: Paint) -> String {
         _ => ", which one replica of 1 thread without batches does not do at all in that time".to_owned(),
     };
     let Setup { replicas, threads, max_batch_rows } = best.setup;
-    let mode = if max_batch_rows > 1 { format!("max_rows = {max_batch_rows}") } else { "mode = \"off\"".to_owned() };
     format!(
         "{}\n  {}: {}, the slowest hundredth in {}{gain}\n\n  \
-         tradewind deploy ... --replicas {replicas} --threads {threads} --concurrency {concurrency}    (or --apply)\n  \
-         tradewind.toml: [batching] {mode}\n",
+         tradewind deploy ... --replicas {replicas} --threads {threads} --max-batch-rows {max_batch_rows} --concurrency \
+         {concurrency}    (or --apply)\n",
         paint.on(way, Tone::Heading),
         setup(best.setup),
         rate(best.throughput),
