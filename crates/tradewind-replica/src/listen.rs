@@ -4,6 +4,10 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
+/// Connections that have been made and wait to be accepted. Of a burst of more than 128, which is what sockets have that
+/// nobody asks for more, some would be made anew after a second.
+const BACKLOG: i32 = 1024;
+
 /// Where to accept requests.
 #[derive(Debug)]
 pub enum Listen {
@@ -27,14 +31,15 @@ pub enum ListenError {
 }
 
 impl Listen {
-    pub(crate) async fn open(self) -> Result<TcpListener, ListenError> {
+    pub(crate) fn open(self) -> Result<TcpListener, ListenError> {
         let socket = match self {
             Self::Address(address) => {
-                return TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source });
+                std::net::TcpListener::bind(address).map_err(|source| ListenError::Bind { address, source })?
             }
             Self::Inherited => inherited()?,
             Self::Bound(socket) => socket,
         };
+        rustix::net::listen(&socket, BACKLOG).map_err(io::Error::from)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from_std(socket)?)
     }

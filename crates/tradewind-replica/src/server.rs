@@ -110,7 +110,7 @@ struct Server {
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
     let ReplicaOptions { id, model, version, bundle, model_file, cases, threads, instances, batching, listen } =
         options;
-    let listener = listen.open().await?;
+    let listener = listen.open()?;
     let file = model_file.clone();
     let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
     let began = Instant::now();
