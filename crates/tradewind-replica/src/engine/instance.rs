@@ -92,11 +92,14 @@ impl Shared {
             return batch;
         };
         self.ran(rows.iter().sum(), took);
-        let mut requests = Some(batch.len());
-        for (job, share) in batch.into_iter().zip(shares) {
-            let (values, queued) = (Arc::clone(&values), began - job.came);
-            job.reply(Ok(Outputs { values, share: Some(share), took, queued, batch: requests.take() }));
-        }
+        // By one task: told from here, the reactor would be woken for each of them.
+        tokio::spawn(async move {
+            let mut requests = Some(batch.len());
+            for (job, share) in batch.into_iter().zip(shares) {
+                let (values, queued) = (Arc::clone(&values), began - job.came);
+                job.reply(Ok(Outputs { values, share: Some(share), took, queued, batch: requests.take() }));
+            }
+        });
         Vec::new()
     }
 }

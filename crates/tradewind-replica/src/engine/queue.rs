@@ -10,6 +10,9 @@ use tradewind_core::batch::{self, CostLine, Waiting};
 
 use super::{InferError, job::Job};
 
+/// An inference that is shorter than this takes hardly longer than it does to wake the thread that runs it.
+const BRIEF: Duration = Duration::from_micros(100);
+
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -27,7 +30,26 @@ struct State {
     /// By urgency, then in the order in which they came.
     waiting: VecDeque<Job>,
     cost: CostLine,
+    /// Threads that sleep.
+    idle: usize,
+    /// Of those, how many are about to be woken.
+    called: usize,
     closed: bool,
+}
+
+/// A thread that sleeps while there is work: it is woken when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Call<'a> {
+    arrived: &'a Condvar,
+    /// Whether the work is brief: then more of it may come first.
+    pub(super) brief: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.arrived.notify_one();
+    }
 }
 
 impl Queue {
@@ -35,8 +57,9 @@ impl Queue {
         Self { state: Mutex::default(), arrived: Condvar::new(), most, instances, began: Instant::now() }
     }
 
-    /// Refuses at once what could not be answered in time.
-    pub(super) fn push(&self, job: Job, now: Instant) -> Result<(), InferError> {
+    /// Refuses at once what could not be answered in time. Gives the thread to wake, if all that are needed are not awake or
+    /// called already.
+    pub(super) fn push(&self, job: Job, now: Instant) -> Result<Option<Call<'_>>, InferError> {
         let mut state = self.lock();
         if state.closed {
             return Err(InferError::Stopping);
@@ -47,10 +70,13 @@ impl Queue {
         if ahead > 0 && answered.is_some_and(|at| at > self.time(job.due)) {
             return Err(InferError::Hopeless);
         }
+        let brief = state.cost.estimate(job.rows).is_some_and(|took| took < BRIEF);
         state.waiting.insert(place, job);
-        drop(state);
-        self.arrived.notify_one();
-        Ok(())
+        if state.called >= state.idle {
+            return Ok(None);
+        }
+        state.called += 1;
+        Ok(Some(Call { arrived: &self.arrived, brief }))
     }
 
     /// What runs next: one job, or several that run together. Waits for one; `None` when there is none left and none will come.
@@ -65,7 +91,10 @@ impl Queue {
             if state.closed {
                 return None;
             }
+            state.idle += 1;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            state.called = state.called.saturating_sub(1);
         }
     }
 
@@ -129,7 +158,7 @@ mod tests {
         let mut clients = Vec::new();
         for (rows, urgency) in [(1, 2), (2, 3), (3, 1), (4, 2), (5, 1)] {
             let (job, answer, waiter) = job(rows, urgency);
-            queue.push(job, Instant::now()).unwrap();
+            drop(queue.push(job, Instant::now()).unwrap());
             clients.push((answer, waiter));
         }
         // The one with four rows.
@@ -138,5 +167,22 @@ mod tests {
         assert!(matches!(queue.push(job(7, 1).0, Instant::now()), Err(InferError::Stopping)));
         let order: Vec<usize> = std::iter::from_fn(|| queue.next()).map(|batch| batch[0].rows).collect();
         assert_eq!(order, [3, 5, 1, 2]);
+    }
+
+    #[test]
+    fn a_sleeping_thread_is_called_once_for_all_that_comes_before_it_wakes() {
+        let queue = Queue::new(64, 1);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| [queue.next(), queue.next()].map(|batch| batch.map(|batch| batch[0].rows)));
+            while queue.lock().idle == 0 {
+                std::thread::yield_now();
+            }
+            let (first, second) = (job(1, 2), job(2, 2));
+            let call = queue.push(first.0, Instant::now()).unwrap();
+            assert!(call.as_ref().is_some_and(|call| !call.brief), "nothing is known of what it costs");
+            assert!(queue.push(second.0, Instant::now()).unwrap().is_none());
+            drop(call);
+            assert_eq!(thread.join().unwrap(), [Some(1), Some(2)]);
+        });
     }
 }
