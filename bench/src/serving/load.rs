@@ -15,7 +15,7 @@ use crate::{
 /// A server is asked for so long before it counts.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long h2load may take beyond its time: the slowest of answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Before the next load a server may finish what nobody waits for any more.
 const SETTLING_LIMIT: usize = 30;
 const SETTLING: Duration = Duration::from_millis(100);
