@@ -154,6 +154,7 @@ impl Kit {
                     ("SERVING_PORT", port),
                     ("RAY_USAGE_STATS_ENABLED", "0".to_owned()),
                     ("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1".to_owned()),
+                    ("RAY_SERVE_ENABLE_HA_PROXY", "1".to_owned()),
                 ];
                 (self.program_of(contender, "python")?, vec![service], environment)
             }
