@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -149,9 +149,7 @@ impl Part {
     }
 
     fn write(&self, file: &str, value: String) -> io::Result<()> {
-        // Not `fs::write`, which would make a file.
-        use io::Write;
-        OpenOptions::new().write(true).open(self.directory.join(file))?.write_all(value.as_bytes())
+        write(&self.directory.join(file), &value)
     }
 
     /// What kernels that count no swap, or older ones, do not have.
@@ -165,6 +163,11 @@ impl Part {
     pub(super) fn read(&self, file: &str) -> Option<String> {
         fs::read_to_string(self.directory.join(file)).ok()
     }
+}
+
+/// Writes to a file of the kernel's; `fs::write` would make one.
+pub(super) fn write(file: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
 fn is_busy(error: &io::Error) -> bool {

@@ -17,7 +17,10 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::{Controller, Hierarchy, Limits, Unavailable, Version, group::Group, group::Part};
+use super::{
+    Controller, Hierarchy, Limits, Unavailable, Version,
+    group::{Group, Part, write},
+};
 
 /// Where processes are moved that stand in the way.
 const MOVED: &str = "tradewind-processes";
@@ -125,36 +128,44 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// Lets the children of a group of version 2 have a controller.
 fn pass_on(directory: &Path, controller: Controller) -> Result<(), Unavailable> {
-    let has = |file: &str| -> Result<bool, Unavailable> {
-        let text = fs::read_to_string(directory.join(file)).map_err(|error| Unavailable::at(directory, error))?;
+    let at = |error| Unavailable::at(directory, error);
+    let has = |file: &str| -> io::Result<bool> {
+        let text = fs::read_to_string(directory.join(file))?;
         Ok(text.split_ascii_whitespace().any(|each| each == controller.as_str()))
     };
-    if !has("cgroup.controllers")? {
+    if !has("cgroup.controllers").map_err(at)? {
         return Err(Unavailable::NoController { controller, directory: directory.to_owned() });
     }
-    if has("cgroup.subtree_control")? {
-        return Ok(());
-    }
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        match fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}")) {
-            Ok(()) => return Ok(()),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {
-                last = Some(error);
-                clear(directory).map_err(|error| Unavailable::at(directory, error))?;
-            }
-            Err(error) => return Err(Unavailable::at(directory, error)),
+    let attempt = || {
+        clear(directory)?;
+        if has("cgroup.subtree_control")? {
+            return Ok(());
         }
+        write(&directory.join("cgroup.subtree_control"), &format!("+{controller}"))
+    };
+    let is_in_the_way = |error: &io::Error| matches!(Errno::from_io_error(error), Some(Errno::BUSY | Errno::OPNOTSUPP));
+    let mut last = attempt();
+    for _ in 1..ATTEMPTS {
+        if !last.as_ref().is_err_and(is_in_the_way) {
+            break;
+        }
+        last = attempt();
     }
-    Err(Unavailable::at(directory, last.unwrap_or_else(|| Errno::BUSY.into())))
+    last.map_err(at)
 }
 
-/// Moves the processes that are in this very group into a child of it.
+/// Moves the processes that are in this very group into a child of it, before anything is passed on: with `cpu` the kernel
+/// would let them stay, and take the group for one whose children are threads.
 fn clear(directory: &Path) -> io::Result<()> {
+    let is_root_of_all = !directory.join("cgroup.type").exists();
+    let processes = fs::read_to_string(directory.join("cgroup.procs"))?;
+    if is_root_of_all || processes.is_empty() {
+        return Ok(());
+    }
     let child = directory.join(MOVED);
     make_directory(&child)?;
-    for pid in fs::read_to_string(directory.join("cgroup.procs"))?.lines() {
-        match fs::write(child.join("cgroup.procs"), pid) {
+    for pid in processes.lines() {
+        match write(&child.join("cgroup.procs"), pid) {
             // It has ended.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
             result => result?,

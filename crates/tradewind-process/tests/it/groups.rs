@@ -25,11 +25,12 @@ impl Held {
     }
 
     /// Whether both can be limited here. If not, it says why, and makes no group that limits less than it should.
+    #[expect(clippy::print_stderr, reason = "what was not tried belongs into the log")]
     fn limits(&self, controllers: &[Controller]) -> bool {
-        let reasons: Vec<String> =
-            controllers.iter().filter_map(|each| self.cgroups.unavailable(*each)).map(ToString::to_string).collect();
+        let reasons: Vec<_> = controllers.iter().filter_map(|each| self.cgroups.unavailable(*each)).collect();
         for reason in &reasons {
-            assert!(!reason.is_empty());
+            assert!(!reason.hint().is_empty());
+            eprintln!("not limited here: {reason}: {:?}", std::error::Error::source(reason).map(ToString::to_string));
         }
         if self.cgroups.unavailable(Controller::Cpu).and(self.cgroups.unavailable(Controller::Memory)).is_some() {
             assert_eq!(self.cgroups.create("none", &Limits::default()).unwrap(), None, "nothing can be limited");
