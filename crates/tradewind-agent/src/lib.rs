@@ -8,6 +8,7 @@
 
 mod agent;
 mod board;
+mod budget;
 mod bundles;
 mod connections;
 mod decide;

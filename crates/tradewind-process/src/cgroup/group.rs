@@ -14,7 +14,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Controller, Limits, Unavailable, Usage, Version};
+use super::{Controller, Limits, Unavailable, Usage, Version, usage};
 use crate::process::raw_pid;
 
 /// In which a quota of processor time is used up, in microseconds; what the kernel itself begins with.
@@ -70,6 +70,11 @@ impl Group {
     /// What its processes use; what cannot be read is not known.
     pub fn usage(&self) -> Usage {
         Usage::read(self)
+    }
+
+    /// How many of its processes the kernel killed for want of memory, if anything counts that.
+    pub fn oom_kills(&self) -> Option<u64> {
+        usage::oom_kills(self.part(Controller::Memory)?)
     }
 
     /// Its processes that have not ended.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Controller, Group, Version};
+use super::{Controller, Group, Version, group::Part};
 
 /// What the processes of a group use, those that have ended included. `None`: nothing here counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,8 +15,10 @@ pub struct Usage {
     pub cpu: Option<Duration>,
     /// Time in which they had used up their quota and stood still.
     pub throttled: Option<Duration>,
-    /// Processes that were killed since the group was at its limit.
+    /// Processes that the kernel killed for want of memory: the group's own, or that of a group above it or the machine.
     pub oom_kills: Option<u64>,
+    /// Times that more was asked for than the group may have; what the kernel could free then was enough, or not.
+    pub at_memory_limit: Option<u64>,
 }
 
 impl Usage {
@@ -24,13 +26,17 @@ impl Usage {
         let mut usage = Self::default();
         if let Some(part) = group.part(Controller::Memory) {
             let number = |file| part.read(file)?.trim().parse().ok();
-            let (now, peak, events) = match part.version {
-                Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"),
-                Version::V2 => ("memory.current", "memory.peak", "memory.events"),
+            let (now, peak) = match part.version {
+                Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
+                Version::V2 => ("memory.current", "memory.peak"),
             };
             usage.memory_bytes = number(now);
             usage.memory_peak_bytes = number(peak);
-            usage.oom_kills = part.read(events).and_then(|text| value(&text, "oom_kill"));
+            usage.oom_kills = oom_kills(part);
+            usage.at_memory_limit = match part.version {
+                Version::V1 => number("memory.failcnt"),
+                Version::V2 => part.read("memory.events").and_then(|text| value(&text, "max")),
+            };
         }
         if let Some(part) = group.part(Controller::Cpu) {
             let stat = part.read("cpu.stat").unwrap_or_default();
@@ -51,6 +57,14 @@ impl Usage {
         }
         usage
     }
+}
+
+pub(super) fn oom_kills(memory: &Part) -> Option<u64> {
+    let file = match memory.version {
+        Version::V1 => "memory.oom_control",
+        Version::V2 => "memory.events",
+    };
+    value(&memory.read(file)?, "oom_kill")
 }
 
 /// Of lines like `oom_kill 3`.
