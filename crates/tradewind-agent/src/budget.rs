@@ -108,7 +108,7 @@ impl Budget {
         if group.oom_kills()? == 0 {
             return None;
         }
-        let over = self.memory.filter(|_| group.usage().at_memory_limit != Some(0));
+        let over = self.memory.filter(|_| group.usage().reached_memory_limit != Some(false));
         Some(over.map_or(MemoryKill::NoneLeft, MemoryKill::OverBudget))
     }
 

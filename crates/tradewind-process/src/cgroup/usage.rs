@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{Controller, Group, Version, group::Part};
 
+/// What is asked for at once, so that so much less than the limit is the limit.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// What the processes of a group use, those that have ended included. `None`: nothing here counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -17,15 +20,15 @@ pub struct Usage {
     pub throttled: Option<Duration>,
     /// Processes that the kernel killed for want of memory: the group's own, or that of a group above it or the machine.
     pub oom_kills: Option<u64>,
-    /// Times that more was asked for than the group may have; what the kernel could free then was enough, or not.
-    pub at_memory_limit: Option<u64>,
+    /// Whether they have had all that the group may have: who is killed then has gone over it.
+    pub reached_memory_limit: Option<bool>,
 }
 
 impl Usage {
     pub(super) fn read(group: &Group) -> Self {
         let mut usage = Self::default();
         if let Some(part) = group.part(Controller::Memory) {
-            let number = |file| part.read(file)?.trim().parse().ok();
+            let number = |file| part.read(file)?.trim().parse::<u64>().ok();
             let (now, peak) = match part.version {
                 Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
                 Version::V2 => ("memory.current", "memory.peak"),
@@ -33,9 +36,13 @@ impl Usage {
             usage.memory_bytes = number(now);
             usage.memory_peak_bytes = number(peak);
             usage.oom_kills = oom_kills(part);
-            usage.at_memory_limit = match part.version {
-                Version::V1 => number("memory.failcnt"),
-                Version::V2 => part.read("memory.events").and_then(|text| value(&text, "max")),
+            usage.reached_memory_limit = match part.version {
+                // Not `memory.failcnt`, which some kernels do not count.
+                Version::V1 => {
+                    let limit = number("memory.limit_in_bytes");
+                    limit.zip(usage.memory_peak_bytes).map(|(limit, peak)| peak.saturating_add(HUGE_PAGE) >= limit)
+                }
+                Version::V2 => part.read("memory.events").and_then(|text| value(&text, "max")).map(|times| times > 0),
             };
         }
         if let Some(part) = group.part(Controller::Cpu) {
