@@ -33,6 +33,11 @@ pub struct Beginning {
     pub whole: bool,
 }
 
+/// Admits so many bytes.
+pub fn at_most(limit: usize) -> impl Fn(usize) -> Result<(), DecompressError> {
+    move |bytes| if bytes > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(()) }
+}
+
 impl Coding {
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Deflate];
 
@@ -68,20 +73,23 @@ impl Coding {
         best.map(|(coding, _)| coding)
     }
 
-    /// Adds what `compressed` holds to `plain`, no more than `limit` bytes of it.
-    pub fn decompress(self, compressed: &[u8], plain: &mut BytesMut, limit: usize) -> Result<(), DecompressError> {
+    /// Adds what `compressed` holds to `plain`, as long as `admit` has room for so many bytes of it in all.
+    pub fn decompress<E: From<DecompressError>>(
+        self,
+        compressed: &[u8],
+        plain: &mut BytesMut,
+        mut admit: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         let before = plain.len();
         let mut reader = Reader::new(self, compressed);
         while let Some(piece) = reader.next()? {
-            if piece.len() > limit - (plain.len() - before) {
-                return Err(DecompressError::TooLarge(limit));
-            }
+            admit(plain.len() - before + piece.len())?;
             plain.put_slice(piece);
         }
         match reader.end {
             Some(0) => Ok(()),
-            Some(_) => Err(DecompressError::Malformed("something follows its end")),
-            None => Err(DecompressError::Malformed("it is cut off")),
+            Some(_) => Err(DecompressError::Malformed("something follows its end").into()),
+            None => Err(DecompressError::Malformed("it is cut off").into()),
         }
     }
 
@@ -163,7 +171,7 @@ mod tests {
 
     fn decompress(coding: Coding, compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
         let mut plain = BytesMut::from(&b"before"[..]);
-        coding.decompress(compressed, &mut plain, limit)?;
+        coding.decompress(compressed, &mut plain, at_most(limit))?;
         Ok(plain[6..].to_vec())
     }
 

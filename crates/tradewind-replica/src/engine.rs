@@ -1,4 +1,4 @@
-//! Where the model runs. Requests wait in one bounded queue; a thread for each session takes from it what it runs next, one
+//! Where the model runs. Requests wait in one queue, which is bounded by who may ask at all; a thread for each session takes from it what it runs next, one
 //! request or several together, whatever came while all threads were busy. Nothing waits for others to come.
 
 mod instance;
@@ -30,13 +30,11 @@ use self::{
 };
 use crate::{
     model::{Loaded, ModelError},
+    server::places::{BYTES_LIMIT, REQUESTS_LIMIT},
     tensor::Input,
 };
 
 pub(crate) use together::Share;
-
-/// Requests that wait for the model; one more is told to come back later.
-pub(crate) const QUEUE_LIMIT: usize = 128;
 
 /// A handle to the threads, which end when [`Engine::stop`] is called or it is dropped.
 #[derive(Debug)]
@@ -107,8 +105,10 @@ pub(crate) struct Terms {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InferError {
-    #[error("{QUEUE_LIMIT} requests wait for the model already")]
+    #[error("{REQUESTS_LIMIT} requests are under way already")]
     Overloaded,
+    #[error("the requests under way hold nearly {} MiB already, and this one does not fit in beside them", BYTES_LIMIT >> 20)]
+    Full,
     #[error("so many requests wait for the model that the answer would come too late")]
     Hopeless,
     #[error("the replica is stopping")]
@@ -184,7 +184,7 @@ impl Engine {
         }
         let most = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
-            queue: Queue::new(QUEUE_LIMIT, most, 1 + others.len()),
+            queue: Queue::new(most, 1 + others.len()),
             signature,
             together: together.into(),
             executions: 0.into(),

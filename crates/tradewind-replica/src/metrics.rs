@@ -59,6 +59,7 @@ pub(crate) struct Now<'a> {
     /// How long it took to load the model and to warm it up, once that is done.
     pub(crate) loaded_in: Option<Duration>,
     pub(crate) in_flight: usize,
+    pub(crate) bytes: usize,
     pub(crate) queued: usize,
     pub(crate) batches: bool,
     pub(crate) executions: u64,
@@ -96,9 +97,10 @@ impl Metrics {
         process::write(page, "replica", None);
         page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
         let (model, version) = (now.model, &now.version);
-        let gauges: [(&'static Metric<Gauge, 2>, usize); 4] = [
+        let gauges: [(&'static Metric<Gauge, 2>, usize); 5] = [
             (&of::READY, now.ready.into()),
             (&of::REQUESTS_IN_FLIGHT, now.in_flight),
+            (&of::REQUEST_BYTES_IN_FLIGHT, now.bytes),
             (&of::REQUESTS_QUEUED, now.queued),
             (&of::BATCHES, now.batches.into()),
         ];

@@ -6,6 +6,7 @@ mod conversation;
 mod failure;
 mod grpc;
 mod infer;
+pub(crate) mod places;
 mod repository;
 mod rest;
 mod routes;
@@ -20,7 +21,6 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tradewind_api::{
     gateway::PROBE_HEADER,
@@ -30,9 +30,12 @@ use tradewind_api::{
 use tradewind_core::{ModelName, VersionNumber, batch::BatchOptions, names::NAME_LIMIT};
 use tradewind_traces::Kind;
 
-use self::failure::Failure;
+use self::{
+    failure::Failure,
+    places::{BYTES_LIMIT, Places, REQUESTS_LIMIT},
+};
 use crate::{
-    engine::{self, Ended, Engine, QUEUE_LIMIT},
+    engine::{self, Ended, Engine},
     listen::{Listen, ListenError},
     metrics::{Metrics, Reason},
     model::{ModelError, Sessions, Source},
@@ -95,8 +98,8 @@ struct Server {
     engine: OnceLock<Engine>,
     /// How long that took, set with it.
     loaded_in: OnceLock<Duration>,
-    /// One permit per inference request, taken before its body is read: it bounds the memory of bodies too.
-    admission: Arc<Semaphore>,
+    /// An inference request has one before its body is read.
+    places: Places,
     metrics: Metrics,
     statistics: Statistics,
     shutdown: CancellationToken,
@@ -122,7 +125,7 @@ pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result
         model_file,
         engine: OnceLock::new(),
         loaded_in: OnceLock::new(),
-        admission: Arc::new(Semaphore::new(QUEUE_LIMIT)),
+        places: Places::new(REQUESTS_LIMIT, BYTES_LIMIT),
         metrics: Metrics::new(),
         statistics: Statistics::default(),
         shutdown: shutdown.clone(),

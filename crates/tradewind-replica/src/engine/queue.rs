@@ -14,8 +14,6 @@ use super::{InferError, job::Job};
 pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
-    /// Jobs that wait at once.
-    limit: usize,
     /// Rows of a batch at most.
     most: usize,
     /// Threads that take from it.
@@ -33,8 +31,8 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize, most: usize, instances: usize) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), limit, most, instances, began: Instant::now() }
+    pub(super) fn new(most: usize, instances: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), most, instances, began: Instant::now() }
     }
 
     /// Refuses at once what could not be answered in time.
@@ -44,9 +42,6 @@ impl Queue {
             return Err(InferError::Stopping);
         }
         let place = state.waiting.partition_point(|other| other.urgency <= job.urgency);
-        if state.waiting.len() >= self.limit {
-            return Err(InferError::Overloaded);
-        }
         let ahead = state.waiting.range(..place).map(|other| other.rows).sum();
         let answered = batch::answered_by(&state.cost, ahead, job.rows, self.instances, self.most, self.time(now));
         if ahead > 0 && answered.is_some_and(|at| at > self.time(job.due)) {
@@ -130,15 +125,13 @@ mod tests {
 
     #[test]
     fn the_urgent_come_first_the_others_in_turn_and_those_who_left_not_at_all() {
-        let queue = Queue::new(5, 64, 1);
+        let queue = Queue::new(64, 1);
         let mut clients = Vec::new();
         for (rows, urgency) in [(1, 2), (2, 3), (3, 1), (4, 2), (5, 1)] {
             let (job, answer, waiter) = job(rows, urgency);
             queue.push(job, Instant::now()).unwrap();
             clients.push((answer, waiter));
         }
-        let one_more = job(6, 1);
-        assert!(matches!(queue.push(one_more.0, Instant::now()), Err(InferError::Overloaded)));
         // The one with four rows.
         drop(clients.remove(3));
         queue.close();

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::failure::Failure;
-use crate::metrics::Reason;
+use crate::{engine::InferError, metrics::Reason};
 
 /// The largest request.
 pub(super) const BODY_BYTES_LIMIT: usize = 64 << 20;
@@ -29,13 +29,20 @@ pub(super) struct Plan {
     pub(super) aligned_at: usize,
 }
 
-pub(super) async fn read(headers: &HeaderMap, body: Body, plan: Plan) -> Result<Bytes, Failure> {
+/// Reads as long as `admit` has room for so many bytes.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    plan: Plan,
+    mut admit: impl FnMut(usize) -> Result<(), InferError>,
+) -> Result<Bytes, Failure> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > plan.limit as u64) {
         return Err(too_large(plan));
     }
     let announced = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-    match tokio::time::timeout(BODY_READ_LIMIT, collect(body, plan, announced)).await {
+    admit(announced)?;
+    match tokio::time::timeout(BODY_READ_LIMIT, collect(body, plan, announced, admit)).await {
         Ok(result) => result,
         Err(_) => {
             let message = format!("the request was not sent within {} s", BODY_READ_LIMIT.as_secs());
@@ -44,8 +51,14 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, plan: Plan) -> Result<
     }
 }
 
-async fn collect(mut body: Body, plan: Plan, announced: usize) -> Result<Bytes, Failure> {
+async fn collect(
+    mut body: Body,
+    plan: Plan,
+    announced: usize,
+    mut admit: impl FnMut(usize) -> Result<(), InferError>,
+) -> Result<Bytes, Failure> {
     let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
+    admit(first.len())?;
     let Some(second) = piece(&mut body).await? else {
         return if first.len() > plan.limit { Err(too_large(plan)) } else { Ok(first) };
     };
@@ -58,6 +71,7 @@ async fn collect(mut body: Body, plan: Plan, announced: usize) -> Result<Bytes, 
         if bytes.len() > plan.limit - (whole.len() - padding) {
             return Err(too_large(plan));
         }
+        admit(whole.len() - padding + bytes.len())?;
         whole.extend_from_slice(&bytes);
         next = match then.take() {
             Some(second) => Some(second),
@@ -99,7 +113,7 @@ mod tests {
     async fn check(pieces: &[&'static str], plan: Plan) -> Result<Bytes, StatusCode> {
         let frames: Vec<_> = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(*piece)))).collect();
         let body = Body::new(StreamBody::new(stream::iter(frames)));
-        read(&HeaderMap::new(), body, plan).await.map_err(|failure| failure.status)
+        read(&HeaderMap::new(), body, plan, |_| Ok(())).await.map_err(|failure| failure.status)
     }
 
     #[tokio::test]

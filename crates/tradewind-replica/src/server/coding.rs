@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tradewind_api::{
-    compression::{ACCEPTED, Coding, DecompressError},
+    compression::{ACCEPTED, Coding, at_most},
     grpc::{
         frame::{HEADER_BYTES, Header},
         status::{ACCEPT_ENCODING_HEADER, ENCODING_HEADER},
@@ -66,11 +66,15 @@ impl Codings {
         }
     }
 
-    /// A body of REST as it was before it was compressed.
-    pub(super) fn decompress(self, body: Bytes) -> Result<Bytes, Failure> {
+    /// A body of REST as it was before it was compressed, as long as `admit` has room for so many bytes.
+    pub(super) fn decompress<E: Into<Failure>>(
+        self,
+        body: Bytes,
+        admit: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Bytes, Failure> {
         match self.request {
             None => Ok(body),
-            Some(coding) => decompress(coding, &body),
+            Some(coding) => decompress(coding, &body, admit),
         }
     }
 
@@ -82,8 +86,13 @@ impl Codings {
         }
     }
 
-    /// The message of one frame, and there is no more than one.
-    pub(super) fn message(self, mut frame: Bytes) -> Result<Bytes, Failure> {
+    /// The message of one frame, and there is no more than one. One that is compressed comes as long as `admit` has room
+    /// for so many bytes.
+    pub(super) fn message<E: Into<Failure>>(
+        self,
+        mut frame: Bytes,
+        admit: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Bytes, Failure> {
         let invalid = |message: &str| RequestError::Message(message.to_owned());
         let header = frame.first_chunk().ok_or_else(|| invalid("it is cut off within its frame"))?;
         let header = Header::read(*header).map_err(|error| invalid(&error.to_string()))?;
@@ -95,7 +104,7 @@ impl Codings {
         }
         match (header.compressed, self.request) {
             (false, _) => Ok(message),
-            (true, Some(coding)) => decompress(coding, &message),
+            (true, Some(coding)) => decompress(coding, &message, admit),
             (true, None) => Err(invalid("it is compressed, without saying how").into()),
         }
     }
@@ -129,14 +138,15 @@ fn one(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Coding>, ()> {
     }
 }
 
-fn decompress(coding: Coding, compressed: &[u8]) -> Result<Bytes, Failure> {
+fn decompress<E: Into<Failure>>(
+    coding: Coding,
+    compressed: &[u8],
+    mut admit: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Bytes, Failure> {
     let mut plain = BytesMut::with_capacity(compressed.len());
-    coding.decompress(compressed, &mut plain, BODY_BYTES_LIMIT).map_err(|error| {
-        let (status, reason) = match error {
-            DecompressError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
-            DecompressError::Malformed(_) => (StatusCode::BAD_REQUEST, Reason::Invalid),
-        };
-        Failure::new(status, reason, format!("the request cannot be decompressed ({}): {error}", coding.name()))
+    coding.decompress(compressed, &mut plain, |bytes| {
+        at_most(BODY_BYTES_LIMIT)(bytes)?;
+        admit(bytes).map_err(Into::into)
     })?;
     Ok(plain.freeze())
 }

@@ -32,6 +32,7 @@ use super::{
     failure::Failure,
     grpc::{Grpc, framed},
     infer::{self, Protocol, Received},
+    places::Place,
 };
 use crate::{
     engine::{Engine, Outputs},
@@ -74,7 +75,7 @@ async fn work(
     codings: Codings,
     put: mpsc::Sender<Result<AbortOnDropHandle<Vec<u8>>, Failure>>,
 ) {
-    let requests = requests(Requests::new(body, Arc::clone(&server.admission), server.shutdown.clone()));
+    let requests = requests(Requests::new(body, server.places.clone(), server.shutdown.clone()));
     let mut requests = pin!(requests);
     // The room for the answer comes before the request.
     while let Ok(room) = put.reserve().await {
@@ -115,7 +116,8 @@ async fn answer(server: &Arc<Server>, headers: &HeaderMap, received: Received, c
         Ok(answer) => answer,
         Err(failure) => {
             // By this a client with many requests under way knows which one it was.
-            let id = codings.message(request).ok().and_then(|message| Identified::decode(message).ok());
+            let message = codings.message(request, |_| Ok::<_, Failure>(()));
+            let id = message.ok().and_then(|message| Identified::decode(message).ok());
             let id = id.map(|identified| identified.id).unwrap_or_default();
             let infer_response = Some(ModelInferResponse { id, ..Default::default() });
             codings.frame(framed(&ModelStreamInferResponse { error_message: failure.message, infer_response }))
@@ -145,8 +147,8 @@ impl Protocol for Streamed {
         self.0.parse_cost(body)
     }
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        self.0.parse(server, engine, body)
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
+        self.0.parse(server, engine, body, place)
     }
 
     fn compresses(self) -> bool {

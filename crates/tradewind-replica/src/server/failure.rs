@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tradewind_api::compression::ACCEPTED;
+use tradewind_api::compression::{ACCEPTED, DecompressError};
 
 use crate::{engine::InferError, metrics::Reason, request::RequestError, response::ResponseError};
 
@@ -53,13 +53,25 @@ impl From<RequestError> for Failure {
 impl From<InferError> for Failure {
     fn from(error: InferError) -> Self {
         let (status, reason) = match &error {
-            InferError::Overloaded | InferError::Hopeless => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+            InferError::Overloaded | InferError::Full | InferError::Hopeless => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
+            }
             InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Reason::Stopping),
             InferError::Deadline => (StatusCode::GATEWAY_TIMEOUT, Reason::Deadline),
             InferError::Refused(_) => (StatusCode::BAD_REQUEST, Reason::Refused),
             InferError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, Reason::Inference),
         };
         Self::new(status, reason, error.to_string())
+    }
+}
+
+impl From<DecompressError> for Failure {
+    fn from(error: DecompressError) -> Self {
+        let (status, reason) = match error {
+            DecompressError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
+            DecompressError::Malformed(_) => (StatusCode::BAD_REQUEST, Reason::Invalid),
+        };
+        Self::new(status, reason, format!("the request cannot be decompressed: {error}"))
     }
 }
 

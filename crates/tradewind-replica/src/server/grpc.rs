@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tradewind_api::{
+    compression::at_most,
     grpc::{
         CONTENT_TYPE, Code, Method, Status,
         frame::{HEADER_BYTES, Header},
@@ -34,6 +35,7 @@ use super::{
     conversation,
     failure::Failure,
     infer::{self, Protocol},
+    places::Place,
     routes::{EXTENSIONS, PLATFORM},
 };
 use crate::{
@@ -101,8 +103,9 @@ async fn call(
         let received = infer::receive(server, headers, body, limited(BODY_BYTES_LIMIT));
         return infer::infer(server, grpc, headers, received).await;
     }
-    let frame = body::read(headers, body, limited(QUESTION_BYTES_LIMIT)).await?;
-    told(server, method, grpc.codings.message(frame)?)
+    let admit = at_most(QUESTION_BYTES_LIMIT);
+    let frame = body::read(headers, body, limited(QUESTION_BYTES_LIMIT), |_| Ok(())).await?;
+    told(server, method, grpc.codings.message(frame, admit)?)
 }
 
 /// The framed answer of a method that works nothing out.
@@ -207,8 +210,9 @@ impl Protocol for Grpc {
         self.codings.parse_cost(body, body.len() / BYTES_PER_JSON_BYTE)
     }
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        let request = request::grpc::decode(self.codings.message(body)?)?;
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
+        let message = self.codings.message(body, |bytes| place.hold(bytes))?;
+        let request = request::grpc::decode(message)?;
         server.check_name(&request.model_name, given(&request.model_version))?;
         Ok(request::grpc::check(request, engine.signature())?)
     }

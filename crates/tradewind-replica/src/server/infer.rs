@@ -8,7 +8,6 @@ use std::{
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tradewind_api::{gateway::PROBE_HEADER, http};
 use tradewind_traces::{Kind, Span};
 
@@ -16,9 +15,10 @@ use super::{
     Server,
     body::{self, Plan},
     failure::Failure,
+    places::Place,
 };
 use crate::{
-    engine::{Engine, InferError, Outputs, Terms},
+    engine::{Engine, Outputs, Terms},
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
     stats::{Answered, Execution, Phases},
@@ -40,7 +40,7 @@ pub(super) trait Protocol: Copy + Send + 'static {
     /// How long it takes to parse `body`, in bytes of JSON.
     fn parse_cost(self, body: &Bytes) -> usize;
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure>;
+    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure>;
 
     /// Whether the answer may be compressed, which takes longer than to write it.
     fn compresses(self) -> bool;
@@ -52,7 +52,7 @@ pub(super) trait Protocol: Copy + Send + 'static {
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) body: Bytes,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place,
 }
 
 /// Reads a request that is all of a call.
@@ -62,9 +62,9 @@ pub(super) async fn receive(
     body: Body,
     plan: Plan,
 ) -> Result<Received, Failure> {
-    let overloaded = |_| Failure::from(InferError::Overloaded);
-    let place = Arc::clone(&server.admission).try_acquire_owned().map_err(overloaded)?;
-    Ok(Received { body: body::read(headers, body, plan).await?, place })
+    let mut place = server.places.take()?;
+    let body = body::read(headers, body, plan, |bytes| place.hold(bytes)).await?;
+    Ok(Received { body, place })
 }
 
 /// Dropping the future cancels the inference, wherever it is.
@@ -100,9 +100,9 @@ async fn answer<P: Protocol>(
     let due = Instant::now() + protocol.limit();
     let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let (came, began) = (SystemTime::now(), Instant::now());
-    let Received { body, place: _place } = received.await?;
+    let received = received.await?;
     let read_at = Instant::now();
-    let inference = parse(server, engine, protocol, body).await?;
+    let (inference, _place) = parse(server, engine, protocol, received).await?;
     let input = read_at.elapsed();
     let counted = !headers.contains_key(PROBE_HEADER);
     let ran = run(server, engine, protocol, inference, due).await;
@@ -160,13 +160,18 @@ async fn parse<P: Protocol>(
     server: &Arc<Server>,
     engine: &Engine,
     protocol: P,
-    body: Bytes,
-) -> Result<Inference, Failure> {
+    Received { body, mut place }: Received,
+) -> Result<(Inference, Place), Failure> {
     if protocol.parse_cost(&body) <= INLINE_PARSE_LIMIT {
-        return protocol.parse(server, engine, body);
+        let inference = protocol.parse(server, engine, body, &mut place)?;
+        return Ok((inference, place));
     }
     let server = Arc::clone(server);
-    off_the_reactor(move || protocol.parse(&server, server.loaded_engine(), body)).await
+    off_the_reactor(move || {
+        let inference = protocol.parse(&server, server.loaded_engine(), body, &mut place)?;
+        Ok((inference, place))
+    })
+    .await
 }
 
 async fn encode<P: Protocol>(

@@ -17,6 +17,7 @@ use super::{
     coding::Codings,
     failure::Failure,
     infer::{self, Protocol},
+    places::Place,
     routes::Named,
 };
 use crate::{
@@ -109,8 +110,9 @@ impl Protocol for Rest {
         self.codings.parse_cost(body, json + (body.len() - json) / RAW_BYTES_PER_JSON_BYTE)
     }
 
-    fn parse(self, _: &Server, engine: &Engine, body: Bytes) -> Result<Inference, Failure> {
-        Ok(request::json::parse(self.codings.decompress(body)?, self.header_length, engine.signature())?)
+    fn parse(self, _: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
+        let body = self.codings.decompress(body, |bytes| place.hold(bytes))?;
+        Ok(request::json::parse(body, self.header_length, engine.signature())?)
     }
 
     fn compresses(self) -> bool {

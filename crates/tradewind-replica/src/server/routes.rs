@@ -30,7 +30,7 @@ use super::{
     grpc, rest,
 };
 use crate::{
-    engine::{Engine, QUEUE_LIMIT},
+    engine::Engine,
     metrics::{Now, Reason},
 };
 
@@ -157,7 +157,7 @@ impl About {
     async fn read(request: Request<Body>) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
         let plan = Plan { limit: QUESTION_BYTES_LIMIT, aligned_at: 0 };
-        let body = body::read(&head.headers, body, plan).await?;
+        let body = body::read(&head.headers, body, plan, |_| Ok(())).await?;
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
@@ -204,7 +204,8 @@ async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Page 
         version: server.version,
         ready: server.is_ready(),
         loaded_in: server.loaded_in.get().copied(),
-        in_flight: QUEUE_LIMIT - server.admission.available_permits(),
+        in_flight: server.places.taken(),
+        bytes: server.places.bytes(),
         queued: server.engine.get().map_or(0, Engine::queued),
         batches: server.engine.get().is_some_and(Engine::batches),
         executions: server.engine.get().map_or(0, Engine::executions),

@@ -6,7 +6,7 @@ use prost::Message;
 use reqwest::{RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tradewind_api::{
-    compression::Coding,
+    compression::{Coding, at_most},
     grpc::{
         Code, Method,
         frame::{HEADER_BYTES, Header},
@@ -39,7 +39,7 @@ async fn bytes(request: RequestBuilder) -> (StatusCode, HeaderMap, Bytes) {
 
 fn plain(coding: Coding, compressed: &[u8]) -> Bytes {
     let mut plain = bytes::BytesMut::new();
-    coding.decompress(compressed, &mut plain, 64 << 20).unwrap();
+    coding.decompress(compressed, &mut plain, at_most(64 << 20)).unwrap();
     plain.freeze()
 }
 

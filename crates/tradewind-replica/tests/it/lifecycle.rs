@@ -1,12 +1,21 @@
 //! Loading, overload, cancellation, shutdown.
 
-use std::{error::Error as _, os::fd::OwnedFd, process::Stdio};
+use std::{error::Error as _, os::fd::OwnedFd, process::Stdio, sync::Arc};
 
+use bytes::Bytes;
 use reqwest::StatusCode;
-use tokio::{process::Command, task::JoinSet};
+use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tradewind_api::{
+    compression::Coding,
+    grpc::{
+        Code, Method,
+        message::{ModelInferRequest, ModelInferResponse},
+    },
+};
 use tradewind_replica::{Listen, run};
 
+use crate::grpc::{Client, tensor};
 use crate::replica::{Replica, answer, options};
 
 /// Loops inside the model `n` times.
@@ -36,27 +45,76 @@ async fn a_missing_model_ends_the_replica_with_the_reason() {
 }
 
 #[tokio::test]
-async fn more_requests_than_the_queue_holds_are_told_to_come_back() {
+async fn more_requests_than_there_are_places_are_told_to_come_back() {
     let replica = Replica::start("spin").await;
-    let mut requests = JoinSet::new();
-    for _ in 0..200 {
-        let request = replica.client.post(replica.url("/v2/models/spin/infer")).body(spin(20_000));
-        requests.spawn(answer(request));
-    }
-    let (mut served, mut refused) = (0, 0);
-    while let Some(answer) = requests.join_next().await {
-        let answer = answer.unwrap();
-        match answer.status {
-            StatusCode::OK => served += 1,
-            StatusCode::SERVICE_UNAVAILABLE => {
-                assert_eq!(answer.headers["retry-after"], "1");
-                assert_eq!(answer.error(), "128 requests wait for the model already");
-                refused += 1;
-            }
-            other => panic!("{other}: {}", answer.text),
+    let url = replica.url("/v2/models/spin/infer");
+    let blocking = tokio::spawn(answer(replica.client.post(&url).body(spin(FOREVER))));
+    replica.in_flight(1).await;
+    let request = ModelInferRequest {
+        model_name: "spin".to_owned(),
+        inputs: vec![tensor("n", "INT64", &[])],
+        raw_input_contents: vec![Bytes::copy_from_slice(&3_i64.to_le_bytes())],
+        ..Default::default()
+    };
+    // Many on one connection, so that nobody runs out of files.
+    let mut waiting = JoinSet::new();
+    for requests in [128, 128, 128, 127] {
+        let client = Arc::new(Client::of(&replica).await);
+        for _ in 0..requests {
+            let (client, request) = (Arc::clone(&client), request.clone());
+            waiting.spawn(async move { client.call(Method::ModelInfer, &request).await });
         }
     }
-    assert!(served >= 128 && refused > 0, "{served} served, {refused} refused");
+    replica.in_flight(512).await;
+    let refused = replica.infer("spin", spin(3)).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        (&refused.headers["retry-after"], refused.error().as_str()),
+        (&"1".parse().unwrap(), "512 requests are under way already")
+    );
+    Client::of(&replica).await.call(Method::ModelInfer, &request).await.failed(Code::Unavailable);
+    blocking.abort();
+    while let Some(answer) = waiting.join_next().await {
+        answer.unwrap().decode::<ModelInferResponse>();
+    }
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn more_bytes_than_there_is_room_for_are_told_to_come_back() {
+    let replica = Replica::start("identity_uint8").await;
+    let announce = async |bytes: usize| {
+        let mut stream = TcpStream::connect(replica.address).await.unwrap();
+        let head =
+            format!("POST /v2/models/identity_uint8/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut large = Vec::new();
+    for _ in 0..8 {
+        large.push(announce(64 << 20).await);
+    }
+    replica.has("tradewind_replica_request_bytes_in_flight", 512 << 20).await;
+    let small = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1]}]}"#;
+    let refused = replica.infer("identity_uint8", small).await;
+    assert_eq!(
+        (refused.status, &refused.headers["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+    );
+    assert!(refused.error().contains("hold nearly 512 MiB already"), "{}", refused.text);
+    // One of them leaves.
+    drop(large.pop());
+    replica.has("tradewind_replica_request_bytes_in_flight", 448 << 20).await;
+    assert_eq!(replica.infer("identity_uint8", small).await.status, StatusCode::OK);
+    // What comes compressed counts as what it is then.
+    large.push(announce(60 << 20).await);
+    replica.has("tradewind_replica_request_bytes_in_flight", 508 << 20).await;
+    let spaces = Coding::Gzip.compress(&vec![b' '; 8 << 20]);
+    let full = replica.client.post(replica.url("/v2/models/identity_uint8/infer")).body(spaces);
+    let full = answer(full.header("content-encoding", "gzip")).await;
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE, "{}", full.text);
+    drop(large);
+    replica.in_flight(0).await;
     replica.stop().await;
 }
 

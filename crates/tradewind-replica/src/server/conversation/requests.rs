@@ -1,12 +1,12 @@
 //! The requests of a conversation, out of a body that goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::BytesMut;
 use futures_util::{Stream, stream};
 use http::StatusCode;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tradewind_api::grpc::frame::{HEADER_BYTES, Header};
 
@@ -18,6 +18,7 @@ use crate::{
         body::{self, BODY_BYTES_LIMIT, BODY_READ_LIMIT},
         failure::Failure,
         infer::Received,
+        places::Places,
     },
 };
 
@@ -27,7 +28,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 /// What a client sends, frame by frame.
 pub(super) struct Requests {
     body: Body,
-    admission: Arc<Semaphore>,
+    places: Places,
     shutdown: CancellationToken,
     held: BytesMut,
     over: bool,
@@ -46,8 +47,8 @@ pub(super) fn requests(requests: Requests) -> impl Stream<Item = Result<Received
 }
 
 impl Requests {
-    pub(super) fn new(body: Body, admission: Arc<Semaphore>, shutdown: CancellationToken) -> Self {
-        Self { body, admission, shutdown, held: BytesMut::new(), over: false }
+    pub(super) fn new(body: Body, places: Places, shutdown: CancellationToken) -> Self {
+        Self { body, places, shutdown, held: BytesMut::new(), over: false }
     }
 
     /// The next request with its frame; `None` when the client has said all.
@@ -61,8 +62,7 @@ impl Requests {
         let length = in_time(self.header()).await?;
         // A large one is read only when it has a place among those under way. How long that takes is not the client's
         // doing.
-        let admission = Arc::clone(&self.admission);
-        let place = admission.acquire_owned().await.map_err(|_| Failure::from(InferError::Stopping))?;
+        let place = self.places.wait_for(length).await?;
         in_time(self.hold(HEADER_BYTES + length)).await?;
         Ok(Some(Received { body: self.held.split_to(HEADER_BYTES + length).freeze(), place }))
     }
@@ -132,13 +132,14 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
+    use crate::server::places::BYTES_LIMIT;
 
     /// The requests in a body of pieces of `size` bytes, and how it ended.
     async fn read(bytes: &[u8], size: usize) -> (Vec<Bytes>, Option<StatusCode>) {
         let pieces: Vec<_> =
             bytes.chunks(size).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
         let body = Body::new(StreamBody::new(stream::iter(pieces).map(|piece| piece.map(Frame::data))));
-        let reading = Requests::new(body, Arc::new(Semaphore::new(1)), CancellationToken::new());
+        let reading = Requests::new(body, Places::new(1, BYTES_LIMIT), CancellationToken::new());
         let (mut reading, mut read) = (pin!(requests(reading)), Vec::new());
         while let Some(next) = reading.next().await {
             match next {
