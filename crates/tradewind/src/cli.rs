@@ -43,7 +43,6 @@ pub(crate) enum Command {
     Control(roles::ControlArgs),
     Agent(roles::AgentArgs),
     Gateway(roles::GatewayArgs),
-    #[command(hide = true)]
     Replica(roles::ReplicaArgs),
     #[command(hide = true)]
     Inspect(roles::InspectArgs),

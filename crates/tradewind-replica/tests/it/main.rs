@@ -15,3 +15,4 @@ mod lifecycle;
 mod protocol;
 mod replica;
 mod repository;
+mod several;
