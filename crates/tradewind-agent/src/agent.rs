@@ -25,6 +25,7 @@ use tradewind_process::Process;
 use crate::{
     AgentOptions, Error,
     board::{Board, SlotKey},
+    budget::Budgets,
     bundles::{Bundles, Installed},
     demand::Demand,
     desired::Desired,
@@ -63,6 +64,7 @@ pub(crate) struct Context {
     pub(crate) demand: Demand,
     pub(crate) events: Events,
     pub(crate) bundles: Bundles,
+    pub(crate) budgets: Budgets,
     pub(crate) metrics: Metrics,
     /// What the last desired state says is on the board.
     pub(crate) settled: AtomicBool,
@@ -89,6 +91,7 @@ pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(
         demand: Demand::default(),
         events: Events::default(),
         bundles: Bundles::open(Arc::clone(&home), client.clone()).await?,
+        budgets: Budgets::new(home.root()),
         metrics: Metrics::default(),
         settled: AtomicBool::new(false),
         region: options.region,
@@ -276,9 +279,10 @@ async fn adopt(context: &Context, mut record: ReplicaRecord) -> Result<Option<(R
             // What it had started may live on, on a port that nobody knows.
             family.kill(None).await.map_err(failed)?;
         }
-        let message = format!("replica {id} of {model} ({}) ended while no agent ran", record.slot);
+        let why = record.memory_kill().map(|kill| format!(": {kill}")).unwrap_or_default();
+        let message = format!("replica {id} of {model} ({}) ended while no agent ran{why}", record.slot);
         context.events.emit(Severity::Warning, EventKind::ReplicaExited, Some(model), message);
-        record.remove(context.home.root());
+        record.clear(context.home.root()).await;
         return Ok(None);
     };
     let message = format!("replica {id} of {model} ({}) goes on under this agent", record.slot);

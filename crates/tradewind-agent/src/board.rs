@@ -16,6 +16,8 @@ use tradewind_core::{
     scaler::ByHand,
 };
 
+use crate::budget::Budget;
+
 /// A slot of a model.
 pub(crate) type SlotKey = (ModelName, Slot);
 
@@ -36,12 +38,14 @@ pub(crate) struct SlotView {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReplicaView {
     pub(crate) status: ReplicaStatus,
+    pub(crate) place: u32,
     /// Gateways are told of it.
     pub(crate) announced: bool,
     /// It answered golden cases wrongly.
     pub(crate) suspect: bool,
     pub(crate) runtime: Runtime,
     pub(crate) probe: Probe,
+    pub(crate) budget: Option<Budget>,
 }
 
 #[derive(Debug)]

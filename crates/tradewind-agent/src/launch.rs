@@ -9,10 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tradewind_core::{batch::BatchOptions, bundle::CommandOptions, trace::TraceParent};
-use tradewind_process::{Process, Spawn};
+use tradewind_core::{batch::BatchOptions, bundle::CommandOptions, scale::Scale, trace::TraceParent};
+use tradewind_process::{Group, Process, Spawn};
 
-use crate::{home::Home, record::ReplicaRecord};
+use crate::{budget::Budgets, home::Home, record::ReplicaRecord};
 
 /// A log that is larger than this when a replica starts in its place, or while one runs, is moved aside.
 pub(crate) const LOG_LIMIT: u64 = 16 << 20;
@@ -24,7 +24,7 @@ const WARM_UP_CASES: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     pub(crate) what: What,
-    pub(crate) threads: u32,
+    pub(crate) scale: Scale,
     pub(crate) interface: IpAddr,
     /// Under which others reach the interface, where its own address does not say.
     pub(crate) host: Option<String>,
@@ -64,7 +64,12 @@ pub(crate) struct Launched {
 }
 
 /// Starts the replica of `record`, whose address and identity are filled in. Blocks; needs a tokio runtime.
-pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) -> Result<Launched, Error> {
+pub(crate) fn launch(
+    home: &Home,
+    budgets: &Budgets,
+    launch: &Launch,
+    mut record: ReplicaRecord,
+) -> Result<Launched, Error> {
     let listening = |source| Error::Listen { interface: launch.interface, source };
     let listener = TcpListener::bind((launch.interface, 0)).map_err(listening)?;
     let bound = listener.local_addr().map_err(listening)?;
@@ -76,7 +81,14 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
 
     let id = record.id.clone();
     let recording = |source| Error::Record { id: id.clone(), source };
-    record.write(home.root()).map_err(recording)?;
+    record.budget = budgets.grant(home.root(), &id, &launch.scale);
+    let group = record.budget.as_ref().and_then(|budget| budget.group.clone());
+    // A group that is not on record is found by its name.
+    let release = || group.as_ref().map(Group::remove_empty);
+    if let Err(source) = record.write(home.root()) {
+        release();
+        return Err(recording(source));
+    }
     let command = match &launch.what {
         // The agent's copy of the socket closes when it is spawned: a dead replica's port must refuse, not queue.
         What::Onnx { program, model_file, instances, batching, cases } => {
@@ -89,9 +101,13 @@ pub(crate) fn launch(home: &Home, launch: &Launch, mut record: ReplicaRecord) ->
             server::command(launch, options, &record, bound.port())
         }
     };
+    let command = group.iter().cloned().fold(command, Spawn::group);
     let spawned = command.spawn();
     drop(command);
-    let process = spawned.inspect_err(|_| record.remove(home.root()))?;
+    let process = spawned.inspect_err(|_| {
+        release();
+        record.remove(home.root());
+    })?;
     record.identity = Some(process.identity().clone());
     if let Err(source) = record.write(home.root()) {
         // A replica that is not on record might be started twice: better none. The intent stays until it is gone.
@@ -111,7 +127,7 @@ fn own(launch: &Launch, program: &Path, model_file: &str, record: &ReplicaRecord
         .args(["--version", &record.version.to_string()])
         .arg("--bundle")
         .arg(&record.directory)
-        .args(["--model-file", model_file, "--threads", &launch.threads.to_string()])
+        .args(["--model-file", model_file, "--threads", &launch.scale.threads().to_string()])
         .arg("--inherit-listener")
         .log(&launch.log)
 }

@@ -8,6 +8,7 @@
 
 mod agent;
 mod board;
+mod budget;
 mod bundles;
 mod connections;
 mod decide;
@@ -31,6 +32,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use tradewind_core::RegionName;
 
 pub use agent::run;
+pub use budget::Budget;
 pub use record::{ReplicaRecord, ServerRecord, recorded_replicas, stop_replicas};
 
 /// Where an agent listens unless told otherwise; the port is remembered in its data directory.

@@ -1,8 +1,8 @@
 //! Logs of replicas: their last lines, and what is written from now on.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -32,6 +32,14 @@ pub(crate) fn last_lines(path: &Path, start: u64) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let first = lines.len().saturating_sub(CAUSE_LINES);
     lines[first..].iter().map(|line| line.chars().take(CAUSE_LINE_LENGTH).collect()).collect()
+}
+
+/// A line of the agent's in a replica's log, for who looks there for why it ended.
+pub(crate) fn append(path: &Path, line: &str) {
+    let file = OpenOptions::new().append(true).open(path);
+    if let Err(error) = file.and_then(|mut file| writeln!(file, "tradewind: {line}")) {
+        tracing::warn!(log = %path.display(), %error, "cannot write to a replica's log");
+    }
 }
 
 /// What stands in a log after `start`, at most its last [`TAIL_BYTES`], and where it ends.
@@ -166,8 +174,6 @@ pub(crate) fn prune(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::OpenOptions, io::Write};
-
     use super::*;
 
     fn append(path: &Path, text: &str) {

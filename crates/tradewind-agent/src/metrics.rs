@@ -1,5 +1,7 @@
 //! What this agent counts, and the page that shows it.
 
+mod usage;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -38,11 +40,12 @@ struct SlotCounters {
     probes: Buckets,
     probes_failed: u64,
     restarts: u64,
+    oom_kills: u64,
 }
 
 impl Default for SlotCounters {
     fn default() -> Self {
-        Self { probes: Buckets::new(&SECONDS), probes_failed: 0, restarts: 0 }
+        Self { probes: Buckets::new(&SECONDS), probes_failed: 0, restarts: 0, oom_kills: 0 }
     }
 }
 
@@ -60,6 +63,10 @@ impl Metrics {
 
     pub(crate) fn restarted(&self, key: &SlotKey) {
         self.lock().entry(key.clone()).or_default().restarts += 1;
+    }
+
+    pub(crate) fn killed_for_memory(&self, key: &SlotKey) {
+        self.lock().entry(key.clone()).or_default().oom_kills += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SlotKey, SlotCounters>> {
@@ -94,7 +101,9 @@ pub(crate) fn write(page: &mut Page, context: &Context) {
         page.begin(&of::DISK_SIZE).add([region], room.total_bytes);
         page.begin(&of::DISK_AVAILABLE).add([region], room.free_bytes);
     }
-    slots(page, region, &context.board.slots());
+    let board = context.board.slots();
+    slots(page, region, &board);
+    usage::write(page, region, &board);
     demand(page, region, &context.board.scaling());
     counts(page, region, &metrics.lock());
 }
@@ -157,8 +166,9 @@ fn state_of(phase: &SlotPhase) -> &'static str {
 
 fn counts(page: &mut Page, region: &RegionName, slots: &BTreeMap<SlotKey, SlotCounters>) {
     type Of = fn(&SlotCounters) -> u64;
-    let counters: [(&'static Metric<Counter, 3>, Of); 3] = [
+    let counters: [(&'static Metric<Counter, 3>, Of); 4] = [
         (&of::REPLICA_RESTARTS, |counters| counters.restarts),
+        (&of::REPLICA_OOM_KILLS, |counters| counters.oom_kills),
         (&of::PROBES_SUCCEEDED, |counters| counters.probes.read().count),
         (&of::PROBES_FAILED, |counters| counters.probes_failed),
     ];

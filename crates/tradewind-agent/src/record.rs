@@ -18,7 +18,11 @@ use tradewind_core::{
 };
 use tradewind_process::{Family, Identity, Process, find_by_argument};
 
-use crate::{Error, home};
+use crate::{
+    Error,
+    budget::{Budget, MemoryKill},
+    home,
+};
 
 /// One replica. The record is on disk before the process is, and goes only when the process has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +51,12 @@ pub struct ReplicaRecord {
     /// Absent for Tradewind's own replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerRecord>,
+    /// What it may take of its machine; absent where the deployment does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// How the one before it in its place ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
 }
 
 /// What has to be known of a server of the author's own while it runs.
@@ -87,6 +97,18 @@ impl ReplicaRecord {
             Some(family) => family.terminate(Some(process), grace).await,
             None => process.terminate(grace).await.map(drop),
         }
+    }
+
+    pub(crate) fn memory_kill(&self) -> Option<MemoryKill> {
+        self.budget.as_ref()?.memory_kill()
+    }
+
+    /// Takes away what is left of it when its process is gone: its group, and the record.
+    pub(crate) async fn clear(&self, root: &Path) {
+        if let Some(budget) = &self.budget {
+            budget.end().await;
+        }
+        self.remove(root);
     }
 
     pub(crate) fn path(&self, root: &Path) -> PathBuf {
@@ -146,6 +168,12 @@ pub(crate) fn read_all<T: DeserializeOwned>(directory: &Path) -> Vec<T> {
     paths.filter_map(read).collect()
 }
 
+/// The ids of all replicas that are on record in a data directory, whether they run or not.
+pub(crate) fn recorded_ids(data_dir: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(home::replicas(data_dir)).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
+}
+
 /// The replicas of an agent's data directory whose processes run, whether or not the agent does.
 pub fn recorded_replicas(data_dir: &Path) -> Vec<ReplicaRecord> {
     let mut records: Vec<ReplicaRecord> = read_all(&home::replicas(data_dir));
@@ -161,6 +189,12 @@ pub fn recorded_replicas(data_dir: &Path) -> Vec<ReplicaRecord> {
 /// there were. For whoever stops a whole world; call it when the agent no longer runs, or it starts them again.
 pub async fn stop_replicas(data_dir: &Path, grace: Duration) -> Result<usize, Error> {
     let mut ending = JoinSet::new();
+    // Those that have ended while no agent ran have left groups.
+    let records: Vec<ReplicaRecord> = read_all(&home::replicas(data_dir));
+    for budget in records.iter().filter(|record| record.process().is_none()).filter_map(|record| record.budget.as_ref())
+    {
+        budget.end().await;
+    }
     for record in recorded_replicas(data_dir) {
         let Some(identity) = record.identity.clone() else { continue };
         let failed = |source| Error::Stop { id: record.id.clone(), source };
@@ -169,7 +203,7 @@ pub async fn stop_replicas(data_dir: &Path, grace: Duration) -> Result<usize, Er
         ending.spawn(async move {
             let ended = record.terminate(&process, grace).await;
             ended.map_err(|source| Error::Stop { id: record.id.clone(), source })?;
-            record.remove(&root);
+            record.clear(&root).await;
             Ok(())
         });
     }

@@ -25,8 +25,9 @@ use tradewind_core::{
     assignment::{Failure, SlotAssignment, Verification},
     backoff::Backoff,
     event::{EventKind, Severity},
+    resources::Memory,
 };
-use tradewind_process::Process;
+use tradewind_process::{Exit, Process};
 
 use self::golden::Golden;
 pub(crate) use self::replica::Replica;
@@ -34,6 +35,7 @@ use self::scaling::Scaling;
 use crate::{
     agent::Context,
     board::SlotKey,
+    budget::MemoryKill,
     bundles::Installed,
     decide::{self, DRAIN_TIME, VERIFY_WAIT},
     probe::{Answer, Sighting},
@@ -65,6 +67,8 @@ struct Holding {
     early_exits: u32,
     /// How the last replica that ended before it was ready did so, and the last lines of its log.
     last_exit: Vec<String>,
+    /// The memory that it had gone over.
+    over_memory: Option<Memory>,
     verification: Option<Verification>,
     verifying: bool,
     verify_asked: Option<Instant>,
@@ -93,6 +97,8 @@ struct Place {
     failures: u32,
     restarts: u32,
     not_before: Option<Instant>,
+    /// How the last replica in it ended that should not have.
+    last_end: Option<String>,
 }
 
 /// What a job found out.
@@ -119,6 +125,8 @@ pub(crate) struct SlotTask {
     places: BTreeMap<u32, Place>,
     written: Option<SlotRecord>,
     jobs: JoinSet<()>,
+    /// What is left of replicas that are gone is being taken away.
+    clearing: JoinSet<()>,
     tell: mpsc::Sender<(String, Sighting)>,
     sightings: mpsc::Receiver<(String, Sighting)>,
     notify: mpsc::Sender<(u64, Notice)>,
@@ -147,6 +155,7 @@ impl SlotTask {
             places: BTreeMap::new(),
             written: record,
             jobs: JoinSet::new(),
+            clearing: JoinSet::new(),
             tell,
             sightings,
             notify,
@@ -156,6 +165,7 @@ impl SlotTask {
         for (record, process) in adopted {
             let place = task.places.entry(record.place).or_default();
             place.restarts = place.restarts.max(record.restarts);
+            place.last_end = record.last_end.clone();
             task.watch(Replica::adopted(record, process, health));
         }
         task.publish();
@@ -171,7 +181,7 @@ impl SlotTask {
         let mut asked = self.context.demand.told();
         loop {
             self.settle().await;
-            if self.holding.is_none() && self.replicas.is_empty() && self.wanted.borrow().is_none() {
+            if self.is_over() {
                 return self.key;
             }
             let wake = self.wake_after();
@@ -181,10 +191,14 @@ impl SlotTask {
                 Some((id, sighting)) = self.sightings.recv() => self.sight(&id, sighting),
                 Some((holding, notice)) = self.notices.recv() => self.take_notice(holding, notice),
                 _ = drift.tick() => self.look_for_drift(),
-                _ = scale.tick() => self.rescale(),
+                _ = scale.tick() => {
+                    self.look_at_memory();
+                    self.rescale();
+                }
                 // The agent keeps it as long as there is a slot.
                 _ = asked.changed() => if self.is_pressed() { self.rescale() },
                 () = tokio::time::sleep(wake) => {}
+                Some(_) = self.clearing.join_next() => {}
                 Some(job) = self.jobs.join_next() => {
                     if let Err(panic) = job && panic.is_panic() {
                         tracing::error!(%panic, "a job of a slot panicked");
@@ -192,6 +206,11 @@ impl SlotTask {
                 }
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_empty = self.holding.is_none() && self.replicas.is_empty() && self.clearing.is_empty();
+        is_empty && self.wanted.borrow().is_none()
     }
 
     /// Decides and acts until nothing is left to do now.
@@ -262,17 +281,22 @@ impl SlotTask {
             Sighting::Unused => self.replicas[position].be_unused(),
             Sighting::Exited(exit) => {
                 let replica = self.replicas.remove(position);
-                replica.record.remove(self.context.home.root());
                 if replica.is_running() {
-                    let message = replica.note.clone().unwrap_or_else(|| exit.to_string());
-                    self.ended(&replica, message);
+                    self.ended(&replica, exit);
                 }
+                self.clear(replica.record);
             }
         }
     }
 
     /// A replica ended that should not have.
-    fn ended(&mut self, replica: &Replica, message: String) {
+    fn ended(&mut self, replica: &Replica, exit: Exit) {
+        let kill = replica.record.memory_kill();
+        let message = match (kill, &replica.note) {
+            (Some(kill), _) => kill.to_string(),
+            (None, Some(note)) => note.clone(),
+            (None, None) => exit.to_string(),
+        };
         let ReplicaRecord { id, version, slot, place, .. } = &replica.record;
         self.context.events.emit(
             Severity::Warning,
@@ -281,20 +305,30 @@ impl SlotTask {
             format!("replica {id} of {} {version} ({slot}) ended: {message}", self.key.0),
         );
         let was_steady = replica.admitted && replica.age() >= STEADY_AFTER;
-        self.delay(*place, was_steady);
+        self.delay(*place, was_steady, message.clone());
         let log = self.log_of(&replica.record);
+        let lines = crate::logs::last_lines(&log, replica.log_start);
+        if kill.is_some() {
+            self.context.metrics.killed_for_memory(&self.key);
+            crate::logs::append(&log, &message);
+        }
         if let Some(holding) = self.holding.as_mut().filter(|holding| !holding.reached_ready) {
             holding.early_exits += 1;
             holding.last_exit = vec![message];
-            holding.last_exit.extend(crate::logs::last_lines(&log, replica.log_start));
+            holding.last_exit.extend(lines);
+            holding.over_memory = match kill {
+                Some(MemoryKill::OverBudget(memory)) => Some(memory),
+                Some(MemoryKill::NoneLeft) | None => None,
+            };
         }
     }
 
     /// The place starts again, later after each failure.
-    fn delay(&mut self, place: u32, was_steady: bool) {
+    fn delay(&mut self, place: u32, was_steady: bool, end: String) {
         let place = self.places.entry(place).or_default();
         place.failures = if was_steady { 1 } else { place.failures.saturating_add(1) };
         place.restarts += 1;
+        place.last_end = Some(end);
         place.not_before = Some(Instant::now() + Backoff::RESTART.after(place.failures));
         self.context.metrics.restarted(&self.key);
     }
@@ -369,6 +403,7 @@ impl Holding {
             reached_ready: false,
             early_exits: 0,
             last_exit: Vec::new(),
+            over_memory: None,
             verification: None,
             verifying: false,
             verify_asked: None,

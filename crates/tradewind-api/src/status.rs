@@ -104,6 +104,9 @@ pub struct SlotView {
     /// Why there are as many, of regions whose agents say it.
     #[serde(default)]
     pub scaling: BTreeMap<RegionName, ScalingView>,
+    /// What people should know of the replicas of a region: limits that nobody keeps, how those ended that were restarted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remarks: BTreeMap<RegionName, Vec<String>>,
 }
 
 /// Why a slot has as many replicas in a region as it has.

@@ -185,4 +185,64 @@ pub struct ReplicaStatus {
     pub ready: bool,
     /// Times that a replica in this place ended and was started again.
     pub restarts: u32,
+    /// How the one before it in its place ended: `over its memory of 512MiB: killed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
+    /// What of its limits nobody keeps it to, why, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unenforced: Option<String>,
+}
+
+impl ReplicaStatus {
+    /// What people should know of it beyond its state.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let (id, restarts) = (&self.id, self.restarts);
+        let times = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
+        let ended = self.last_end.as_ref().filter(|_| restarts > 0);
+        let ended = ended.map(|end| format!("{id}: restarted {times}; the one before it ended: {end}"));
+        self.unenforced.clone().into_iter().chain(ended)
+    }
+}
+
+/// What people should know of these replicas, each thing once.
+pub fn remarks<'a>(replicas: impl IntoIterator<Item = &'a ReplicaStatus>) -> Vec<String> {
+    let mut remarks: Vec<String> = Vec::new();
+    for remark in replicas.into_iter().flat_map(ReplicaStatus::remarks) {
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_known_of_replicas_is_said_once() {
+        let replica = |place: u32, restarts: u32, last_end: Option<&str>, unenforced: Option<&str>| -> ReplicaStatus {
+            serde_json::from_value(serde_json::json!({
+                "id": format!("m-blue{place}"), "model": "m", "slot": "blue", "revision": 1, "version": 1,
+                "address": "127.0.0.1:1", "pid": 1, "started_at": "2026-01-01T00:00:00Z", "ready": true,
+                "restarts": restarts, "last_end": last_end, "unenforced": unenforced,
+            }))
+            .unwrap()
+        };
+        let said = remarks(&[
+            replica(0, 0, None, Some("not enforced")),
+            replica(1, 1, Some("over its memory"), Some("not enforced")),
+            replica(2, 3, Some("exit code 1"), None),
+            replica(3, 0, Some("of an earlier attempt"), None),
+        ]);
+        assert_eq!(
+            said,
+            [
+                "not enforced",
+                "m-blue1: restarted once; the one before it ended: over its memory",
+                "m-blue2: restarted 3 times; the one before it ended: exit code 1",
+            ]
+        );
+        assert!(remarks(&[replica(0, 4, None, None)]).is_empty(), "an agent of an earlier version does not say");
+    }
 }

@@ -16,8 +16,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::io::Errno;
+
 use crate::{
+    cgroup::Group,
     listeners::{FIRST, LISTENERS_LIMIT},
+    orphans::Claims,
     process::Process,
 };
 
@@ -33,6 +37,8 @@ pub enum Error {
     TooManyListeners { count: usize },
     #[error("cannot prepare the sockets for {program}")]
     Listeners { program: PathBuf, source: io::Error },
+    #[error("cannot put {program} into its control group")]
+    Group { program: PathBuf, source: io::Error },
     #[error("cannot start {program}")]
     Start { program: PathBuf, source: io::Error },
     #[error("process {pid} was started and ended again, since it cannot be watched")]
@@ -49,6 +55,7 @@ pub struct Spawn {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     listeners: Vec<OwnedFd>,
+    group: Option<Group>,
 }
 
 impl Spawn {
@@ -62,6 +69,7 @@ impl Spawn {
             directory: None,
             log: None,
             listeners: Vec::new(),
+            group: None,
         }
     }
 
@@ -117,6 +125,13 @@ impl Spawn {
         self
     }
 
+    /// Into this control group before its program begins, so that nothing it does or starts is outside.
+    #[must_use]
+    pub fn group(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
+    }
+
     /// Starts it; when this returns, the program has replaced the fork. Must be called within a tokio runtime.
     pub fn spawn(&self) -> Result<Process, Error> {
         Process::spawn(self)
@@ -129,6 +144,8 @@ impl Spawn {
         }
         let log = self.log.as_deref().map(open_log).transpose()?;
         let mut exec = exec::Exec::new(&program, &self.arguments, self.variables(), self.listeners.len())?;
+        let entrances = self.group.as_ref().map_or_else(|| Ok(Vec::new()), Group::entrances);
+        let entrances = entrances.map_err(|source| Error::Group { program: program.clone(), source })?;
         let passed =
             Passed::new(&self.listeners).map_err(|source| Error::Listeners { program: program.clone(), source })?;
 
@@ -146,7 +163,10 @@ impl Spawn {
         // SAFETY: the closure runs in the forked child; it allocates nothing, takes no lock, and makes only
         // async-signal-safe calls on memory prepared here.
         unsafe {
-            command.pre_exec(move || Err(exec.replace(&sources)));
+            command.pre_exec(move || {
+                join(&entrances)?;
+                Err(exec.replace(&sources))
+            });
         }
         let child = command.spawn().map_err(|source| Error::Start { program, source });
         drop(passed);
@@ -194,6 +214,30 @@ impl fmt::Debug for Spawn {
             .field("log", &self.log)
             .field("listeners", &self.listeners.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Moves the calling process into the groups whose `cgroup.procs` these are. Async-signal-safe.
+fn join(entrances: &[File]) -> io::Result<()> {
+    entrances.iter().try_for_each(|file| rustix::io::write(file, b"0").map(drop).map_err(io::Error::from))
+}
+
+/// Whether a child can join those groups; it ends at once.
+pub(crate) fn try_to_join(entrances: &[File]) -> io::Result<()> {
+    const JOINED: Errno = Errno::CANCELED;
+    let entrances = entrances.iter().map(File::try_clone).collect::<io::Result<Vec<_>>>()?;
+    let mut command = Command::new("/proc/self/exe");
+    #[expect(unsafe_code, reason = "a process joins by itself, after the fork")]
+    // SAFETY: the closure only writes to open descriptors, and returns an error: no program is executed.
+    unsafe {
+        command.pre_exec(move || join(&entrances).and(Err(JOINED.into())));
+    }
+    // Held until it is reaped, which no other may do.
+    let _claims = Claims::lock();
+    match command.spawn() {
+        Err(error) if Errno::from_io_error(&error) == Some(JOINED) => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut child) => child.wait().map(drop),
     }
 }
 

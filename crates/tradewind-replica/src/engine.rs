@@ -59,14 +59,9 @@ pub(crate) struct Starting {
 pub(crate) struct Ended(mpsc::Receiver<()>);
 
 impl Ended {
-    /// Resolves when one of the threads has died, or all have ended.
-    pub(crate) async fn any(&mut self) {
-        self.0.recv().await;
-    }
-
-    /// Resolves when all have ended.
-    pub(crate) async fn all(&mut self) {
-        while self.0.recv().await.is_some() {}
+    /// Resolves when one of the threads has died, or all have ended as they should.
+    pub(crate) async fn died(&mut self) -> bool {
+        self.0.recv().await.is_some()
     }
 }
 

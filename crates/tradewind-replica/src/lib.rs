@@ -1,6 +1,6 @@
-//! The model server: one model version, ONNX Runtime underneath, the Open Inference Protocol (KServe V2) on top.
+//! The model server: one model version or several, ONNX Runtime underneath, the Open Inference Protocol (KServe V2) on top.
 //!
-//! A replica is a process of its own, so that a crash in native code kills only itself. It knows one bundle directory
+//! A replica is a process of its own, so that a crash in native code kills only itself. It knows bundle directories
 //! and one listening socket; it must not know regions, slots, routes or who started it. No other crate touches
 //! ONNX Runtime.
 //!
@@ -25,7 +25,7 @@ pub use inspect::{Inspection, inspect};
 pub use listen::{Listen, ListenError};
 pub use model::ModelError as InspectError;
 pub use runtime::{LocateError, locate_onnxruntime};
-pub use server::{Error, ReplicaOptions, run};
+pub use server::{Error, ModelOptions, Models, ReplicaOptions, run};
 
 /// Tests of readers watch what these take.
 #[cfg(test)]

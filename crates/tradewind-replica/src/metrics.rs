@@ -19,6 +19,7 @@ pub(crate) enum Reason {
     TooLarge,
     UnknownModel,
     Loading,
+    Unloaded,
     Overloaded,
     Stopping,
     Deadline,
@@ -28,11 +29,12 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Invalid, "invalid"),
         (Self::TooLarge, "too_large"),
         (Self::UnknownModel, "unknown_model"),
         (Self::Loading, "loading"),
+        (Self::Unloaded, "unloaded"),
         (Self::Overloaded, "overloaded"),
         (Self::Stopping, "stopping"),
         (Self::Deadline, "deadline"),
@@ -59,7 +61,6 @@ pub(crate) struct Now<'a> {
     /// How long it took to load the model and to warm it up, once that is done.
     pub(crate) loaded_in: Option<Duration>,
     pub(crate) in_flight: usize,
-    pub(crate) bytes: usize,
     pub(crate) queued: usize,
     pub(crate) batches: bool,
     pub(crate) executions: u64,
@@ -91,33 +92,57 @@ impl Metrics {
     pub(crate) fn inference(&self, took: Duration) {
         self.inferences.record(took);
     }
+}
 
-    /// Puts everything on a page that is still empty.
-    pub(crate) fn write(&self, page: &mut Page, now: &Now<'_>) {
-        process::write(page, "replica", None);
-        page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
-        let (model, version) = (now.model, &now.version);
-        let gauges: [(&'static Metric<Gauge, 2>, usize); 5] = [
-            (&of::READY, now.ready.into()),
-            (&of::REQUESTS_IN_FLIGHT, now.in_flight),
-            (&of::REQUEST_BYTES_IN_FLIGHT, now.bytes),
-            (&of::REQUESTS_QUEUED, now.queued),
-            (&of::BATCHES, now.batches.into()),
-        ];
-        for (metric, value) in gauges {
-            page.begin(metric).add([model, version], value);
+/// Puts everything on a page that is still empty.
+pub(crate) fn write(page: &mut Page, bytes_in_flight: usize, models: &[(&Metrics, Now<'_>)]) {
+    process::write(page, "replica", None);
+    page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
+    page.one(&of::REQUEST_BYTES_IN_FLIGHT, bytes_in_flight);
+    gauge(page, &of::READY, models, |now| now.ready.into());
+    gauge(page, &of::REQUESTS_IN_FLIGHT, models, |now| now.in_flight);
+    gauge(page, &of::REQUESTS_QUEUED, models, |now| now.queued);
+    gauge(page, &of::BATCHES, models, |now| now.batches.into());
+    let loaded = || models.iter().filter_map(|(_, now)| Some((now, now.loaded_in?)));
+    if loaded().next().is_some() {
+        let mut samples = page.begin(&of::LOAD_DURATION);
+        for (now, loaded_in) in loaded() {
+            samples.add([now.model, &now.version], loaded_in.as_secs_f64());
         }
-        if let Some(loaded_in) = now.loaded_in {
-            page.begin(&of::LOAD_DURATION).add([model, version], loaded_in.as_secs_f64());
-        }
-        page.begin(&of::EXECUTIONS).add([model, version], now.executions);
-        page.begin(&of::REQUESTS).add([model, version], self.requests.load(Relaxed));
-        let mut errors = page.begin(&of::ERRORS);
+    }
+    let mut samples = page.begin(&of::EXECUTIONS);
+    for (_, now) in models {
+        samples.add([now.model, &now.version], now.executions);
+    }
+    let mut samples = page.begin(&of::REQUESTS);
+    for (metrics, now) in models {
+        samples.add([now.model, &now.version], metrics.requests.load(Relaxed));
+    }
+    let mut samples = page.begin(&of::ERRORS);
+    for (metrics, now) in models {
         for (reason, word) in Reason::ALL {
-            errors.add([model, version, &word], self.errors[reason as usize].load(Relaxed));
+            samples.add([now.model, &now.version, &word], metrics.errors[reason as usize].load(Relaxed));
         }
-        page.begin(&of::REQUEST_DURATION).add([model, version], &self.answers.read());
-        page.begin(&of::INFERENCE_DURATION).add([model, version], &self.inferences.read());
+    }
+    let mut samples = page.begin(&of::REQUEST_DURATION);
+    for (metrics, now) in models {
+        samples.add([now.model, &now.version], &metrics.answers.read());
+    }
+    let mut samples = page.begin(&of::INFERENCE_DURATION);
+    for (metrics, now) in models {
+        samples.add([now.model, &now.version], &metrics.inferences.read());
+    }
+}
+
+fn gauge(
+    page: &mut Page,
+    metric: &'static Metric<Gauge, 2>,
+    models: &[(&Metrics, Now<'_>)],
+    value: impl Fn(&Now<'_>) -> usize,
+) {
+    let mut samples = page.begin(metric);
+    for (_, now) in models {
+        samples.add([now.model, &now.version], value(now));
     }
 }
 

@@ -10,15 +10,9 @@ pub(crate) mod places;
 mod repository;
 mod rest;
 mod routes;
+mod served;
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    path::PathBuf,
-    pin::pin,
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
-};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -27,19 +21,18 @@ use tradewind_api::{
     replica::INFERENCE_LIMIT,
     server::{self, Limits, Windows},
 };
-use tradewind_core::{ModelName, VersionNumber, batch::BatchOptions, names::NAME_LIMIT};
-use tradewind_traces::Kind;
+use tradewind_core::{ModelName, VersionNumber, causes::chain, names::NAME_LIMIT};
 
+pub use self::served::ModelOptions;
 use self::{
     failure::Failure,
     places::{BYTES_LIMIT, Places, REQUESTS_LIMIT},
+    served::{Served, State, Threads, Visit},
 };
 use crate::{
-    engine::{self, Ended, Engine},
     listen::{Listen, ListenError},
-    metrics::{Metrics, Reason},
-    model::{ModelError, Sessions, Source},
-    stats::Statistics,
+    metrics::Reason,
+    model::ModelError,
 };
 
 /// The most connections at once.
@@ -55,21 +48,17 @@ const ENGINE_STOP_LIMIT: Duration = Duration::from_secs(1);
 pub struct ReplicaOptions {
     /// Unique on the machine; the agent finds its replicas by it.
     pub id: String,
-    pub model: ModelName,
-    pub version: VersionNumber,
-    /// The installed bundle.
-    pub bundle: PathBuf,
-    /// Relative to the bundle.
-    pub model_file: String,
-    /// Golden cases that it is warmed up on, relative to the bundle. One that the model does not take is a model that does
-    /// not load.
-    pub cases: Vec<String>,
-    /// Threads of ONNX Runtime for one inference.
-    pub threads: NonZeroUsize,
-    /// Inferences that run side by side, each in a session of its own.
-    pub instances: NonZeroUsize,
-    pub batching: BatchOptions,
+    pub models: Models,
     pub listen: Listen,
+}
+
+/// Which models, and who decides that they are loaded.
+#[derive(Debug)]
+pub enum Models {
+    /// One, decided by who started the replica. It ends if that does not load.
+    One(ModelOptions),
+    /// Any number of different names, which clients load and unload. One that does not load leaves the others alone.
+    Many(Vec<ModelOptions>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,67 +77,45 @@ pub enum Error {
 #[derive(Debug)]
 struct Server {
     id: String,
-    model: ModelName,
-    version: VersionNumber,
-    /// The version as the protocol spells it.
-    version_text: String,
-    /// Relative to the bundle.
-    model_file: String,
-    /// Set once the model is loaded and warm.
-    engine: OnceLock<Engine>,
-    /// How long that took, set with it.
-    loaded_in: OnceLock<Duration>,
+    /// In the order of their names.
+    models: Vec<Arc<Served>>,
+    /// Whether clients load and unload.
+    open: bool,
+    threads: Threads,
     /// An inference request has one before its body is read.
     places: Places,
-    metrics: Metrics,
-    statistics: Statistics,
     shutdown: CancellationToken,
 }
 
 /// Runs a replica until `shutdown`, then answers what it has accepted. An `Err` means that this process cannot serve:
-/// the model does not load, the socket is gone, the inference thread died.
+/// its one model does not load, the socket is gone, an inference thread died.
 pub async fn run(options: ReplicaOptions, shutdown: CancellationToken) -> Result<(), Error> {
-    let ReplicaOptions { id, model, version, bundle, model_file, cases, threads, instances, batching, listen } =
-        options;
-    let listener = listen.open()?;
-    let file = model_file.clone();
-    let mut loading = tradewind_traces::child("load", Kind::Internal, tradewind_traces::started_in());
-    let began = Instant::now();
-    let sessions = Sessions { count: instances.get(), threads: threads.get() };
-    let load = move || Source::read(&bundle, &file)?.load(sessions, &cases);
-    let starting = engine::start(load, batching).map_err(Error::Thread)?;
-    let server = Arc::new(Server {
-        id,
-        version_text: version.to_string(),
-        model,
-        version,
-        model_file,
-        engine: OnceLock::new(),
-        loaded_in: OnceLock::new(),
-        places: Places::new(REQUESTS_LIMIT, BYTES_LIMIT),
-        metrics: Metrics::new(),
-        statistics: Statistics::default(),
-        shutdown: shutdown.clone(),
-    });
+    let listener = options.listen.open()?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(replica = options.id, %address, "listening");
+    }
+    let (threads, mut deaths) = Threads::new();
+    let server = Arc::new(Server::new(options.id, options.models, threads, shutdown.clone()));
     let service = routes::service(Arc::clone(&server));
-    let mut serving = pin!(server::run(listener, service, limits(), shutdown.clone()));
-    let engine::Starting { ready, mut ended } = starting;
+    let mut serving = pin!(server::run(listener, service, limits(), shutdown));
     let supervised = async {
-        let loaded = ready.await.map_err(|_| Error::ThreadEnded)?;
-        if let (Some(span), Err(error)) = (&mut loading, &loaded) {
-            span.fail(error.to_string());
+        for served in &server.models {
+            match served.load(&server.threads).await {
+                Ok(()) => {}
+                Err(error) if server.open => tracing::error!(error = %chain(&error), "a model is left out"),
+                Err(error) => return Err(error),
+            }
         }
-        drop(loading);
-        server.become_ready(loaded.map_err(|source| server.load_error(source))?, began.elapsed());
-        ended.any().await;
-        Err::<(), Error>(Error::ThreadEnded)
+        // There is a sender as long as there is a server.
+        deaths.recv().await;
+        Err(Error::ThreadEnded)
     };
     tokio::select! {
         result = supervised => return result,
         // It ends after the shutdown alone, with the last request or the time for it.
         () = &mut serving => {}
     }
-    server.stop(ended).await;
+    server.stop().await;
     Ok(())
 }
 
@@ -158,60 +125,62 @@ fn limits() -> Limits {
 }
 
 impl Server {
-    fn become_ready(&self, engine: Engine, loaded_in: Duration) {
-        tracing::info!(replica = self.id, model = %self.model, version = %self.version, "ready");
-        self.loaded_in.get_or_init(|| loaded_in);
-        assert!(self.engine.set(engine).is_ok(), "a replica loads its model once");
+    fn new(id: String, models: Models, threads: Threads, shutdown: CancellationToken) -> Self {
+        let (mut models, open) = match models {
+            Models::One(model) => (vec![model], false),
+            Models::Many(models) => (models, true),
+        };
+        models.sort_by(|a, b| a.model.cmp(&b.model));
+        let models = models.into_iter().map(|model| Arc::new(Served::new(model))).collect();
+        Self { id, models, open, threads, places: Places::new(REQUESTS_LIMIT, BYTES_LIMIT), shutdown }
     }
 
-    fn load_error(&self, source: ModelError) -> Error {
-        Error::Load { model: self.model.clone(), version: self.version, source: Box::new(source) }
-    }
-
-    /// A 404 unless the names are those of what this replica serves.
-    fn check_name(&self, model: &str, version: Option<&str>) -> Result<(), Failure> {
+    /// The model of this name and, if one is named, version; else a 404.
+    fn find(&self, model: &str, version: Option<&str>) -> Result<&Arc<Served>, Failure> {
         let shorten = |text: &str| text.chars().take(NAME_LIMIT).collect::<String>();
-        let unknown = |message| Err(Failure::new(StatusCode::NOT_FOUND, Reason::UnknownModel, message));
-        if model != self.model.as_str() {
-            return unknown(format!("this replica serves `{}`, not `{}`", self.model, shorten(model)));
-        }
+        let unknown = |message| Failure::new(StatusCode::NOT_FOUND, Reason::UnknownModel, message);
+        let position = self.models.binary_search_by(|served| served.name().cmp(model)).map_err(|_| {
+            let served = match &self.models[..] {
+                [only] => format!("`{}`", only.name()),
+                models => format!("{} others", models.len()),
+            };
+            unknown(format!("this replica serves {served}, not `{}`", shorten(model)))
+        })?;
+        let served = &self.models[position];
         match version {
-            Some(version) if version != self.version_text => {
-                unknown(format!("this replica serves version {}, not `{}`", self.version, shorten(version)))
+            Some(version) if version != served.version => {
+                Err(unknown(format!("this replica serves version {}, not `{}`", served.version, shorten(version))))
             }
-            _ => Ok(()),
+            _ => Ok(served),
         }
     }
 
-    /// Counts an inference, unless it is a probe.
-    fn came(&self, headers: &HeaderMap) {
-        if !headers.contains_key(PROBE_HEADER) {
-            self.metrics.request();
+    /// The model that every request means, where there is no other.
+    fn only(&self) -> Option<&Arc<Served>> {
+        match &self.models[..] {
+            [only] => Some(only),
+            _ => None,
         }
     }
 
-    /// Counts an inference that was answered, unless it is a probe.
-    fn answered(&self, headers: &HeaderMap, took: Duration) {
-        if !headers.contains_key(PROBE_HEADER) {
-            self.metrics.answer(took);
+    /// A request that has just come.
+    fn visit(&self, headers: &HeaderMap) -> Visit {
+        let mut visit = Visit::new(headers.contains_key(PROBE_HEADER));
+        if let Some(only) = self.only() {
+            visit.is_to(only);
         }
+        visit
     }
 
-    /// Counts an inference that came to nothing, unless it is a probe.
-    fn failed(&self, headers: &HeaderMap, failure: &Failure) {
-        if !headers.contains_key(PROBE_HEADER) {
-            self.metrics.error(failure.reason);
-        }
-    }
-
+    /// Whether all models are loaded that should be.
     fn is_ready(&self) -> bool {
-        self.engine.get().is_some() && !self.shutdown.is_cancelled()
+        let is_well = |served: &Arc<Served>| matches!(&**served.state(), State::Ready(_) | State::Unloaded(None));
+        !self.shutdown.is_cancelled() && self.models.iter().all(is_well)
     }
 
-    async fn stop(&self, mut ended: Ended) {
-        let Some(engine) = self.engine.get() else { return };
-        engine.stop();
-        if tokio::time::timeout(ENGINE_STOP_LIMIT, ended.all()).await.is_err() {
+    async fn stop(&self) {
+        self.models.iter().for_each(|served| served.stop());
+        if tokio::time::timeout(ENGINE_STOP_LIMIT, self.threads.ended()).await.is_err() {
             tracing::warn!("an inference is still running, it ends with the process");
         }
     }

@@ -43,7 +43,6 @@ pub(crate) enum Command {
     Control(roles::ControlArgs),
     Agent(roles::AgentArgs),
     Gateway(roles::GatewayArgs),
-    #[command(hide = true)]
     Replica(roles::ReplicaArgs),
     #[command(hide = true)]
     Inspect(roles::InspectArgs),
@@ -77,7 +76,7 @@ pub(crate) enum Command {
 
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run a world", &["up", "control", "agent", "gateway"]),
+    ("Run a world", &["up", "control", "agent", "gateway", "replica"]),
     ("Ship a model", &["deploy", "scale", "simulate", "models", "infer", "tune", "optimize"]),
     ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
     ("Undo", &["rollback", "switch", "undeploy"]),

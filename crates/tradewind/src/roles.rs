@@ -1,5 +1,7 @@
 //! The entry points of the roles: each a process of its own, ended by SIGTERM or SIGINT.
 
+mod repository;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -17,6 +19,7 @@ use tradewind_core::{
     batch::{BatchMode, BatchOptions, ROWS_LIMIT},
     causes::{causes, chain},
 };
+use tradewind_replica::ModelOptions;
 use tradewind_traces::Exporter;
 
 use crate::{
@@ -128,27 +131,37 @@ pub(crate) struct GatewayArgs {
 
 /// Run a model server
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tradewind replica --repository ./models --listen 127.0.0.1:8000
+  tradewind replica --model digits --version 1 --bundle ./digits --listen 127.0.0.1:8000")]
 pub(crate) struct ReplicaArgs {
-    #[arg(long)]
+    /// What it is called where there are several
+    #[arg(long, default_value = "replica")]
     id: String,
-    #[arg(long)]
-    model: ModelName,
-    #[arg(long)]
-    version: VersionNumber,
-    /// Directory of the installed bundle
-    #[arg(long, value_name = "DIR")]
-    bundle: PathBuf,
-    /// Relative to the bundle
-    #[arg(long, default_value = "model.onnx")]
+    /// Serve all bundles and .onnx files of a directory; clients load and unload them
+    #[arg(long, value_name = "DIR", required_unless_present = "bundle", conflicts_with_all = ["model", "version", "bundle", "model_file", "case"])]
+    repository: Option<PathBuf>,
+    /// Directory of the one bundle to serve
+    #[arg(long, value_name = "DIR", requires_all = ["model", "version"])]
+    bundle: Option<PathBuf>,
+    /// Its name
+    #[arg(long, value_name = "NAME")]
+    model: Option<ModelName>,
+    /// Its version
+    #[arg(long, value_name = "N")]
+    version: Option<VersionNumber>,
+    /// Its model, relative to the bundle
+    #[arg(long, value_name = "FILE", default_value = "model.onnx")]
     model_file: String,
     /// A golden case to warm the model up on, relative to the bundle
     #[arg(long, value_name = "FILE")]
     case: Vec<String>,
     /// Threads of ONNX Runtime for one inference
-    #[arg(long, default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZeroUsize,
     /// Inferences that run side by side
-    #[arg(long, default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1")]
     instances: NonZeroUsize,
     /// Whether requests run together that wait at the same time: auto, on or off
     #[arg(long, value_name = "MODE", default_value = "auto")]
@@ -159,7 +172,8 @@ pub(crate) struct ReplicaArgs {
     /// Serve on the listening socket that was passed (LISTEN_FDS)
     #[arg(long, conflicts_with = "listen")]
     inherit_listener: bool,
-    #[arg(long, default_value = "127.0.0.1:0")]
+    /// Address to listen on; port 0 is a free one, which the log tells
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 }
 
@@ -250,23 +264,29 @@ pub(crate) fn replica(args: ReplicaArgs, traces: &TracesArgs) -> Result<(), Fail
     } else {
         tradewind_replica::Listen::Address(args.listen)
     };
-    let options = tradewind_replica::ReplicaOptions {
-        id: args.id,
-        model: args.model,
-        version: args.version,
-        bundle: args.bundle,
-        model_file: args.model_file,
-        cases: args.case,
+    let usual = repository::Usual {
+        threads: args.threads,
         instances: args.instances,
         batching: BatchOptions { mode: args.batch, max_rows: args.max_batch_rows },
-        threads: args.threads,
-        listen,
     };
-    let exporter = traces.install(
-        "tradewind-replica",
-        0.0,
-        vec![("tradewind.model", options.model.to_string()), ("tradewind.replica", options.id.clone())],
-    )?;
+    let mut attributes = vec![("tradewind.replica", args.id.clone())];
+    let models = match (args.repository, args.bundle, args.model, args.version) {
+        (Some(directory), ..) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = runtime.map_err(|error| Failure::failed("cannot start").cause(error.to_string()))?;
+            tradewind_replica::Models::Many(runtime.block_on(repository::read(&directory, usual))?)
+        }
+        (None, Some(bundle), Some(model), Some(version)) => {
+            attributes.insert(0, ("tradewind.model", model.to_string()));
+            let repository::Usual { threads, instances, batching } = usual;
+            let (model_file, cases) = (args.model_file, args.case);
+            let model = ModelOptions { model, version, bundle, model_file, cases, threads, instances, batching };
+            tradewind_replica::Models::One(model)
+        }
+        (None, ..) => unreachable!("the flags require each other"),
+    };
+    let options = tradewind_replica::ReplicaOptions { id: args.id, models, listen };
+    let exporter = traces.install("tradewind-replica", 0.0, attributes)?;
     serve("replica", exporter, |shutdown| tradewind_replica::run(options, shutdown))
 }
 

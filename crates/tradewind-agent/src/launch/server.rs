@@ -49,10 +49,21 @@ pub(super) fn command(launch: &Launch, options: &CommandOptions, record: &Replic
     for (name, value) in inherited {
         spawn = spawn.env(name, value);
     }
+    let threads = launch.scale.threads().to_string();
     // Without it what a server of Python prints stays in its buffer, and its log says nothing.
     spawn = spawn.env("PYTHONUNBUFFERED", "1");
+    if launch.scale.cpu.is_some() || launch.scale.threads.is_some() {
+        // What numerical libraries go by; they would take as many threads as the machine has cores.
+        spawn = spawn.env("OMP_NUM_THREADS", &threads);
+    }
     for (name, value) in &options.env {
         spawn = spawn.env(name, fill(value, &values));
+    }
+    if let Some(cpu) = launch.scale.cpu {
+        spawn = spawn.env("TRADEWIND_CPU", cpu.to_string());
+    }
+    if let Some(memory) = launch.scale.memory {
+        spawn = spawn.env("TRADEWIND_MEMORY", memory.bytes().to_string());
     }
     spawn
         .env(PORT_VARIABLE, port.to_string())
@@ -60,6 +71,6 @@ pub(super) fn command(launch: &Launch, options: &CommandOptions, record: &Replic
         .env(REPLICA_ID_VARIABLE, &record.id)
         .env("TRADEWIND_MODEL", record.model.as_str())
         .env("TRADEWIND_VERSION", record.version.to_string())
-        .env("TRADEWIND_THREADS", launch.threads.to_string())
+        .env("TRADEWIND_THREADS", threads)
         .log(&launch.log)
 }

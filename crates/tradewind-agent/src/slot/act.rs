@@ -23,6 +23,7 @@ use tradewind_core::{
     bundle::ModelVersion,
     causes::chain,
     event::{EventKind, Severity},
+    resources::Memory,
     rollout::{self, Action as StepAction},
     scale::Scale,
 };
@@ -98,7 +99,9 @@ impl SlotTask {
         holding.assignment = wanted.clone();
         holding.early_exits = 0;
         holding.last_exit.clear();
-        self.places.values_mut().for_each(|place| *place = Place { restarts: place.restarts, ..Place::default() });
+        for place in self.places.values_mut() {
+            *place = Place { restarts: place.restarts, last_end: place.last_end.take(), ..Place::default() };
+        }
     }
 
     fn fetch(&mut self) {
@@ -183,6 +186,8 @@ impl SlotTask {
             version: assignment.version,
             place,
             restarts: self.places.get(&place).map_or(0, |place| place.restarts),
+            last_end: self.places.get(&place).and_then(|place| place.last_end.clone()),
+            budget: None,
             digest: assignment.digest,
             directory: installed.directory.clone(),
             address: String::new(),
@@ -197,7 +202,7 @@ impl SlotTask {
         };
         let mut launch = Launch {
             what: what(&self.context.program, &installed.version, &assignment.scale),
-            threads: assignment.scale.threads(),
+            scale: assignment.scale.clone(),
             interface: self.context.interface,
             host: self.context.replica_host.clone(),
             log: self.log_of(&record),
@@ -206,8 +211,9 @@ impl SlotTask {
         let mut span = self.span("start", StepAction::Deploy);
         launch.trace = span.as_ref().map(Span::context);
         let (copy, health) = (installed.copy, assignment.health);
-        let home = Arc::clone(&self.context.home);
-        let launched = tokio::task::spawn_blocking(move || launch::launch(&home, &launch, record)).await;
+        let context = Arc::clone(&self.context);
+        let launching = move || launch::launch(&context.home, &context.budgets, &launch, record);
+        let launched = tokio::task::spawn_blocking(launching).await;
         match launched {
             Ok(Ok(launched)) => self.watch(Replica::started(launched, copy, health)),
             Ok(Err(error)) => {
@@ -233,10 +239,30 @@ impl SlotTask {
         let model = &self.key.0;
         let message = format!("a replica of {model} ({}) could not be started: {problem}", self.key.1);
         self.context.events.emit(Severity::Error, EventKind::ReplicaExited, Some(model), message);
-        self.delay(place, false);
+        self.delay(place, false, problem.clone());
         if let Some(holding) = &mut self.holding {
             holding.early_exits += 1;
             holding.last_exit = vec![problem];
+            holding.over_memory = None;
+        }
+    }
+
+    /// Takes away what is left of a replica that is gone.
+    pub(super) fn clear(&mut self, record: ReplicaRecord) {
+        if record.budget.is_none() {
+            record.remove(self.context.home.root());
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        self.clearing.spawn(async move { record.clear(context.home.root()).await });
+    }
+
+    /// The kernel may have killed one process of several for want of memory: then the others go too.
+    pub(super) fn look_at_memory(&mut self) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.is_running() && replica.note.is_none()) {
+            if let Some(kill) = replica.record.memory_kill() {
+                replica.condemn(kill.to_string());
+            }
         }
     }
 
@@ -350,8 +376,22 @@ impl SlotTask {
         let (model, _) = &self.key;
         let Some(holding) = &mut self.holding else { return };
         let revision = holding.assignment.revision;
+        let message = format!("replicas ended {EARLY_EXITS_LIMIT} times before the slot was ready");
+        if let Some(memory) = holding.over_memory {
+            let more = Memory::from_bytes(memory.bytes().saturating_mul(2));
+            holding.failure = Some(Failure {
+                message: format!("{message}, the last one over its memory"),
+                causes: holding.last_exit.clone(),
+                hint: Some(format!(
+                    "a model takes the most while it is loaded and warmed up: raise --memory, as in \
+                     `tradewind deploy {model} --memory {more}`"
+                )),
+                retryable: false,
+            });
+            return;
+        }
         holding.failure = Some(Failure {
-            message: format!("replicas ended {EARLY_EXITS_LIMIT} times before the slot was ready"),
+            message,
             causes: holding.last_exit.clone(),
             hint: Some(format!(
                 "see the whole log with `tradewind logs {model} --region {} --revision {revision}`",

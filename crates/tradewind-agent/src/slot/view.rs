@@ -117,9 +117,13 @@ fn replica_view(replica: &Replica) -> ReplicaView {
         started_at: record.started_at,
         ready: replica.is_ready(),
         restarts: record.restarts,
+        last_end: record.last_end.clone(),
+        unenforced: record.budget.as_ref().and_then(|budget| budget.unenforced.clone()),
     };
     let (runtime, probe) = (record.runtime(), record.probe());
-    ReplicaView { status, announced: replica.is_announced(), suspect: replica.is_suspect(), runtime, probe }
+    let (place, budget) = (record.place, record.budget.clone());
+    let (announced, suspect) = (replica.is_announced(), replica.is_suspect());
+    ReplicaView { status, place, announced, suspect, runtime, probe, budget }
 }
 
 impl Holding {

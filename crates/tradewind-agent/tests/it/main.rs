@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails it by panicking")]
 
 mod adoption;
+mod budgets;
 mod commands;
 mod deploy;
 mod drift;

@@ -24,7 +24,7 @@ use tradewind_core::{
     scale::Scale,
     scaler::ByHand,
 };
-use tradewind_process::Family;
+use tradewind_process::{Family, Group};
 
 use crate::{
     fake_control::{FakeControl, Running, TOKEN},
@@ -344,8 +344,18 @@ impl Drop for World {
             // Children of a server.
             let family = Family::new(REPLICA_ID_VARIABLE, &record.id);
             family.members().into_iter().for_each(|identity| signal_pid(identity.pid, rustix::process::Signal::KILL));
+            let begun = std::time::Instant::now();
+            while let Some(Err(_)) = group_of(&record).map(Group::remove_empty)
+                && begun.elapsed() < DEADLINE
+            {
+                std::thread::yield_now();
+            }
         }
     }
+}
+
+pub(crate) fn group_of(record: &ReplicaRecord) -> Option<&Group> {
+    record.budget.as_ref()?.group.as_ref()
 }
 
 pub(crate) fn signal(record: &ReplicaRecord, signal: rustix::process::Signal) {

@@ -31,6 +31,18 @@ metrics! {
         "1 for the state that the slot is in: fetching, starting, ready, failed or draining.";
     Counter REPLICA_RESTARTS = "tradewind_agent_replica_restarts_total"(region, model, slot):
         "Replicas that ended and were started again.";
+    Counter REPLICA_OOM_KILLS = "tradewind_agent_replica_oom_kills_total"(region, model, slot):
+        "Replicas that were killed for want of memory: over their own, or their machine had none left.";
+    Gauge REPLICA_MEMORY = "tradewind_agent_replica_memory_bytes"(region, model, slot, replica):
+        "Memory of a replica with a budget and of all that it started, with what the kernel keeps of files for them.";
+    Gauge REPLICA_MEMORY_PEAK = "tradewind_agent_replica_memory_peak_bytes"(region, model, slot, replica):
+        "The most there was of it at one time since the replica started.";
+    Gauge REPLICA_MEMORY_LIMIT = "tradewind_agent_replica_memory_limit_bytes"(region, model, slot, replica):
+        "What it may take; whether anybody keeps it to that, `tradewind status` says.";
+    Counter REPLICA_CPU = "tradewind_agent_replica_cpu_seconds_total"(region, model, slot, replica):
+        "Processor time that a replica with a budget has used.";
+    Counter REPLICA_THROTTLED = "tradewind_agent_replica_cpu_throttled_seconds_total"(region, model, slot, replica):
+        "Time in which it had used up its processor time and stood still, of all its threads together.";
     Counter PROBES_SUCCEEDED = "tradewind_agent_probes_succeeded_total"(region, model, slot):
         "Probes of monitored slots that were answered well.";
     Counter PROBES_FAILED = "tradewind_agent_probes_failed_total"(region, model, slot):

@@ -19,6 +19,7 @@ pub const LABELS: &[Label] = &[
     label("outcome", "how a request ended", "five words: see docs/serving.md"),
     label("reason", "why a replica did not answer", "ten words"),
     label("region", "the region that the number is about", "regions of the world"),
+    label("replica", "which of a slot's replicas, from 0", "replicas of a slot"),
     label("result", "how a golden case was answered", "`right`, `wrong`, `unanswered`"),
     label("role", "what the process is", "`control`, `agent`, `gateway`, `replica`"),
     label("route", "the route of control that was asked", "routes in /openapi.json, and `none`"),

@@ -9,8 +9,8 @@ metrics! {
         "Time that it took to load the model and to warm it up; absent before.";
     Gauge REQUESTS_IN_FLIGHT = "tradewind_replica_requests_in_flight"(model, version):
         "Inference requests being read, waiting or running.";
-    Gauge REQUEST_BYTES_IN_FLIGHT = "tradewind_replica_request_bytes_in_flight"(model, version):
-        "Bytes of these requests, decompressed where they came compressed.";
+    Gauge REQUEST_BYTES_IN_FLIGHT = "tradewind_replica_request_bytes_in_flight"():
+        "Bytes of all requests under way, decompressed where they came compressed.";
     Gauge REQUESTS_QUEUED = "tradewind_replica_requests_queued"(model, version):
         "Inference requests that wait for the model.";
     Gauge BATCHES = "tradewind_replica_batches"(model, version): "1 where requests run together that wait at the same time.";

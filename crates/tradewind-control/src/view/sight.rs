@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tradewind_api::{agent::SILENCE_LIMIT, gateway::GatewayReport};
 use tradewind_core::{
     ModelName, RegionName, RevisionNumber, Slot, Timestamp,
-    assignment::{ReplicaCount, SlotStatus},
+    assignment::{ReplicaCount, ReplicaStatus, SlotStatus},
     locality::{self, Condition, RegionView},
     region::Region,
     rollout::plan::Reach,
@@ -90,6 +90,19 @@ impl<'a> Sight<'a> {
             return None;
         }
         self.seen.agents.get(region)?.slot(model, slot).filter(|status| status.revision == revision)
+    }
+
+    /// The replicas of a slot that are of this revision, as the region's agent says; none when the agent is gone.
+    pub(crate) fn replicas(
+        &self,
+        region: &RegionName,
+        model: &ModelName,
+        slot: Slot,
+        revision: RevisionNumber,
+    ) -> impl Iterator<Item = &'a ReplicaStatus> {
+        let agent = self.seen.agents.get(region).filter(|_| self.is_reachable(region));
+        let all = agent.into_iter().flat_map(|agent| &agent.report.replicas);
+        all.filter(move |replica| replica.model == *model && replica.slot == slot && replica.revision == revision)
     }
 
     fn live_slot(&self, region: &RegionName, model: &ModelName, live: &RouteState) -> Option<&'a SlotStatus> {

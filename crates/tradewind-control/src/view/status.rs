@@ -13,7 +13,7 @@ use tradewind_api::{
 };
 use tradewind_core::{
     RegionName, RevisionNumber, Slot,
-    assignment::ReplicaCount,
+    assignment::{ReplicaCount, remarks},
     deployment::{Deployment, Revision},
     rollout::{RegionPhase, RegionRecord, Rollout, Soak, StepResult},
     route::{Candidate, Route, RouteState, Users},
@@ -156,7 +156,12 @@ fn slot_view(
         Some((region.clone(), view))
     };
     let scaling = regions.iter().filter_map(told).collect();
-    SlotView { revision: number, state, replicas: by_region(regions, replicas), scaling }
+    let remarked = |region: &RegionName| {
+        let said = remarks(sight.replicas(region, model, slot, number));
+        (!said.is_empty()).then(|| (region.clone(), said))
+    };
+    let remarks = regions.iter().filter_map(remarked).collect();
+    SlotView { revision: number, state, replicas: by_region(regions, replicas), scaling, remarks }
 }
 
 /// Of the regions that users are routed to, and of those that the newest rollout names.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod families;
+mod groups;
 mod handles;
 mod identities;
 mod orphans;

@@ -33,9 +33,10 @@ use super::{
     grpc::{Grpc, framed},
     infer::{self, Protocol, Received},
     places::Place,
+    served::Target,
 };
 use crate::{
-    engine::{Engine, Outputs},
+    engine::Outputs,
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
 };
@@ -112,7 +113,7 @@ async fn answer(server: &Arc<Server>, headers: &HeaderMap, received: Received, c
     let request = received.body.clone();
     // The client's limit is of the whole conversation.
     let streamed = Streamed(Grpc { codings, limit: INFERENCE_LIMIT });
-    match infer::infer(server, streamed, headers, ready(Ok(received))).await {
+    match infer::infer(server, streamed, headers, server.visit(headers), ready(Ok(received))).await {
         Ok(answer) => answer,
         Err(failure) => {
             // By this a client with many requests under way knows which one it was.
@@ -139,23 +140,23 @@ struct Streamed(Grpc);
 impl Protocol for Streamed {
     type Answer = Vec<u8>;
 
-    fn limit(self) -> Duration {
+    fn limit(&self) -> Duration {
         self.0.limit()
     }
 
-    fn parse_cost(self, body: &Bytes) -> usize {
+    fn parse_cost(&self, body: &Bytes) -> usize {
         self.0.parse_cost(body)
     }
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
-        self.0.parse(server, engine, body, place)
+    fn parse(&self, server: &Server, body: Bytes, place: &mut Place) -> Result<(Target, Inference), Failure> {
+        self.0.parse(server, body, place)
     }
 
-    fn compresses(self) -> bool {
+    fn compresses(&self) -> bool {
         self.0.compresses()
     }
 
-    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
+    fn encode(&self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
         Ok(self.0.codings.frame(response::grpc::encode_in_stream(answering, asked, outputs)?))
     }
 }

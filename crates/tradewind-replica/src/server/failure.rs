@@ -28,6 +28,11 @@ impl Failure {
     pub(super) fn loading() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Loading, "the model is still loading")
     }
+
+    pub(super) fn unloaded(model: &str) -> Self {
+        let message = format!("`{model}` is not loaded: POST /v2/repository/models/{model}/load");
+        Self::new(StatusCode::BAD_REQUEST, Reason::Unloaded, message)
+    }
 }
 
 impl IntoResponse for Failure {

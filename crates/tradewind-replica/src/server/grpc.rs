@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tradewind_api::{
     compression::at_most,
+    gateway::PROBE_HEADER,
     grpc::{
         CONTENT_TYPE, Code, Method, Status,
         frame::{HEADER_BYTES, Header},
@@ -37,9 +38,10 @@ use super::{
     infer::{self, Protocol},
     places::Place,
     routes::{EXTENSIONS, PLATFORM},
+    served::Target,
 };
 use crate::{
-    engine::{Engine, InferError, Outputs},
+    engine::{InferError, Outputs},
     metrics::Reason,
     request::{self, Inference, RequestError},
     response::{self, Answering, Asked, ResponseError},
@@ -101,11 +103,25 @@ async fn call(
     let limited = |limit| Plan { limit: HEADER_BYTES + limit, aligned_at: 0 };
     if method == Method::ModelInfer {
         let received = infer::receive(server, headers, body, limited(BODY_BYTES_LIMIT));
-        return infer::infer(server, grpc, headers, received).await;
+        return infer::infer(server, grpc, headers, server.visit(headers), received).await;
     }
     let admit = at_most(QUESTION_BYTES_LIMIT);
     let frame = body::read(headers, body, limited(QUESTION_BYTES_LIMIT), |_| Ok(())).await?;
-    told(server, method, grpc.codings.message(frame, admit)?)
+    let message = grpc.codings.message(frame, admit)?;
+    match method {
+        Method::RepositoryModelLoad => {
+            let overrides = target::count_fields(&message, [LOAD_PARAMETERS]).is_ok_and(|[count]| count > 0);
+            let RepositoryModelLoadRequest { model_name, .. } = decode(message)?;
+            server.load(&model_name, overrides).await?;
+            Ok(framed(&RepositoryModelLoadResponse {}))
+        }
+        Method::RepositoryModelUnload => {
+            let RepositoryModelUnloadRequest { model_name, .. } = decode(message)?;
+            server.unload(&model_name).await?;
+            Ok(framed(&RepositoryModelUnloadResponse {}))
+        }
+        _ => told(server, method, message),
+    }
 }
 
 /// The framed answer of a method that works nothing out.
@@ -129,42 +145,30 @@ fn told(server: &Server, method: Method, message: Bytes) -> Result<Vec<u8>, Fail
         }
         Method::ModelReady => {
             let ModelReadyRequest { name, version } = decode(message)?;
-            server.check_name(&name, given(&version))?;
-            Ok(framed(&ModelReadyResponse { ready: server.is_ready() }))
+            let ready = server.find(&name, given(&version))?.ready().is_ok();
+            Ok(framed(&ModelReadyResponse { ready: ready && !server.shutdown.is_cancelled() }))
         }
         Method::ModelMetadata => {
             let ModelMetadataRequest { name, version } = decode(message)?;
-            server.check_name(&name, given(&version))?;
-            Ok(framed(&metadata(server)?))
+            Ok(framed(&metadata(&Target::of(server.find(&name, given(&version))?)?)))
         }
         Method::ModelConfig => {
             let ModelConfigRequest { name, version } = decode(message)?;
-            server.check_name(&name, given(&version))?;
-            Ok(framed(&ModelConfigResponse { config: Some(server.config()?) }))
+            let target = Target::of(server.find(&name, given(&version))?)?;
+            Ok(framed(&ModelConfigResponse { config: Some(target.config()) }))
         }
         Method::ModelStatistics => {
             let ModelStatisticsRequest { name, version } = decode(message)?;
-            if !name.is_empty() {
-                server.check_name(&name, given(&version))?;
-            }
-            Ok(framed(&server.statistics()))
+            let of = if name.is_empty() { None } else { Some(server.find(&name, given(&version))?) };
+            Ok(framed(&server.statistics(of)))
         }
         Method::RepositoryIndex => {
             let RepositoryIndexRequest { ready, .. } = decode(message)?;
-            Ok(framed(&RepositoryIndexResponse { models: server.index(ready).into_iter().collect() }))
+            Ok(framed(&RepositoryIndexResponse { models: server.index(ready) }))
         }
-        Method::RepositoryModelLoad => {
-            let overrides = target::count_fields(&message, [LOAD_PARAMETERS]).is_ok_and(|[count]| count > 0);
-            let RepositoryModelLoadRequest { model_name, .. } = decode(message)?;
-            server.load(&model_name, overrides)?;
-            Ok(framed(&RepositoryModelLoadResponse {}))
+        Method::RepositoryModelLoad | Method::RepositoryModelUnload | Method::ModelInfer | Method::ModelStreamInfer => {
+            unreachable!("they take longer than to tell something")
         }
-        Method::RepositoryModelUnload => {
-            let RepositoryModelUnloadRequest { model_name, .. } = decode(message)?;
-            server.unload(&model_name)?;
-            Ok(framed(&RepositoryModelUnloadResponse {}))
-        }
-        Method::ModelInfer | Method::ModelStreamInfer => unreachable!("they are answered with limits of their own"),
     }
 }
 
@@ -173,8 +177,8 @@ fn given(version: &str) -> Option<&str> {
     Some(version).filter(|version| !version.is_empty())
 }
 
-fn metadata(server: &Server) -> Result<ModelMetadataResponse, Failure> {
-    let signature = server.engine.get().ok_or_else(Failure::loading)?.signature();
+fn metadata(target: &Target) -> ModelMetadataResponse {
+    let signature = target.engine().signature();
     let tensors = |specs: &[TensorSpec]| {
         let tensor = |TensorSpec { name, datatype, shape }: &TensorSpec| TensorMetadata {
             name: name.clone(),
@@ -183,13 +187,13 @@ fn metadata(server: &Server) -> Result<ModelMetadataResponse, Failure> {
         };
         specs.iter().map(tensor).collect()
     };
-    Ok(ModelMetadataResponse {
-        name: server.model.as_str().to_owned(),
-        versions: vec![server.version_text.clone()],
+    ModelMetadataResponse {
+        name: target.served.name().to_owned(),
+        versions: vec![target.served.version.clone()],
         platform: PLATFORM.to_owned(),
         inputs: tensors(&signature.inputs),
         outputs: tensors(&signature.outputs),
-    })
+    }
 }
 
 /// `ModelInfer`.
@@ -202,26 +206,27 @@ pub(super) struct Grpc {
 impl Protocol for Grpc {
     type Answer = Vec<u8>;
 
-    fn limit(self) -> Duration {
+    fn limit(&self) -> Duration {
         self.limit
     }
 
-    fn parse_cost(self, body: &Bytes) -> usize {
+    fn parse_cost(&self, body: &Bytes) -> usize {
         self.codings.parse_cost(body, body.len() / BYTES_PER_JSON_BYTE)
     }
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
+    fn parse(&self, server: &Server, body: Bytes, place: &mut Place) -> Result<(Target, Inference), Failure> {
         let message = self.codings.message(body, |bytes| place.hold(bytes))?;
         let request = request::grpc::decode(message)?;
-        server.check_name(&request.model_name, given(&request.model_version))?;
-        Ok(request::grpc::check(request, engine.signature())?)
+        let target = Target::of(server.find(&request.model_name, given(&request.model_version))?)?;
+        let inference = request::grpc::check(request, target.engine().signature())?;
+        Ok((target, inference))
     }
 
-    fn compresses(self) -> bool {
+    fn compresses(&self) -> bool {
         self.codings.answer.is_some()
     }
 
-    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
+    fn encode(&self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Vec<u8>, ResponseError> {
         Ok(self.codings.frame(response::grpc::encode(answering, asked, outputs)?))
     }
 }
@@ -267,8 +272,9 @@ fn refusal(failure: &Failure) -> Response<Body> {
 impl Server {
     fn too_late(&self, method: Method, headers: &HeaderMap) -> Failure {
         let failure = Failure::from(InferError::Deadline);
-        if method == Method::ModelInfer {
-            self.failed(headers, &failure);
+        let only = self.only().filter(|_| method == Method::ModelInfer && !headers.contains_key(PROBE_HEADER));
+        if let Some(only) = only {
+            only.metrics.error(failure.reason);
         }
         failure
     }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
-use tradewind_api::{gateway::PROBE_HEADER, http};
+use tradewind_api::http;
 use tradewind_traces::{Kind, Span};
 
 use super::{
@@ -16,9 +16,10 @@ use super::{
     body::{self, Plan},
     failure::Failure,
     places::Place,
+    served::{Target, Visit},
 };
 use crate::{
-    engine::{Engine, Outputs, Terms},
+    engine::{Outputs, Terms},
     request::Inference,
     response::{self, Answering, Asked, ResponseError},
     stats::{Answered, Execution, Phases},
@@ -31,21 +32,23 @@ const INLINE_PARSE_LIMIT: usize = 32 << 10;
 const INLINE_WRITE_LIMIT: usize = 4 << 10;
 
 /// What differs between REST and gRPC.
-pub(super) trait Protocol: Copy + Send + 'static {
+pub(super) trait Protocol: Clone + Send + 'static {
     type Answer: Send + 'static;
 
     /// How long the answer may take.
-    fn limit(self) -> Duration;
+    fn limit(&self) -> Duration;
 
     /// How long it takes to parse `body`, in bytes of JSON.
-    fn parse_cost(self, body: &Bytes) -> usize;
+    fn parse_cost(&self, body: &Bytes) -> usize;
 
-    fn parse(self, server: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure>;
+    /// What it asks, and of which model.
+    fn parse(&self, server: &Server, body: Bytes, place: &mut Place) -> Result<(Target, Inference), Failure>;
 
     /// Whether the answer may be compressed, which takes longer than to write it.
-    fn compresses(self) -> bool;
+    fn compresses(&self) -> bool;
 
-    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Self::Answer, ResponseError>;
+    fn encode(&self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs)
+    -> Result<Self::Answer, ResponseError>;
 }
 
 /// A request that has come whole, and its place among those under way: that is taken before it is read.
@@ -67,21 +70,21 @@ pub(super) async fn receive(
     Ok(Received { body, place })
 }
 
-/// Dropping the future cancels the inference, wherever it is.
+/// Dropping the future cancels the inference, wherever it is. `visit` may know the model already.
 pub(super) async fn infer<P: Protocol>(
     server: &Arc<Server>,
     protocol: P,
     headers: &HeaderMap,
+    mut visit: Visit,
     received: impl Future<Output = Result<Received, Failure>>,
 ) -> Result<P::Answer, Failure> {
-    server.came(headers);
     let began = Instant::now();
     let mut span = tradewind_traces::child("inference", Kind::Server, http::trace(headers));
-    let answer = answer(server, protocol, headers, received, &mut span).await;
+    let answer = answer(server, &protocol, &mut visit, received, &mut span).await;
     match &answer {
-        Ok(_) => server.answered(headers, began.elapsed()),
+        Ok(_) => visit.answered(began.elapsed()),
         Err(failure) => {
-            server.failed(headers, failure);
+            visit.failed(failure);
             if let Some(span) = &mut span {
                 span.fail(failure.message.clone());
             }
@@ -92,32 +95,31 @@ pub(super) async fn infer<P: Protocol>(
 
 async fn answer<P: Protocol>(
     server: &Arc<Server>,
-    protocol: P,
-    headers: &HeaderMap,
+    protocol: &P,
+    visit: &mut Visit,
     received: impl Future<Output = Result<Received, Failure>>,
     span: &mut Option<Span>,
 ) -> Result<P::Answer, Failure> {
     let due = Instant::now() + protocol.limit();
-    let engine = server.engine.get().ok_or_else(Failure::loading)?;
     let (came, began) = (SystemTime::now(), Instant::now());
     let received = received.await?;
     let read_at = Instant::now();
-    let (inference, _place) = parse(server, engine, protocol, received).await?;
+    let Parsed { target, inference, place: _place } = parse(server, protocol, received).await?;
     let input = read_at.elapsed();
-    let counted = !headers.contains_key(PROBE_HEADER);
-    let ran = run(server, engine, protocol, inference, due).await;
+    visit.is_to(&target.served);
+    let ran = run(&target, protocol, inference, due).await;
     let Ran { answer, queued, infer, output, batch } = ran.inspect_err(|_| {
-        if counted {
-            server.statistics.failed(began.elapsed());
+        if let Some(served) = visit.counted() {
+            served.statistics.failed(began.elapsed());
         }
     })?;
     let phases = Phases { input, infer, output };
-    if counted {
-        server.metrics.inference(infer);
+    if let Some(served) = visit.counted() {
+        served.metrics.inference(infer);
         if let Some(requests) = batch {
-            server.statistics.executed(&Execution { batch_size: requests as u64, phases });
+            served.statistics.executed(&Execution { batch_size: requests as u64, phases });
         }
-        server.statistics.answered(&Answered { came, took: began.elapsed(), queued, phases });
+        served.statistics.answered(&Answered { came, took: began.elapsed(), queued, phases });
     }
     if let Some(span) = span {
         span.set("tradewind.queue_us", micros(queued));
@@ -138,17 +140,16 @@ struct Ran<A> {
 }
 
 async fn run<P: Protocol>(
-    server: &Arc<Server>,
-    engine: &Engine,
-    protocol: P,
+    target: &Target,
+    protocol: &P,
     inference: Inference,
     due: Instant,
 ) -> Result<Ran<P::Answer>, Failure> {
     let terms = Terms { due, urgency: inference.urgency };
     let (inputs, asked) = inference.split();
-    let outputs = engine.infer(inputs, terms).await?;
+    let outputs = target.engine().infer(inputs, terms).await?;
     let (queued, infer, batch, answered_at) = (outputs.queued, outputs.took, outputs.batch, Instant::now());
-    let answer = encode(server, engine, protocol, asked, outputs).await?;
+    let answer = encode(target, protocol, asked, outputs).await?;
     Ok(Ran { answer, queued, infer, output: answered_at.elapsed(), batch })
 }
 
@@ -156,52 +157,41 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-async fn parse<P: Protocol>(
-    server: &Arc<Server>,
-    engine: &Engine,
-    protocol: P,
-    Received { body, mut place }: Received,
-) -> Result<(Inference, Place), Failure> {
-    if protocol.parse_cost(&body) <= INLINE_PARSE_LIMIT {
-        let inference = protocol.parse(server, engine, body, &mut place)?;
-        return Ok((inference, place));
+/// What is asked, with its place among those under way.
+struct Parsed {
+    target: Target,
+    inference: Inference,
+    place: Place,
+}
+
+async fn parse<P: Protocol>(server: &Arc<Server>, protocol: &P, received: Received) -> Result<Parsed, Failure> {
+    let parse = |server: &Server, protocol: &P, Received { body, mut place }: Received| {
+        let (target, inference) = protocol.parse(server, body, &mut place)?;
+        Ok(Parsed { target, inference, place })
+    };
+    if protocol.parse_cost(&received.body) <= INLINE_PARSE_LIMIT {
+        return parse(server, protocol, received);
     }
-    let server = Arc::clone(server);
-    off_the_reactor(move || {
-        let inference = protocol.parse(&server, server.loaded_engine(), body, &mut place)?;
-        Ok((inference, place))
-    })
-    .await
+    let (server, protocol) = (Arc::clone(server), protocol.clone());
+    off_the_reactor(move || parse(&server, &protocol, received)).await
 }
 
 async fn encode<P: Protocol>(
-    server: &Arc<Server>,
-    engine: &Engine,
-    protocol: P,
+    target: &Target,
+    protocol: &P,
     asked: Asked,
     outputs: Outputs,
 ) -> Result<P::Answer, Failure> {
     if response::cost(&asked, &outputs, protocol.compresses()) <= INLINE_WRITE_LIMIT {
-        return Ok(protocol.encode(server.answering(engine), &asked, &outputs)?);
+        return Ok(protocol.encode(target.answering(), &asked, &outputs)?);
     }
-    let server = Arc::clone(server);
-    let encoded = off_the_reactor(move || protocol.encode(server.answering(server.loaded_engine()), &asked, &outputs));
-    Ok(encoded.await?)
+    let (target, protocol) = (target.clone(), protocol.clone());
+    Ok(off_the_reactor(move || protocol.encode(target.answering(), &asked, &outputs)).await?)
 }
 
 async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-impl Server {
-    fn loaded_engine(&self) -> &Engine {
-        self.engine.get().expect("a request is parsed and answered only after the model was loaded")
-    }
-
-    fn answering<'a>(&'a self, engine: &'a Engine) -> Answering<'a> {
-        Answering { model: self.model.as_str(), version: &self.version_text, signature: engine.signature() }
     }
 }

@@ -19,9 +19,10 @@ use super::{
     infer::{self, Protocol},
     places::Place,
     routes::Named,
+    served::{Target, Visit},
 };
 use crate::{
-    engine::{Engine, Outputs},
+    engine::Outputs,
     request::{self, Inference, RequestError},
     response::{self, Answering, Asked, ResponseError, json::Encoded},
 };
@@ -39,12 +40,10 @@ pub(super) async fn infer(
     request: Request,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let rest = Rest::of(&server, &named, &head.headers).inspect_err(|failure| {
-        server.came(&head.headers);
-        server.failed(&head.headers, failure);
-    })?;
+    let mut visit = server.visit(&head.headers);
+    let rest = Rest::of(&server, &named, &head.headers, &mut visit).inspect_err(|failure| visit.failed(failure))?;
     let received = infer::receive(&server, &head.headers, body, rest.plan());
-    let Answer { encoded, coding } = infer::infer(&server, rest, &head.headers, received).await?;
+    let Answer { encoded, coding } = infer::infer(&server, rest, &head.headers, visit, received).await?;
     let mut response = encoded.body.into_response();
     let content_type = if encoded.header_length.is_some() { BINARY } else { JSON };
     let headers = response.headers_mut();
@@ -58,8 +57,9 @@ pub(super) async fn infer(
     Ok(response)
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Rest {
+    target: Target,
     limit: Duration,
     header_length: Option<usize>,
     codings: Codings,
@@ -72,13 +72,14 @@ struct Answer {
 }
 
 impl Rest {
-    fn of(server: &Server, named: &Named, headers: &HeaderMap) -> Result<Self, Failure> {
-        server.check_name(&named.model, named.version.as_deref())?;
+    fn of(server: &Server, named: &Named, headers: &HeaderMap, visit: &mut Visit) -> Result<Self, Failure> {
+        let served = server.find(&named.model, named.version.as_deref())?;
+        visit.is_to(served);
         let (limit, header_length) = (limit(headers)?, header_length(headers)?);
-        Ok(Self { limit, header_length, codings: Codings::of_rest(headers)? })
+        Ok(Self { limit, header_length, codings: Codings::of_rest(headers)?, target: Target::of(served)? })
     }
 
-    fn plan(self) -> Plan {
+    fn plan(&self) -> Plan {
         Plan { limit: BODY_BYTES_LIMIT, aligned_at: self.header_length.unwrap_or_default() }
     }
 }
@@ -101,25 +102,26 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 impl Protocol for Rest {
     type Answer = Answer;
 
-    fn limit(self) -> Duration {
+    fn limit(&self) -> Duration {
         self.limit
     }
 
-    fn parse_cost(self, body: &Bytes) -> usize {
+    fn parse_cost(&self, body: &Bytes) -> usize {
         let json = self.header_length.unwrap_or(body.len()).min(body.len());
         self.codings.parse_cost(body, json + (body.len() - json) / RAW_BYTES_PER_JSON_BYTE)
     }
 
-    fn parse(self, _: &Server, engine: &Engine, body: Bytes, place: &mut Place) -> Result<Inference, Failure> {
+    fn parse(&self, _: &Server, body: Bytes, place: &mut Place) -> Result<(Target, Inference), Failure> {
         let body = self.codings.decompress(body, |bytes| place.hold(bytes))?;
-        Ok(request::json::parse(body, self.header_length, engine.signature())?)
+        let inference = request::json::parse(body, self.header_length, self.target.engine().signature())?;
+        Ok((self.target.clone(), inference))
     }
 
-    fn compresses(self) -> bool {
+    fn compresses(&self) -> bool {
         self.codings.answer.is_some()
     }
 
-    fn encode(self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Answer, ResponseError> {
+    fn encode(&self, answering: Answering<'_>, asked: &Asked, outputs: &Outputs) -> Result<Answer, ResponseError> {
         let Encoded { body, header_length } = response::json::encode(answering, asked, outputs)?;
         let (body, coding) = self.codings.compress(body);
         Ok(Answer { encoded: Encoded { body, header_length }, coding })

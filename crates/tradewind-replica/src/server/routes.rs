@@ -28,11 +28,9 @@ use super::{
     body::{self, Plan, QUESTION_BYTES_LIMIT},
     failure::Failure,
     grpc, rest,
+    served::Target,
 };
-use crate::{
-    engine::Engine,
-    metrics::{Now, Reason},
-};
+use crate::metrics::{self, Reason};
 
 /// What Triton calls a model of this kind; clients show it.
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
@@ -67,7 +65,7 @@ fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(measured))
         .route("/v2", get(server_metadata))
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
@@ -109,9 +107,9 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
 
 /// 404 for a model that is not served here, where Triton answers 400.
 async fn model_ready(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named.model, named.version.as_deref())?;
-    let ready = server.is_ready();
-    Ok((ready_status(ready), Json(json!({ "name": server.model, "ready": ready }))).into_response())
+    let served = server.find(&named.model, named.version.as_deref())?;
+    let ready = served.ready().is_ok() && !server.shutdown.is_cancelled();
+    Ok((ready_status(ready), Json(json!({ "name": served.name(), "ready": ready }))).into_response())
 }
 
 async fn server_metadata() -> Response {
@@ -119,30 +117,28 @@ async fn server_metadata() -> Response {
 }
 
 async fn metadata(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named.model, named.version.as_deref())?;
-    let engine = server.engine.get().ok_or_else(Failure::loading)?;
+    let target = server.target(&named)?;
     let body = json!({
-        "name": server.model,
-        "versions": [server.version_text],
+        "name": target.served.name(),
+        "versions": [target.served.version],
         "platform": PLATFORM,
-        "inputs": engine.signature().inputs,
-        "outputs": engine.signature().outputs,
+        "inputs": target.engine().signature().inputs,
+        "outputs": target.engine().signature().outputs,
     });
     Ok(Json(body).into_response())
 }
 
 async fn config(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named.model, named.version.as_deref())?;
-    Ok(Json(server.config_json()?).into_response())
+    Ok(Json(server.target(&named)?.config_json()).into_response())
 }
 
 async fn statistics(State(server): State<Arc<Server>>) -> Response {
-    Json(server.statistics()).into_response()
+    Json(server.statistics(None)).into_response()
 }
 
 async fn model_statistics(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named.model, named.version.as_deref())?;
-    Ok(Json(server.statistics()).into_response())
+    let served = server.find(&named.model, named.version.as_deref())?;
+    Ok(Json(server.statistics(Some(served))).into_response())
 }
 
 /// What a request about the repository may say in its body, if it has one.
@@ -169,7 +165,7 @@ impl About {
 async fn index(State(server): State<Arc<Server>>, request: Request<Body>) -> Result<Response, Failure> {
     let ready_only = About::read(request).await?.ready;
     let entry = |ModelIndex { name, version, state, reason }| json!({ "name": name, "version": version, "state": state, "reason": reason });
-    Ok(Json(server.index(ready_only).map(entry).into_iter().collect::<Vec<_>>()).into_response())
+    Ok(Json(server.index(ready_only).into_iter().map(entry).collect::<Vec<_>>()).into_response())
 }
 
 async fn load(
@@ -178,39 +174,35 @@ async fn load(
     request: Request<Body>,
 ) -> Result<(), Failure> {
     let overrides = !About::read(request).await?.parameters.is_empty();
-    server.load(&named.model, overrides)
+    server.load(&named.model, overrides).await
 }
 
 async fn unload(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<(), Failure> {
-    server.unload(&named.model)
+    server.unload(&named.model).await
 }
 
 async fn loaded(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Result<Response, Failure> {
-    server.check_name(&named.model, named.version.as_deref())?;
-    let engine = server.engine.get().ok_or_else(Failure::loading)?;
+    let target = server.target(&named)?;
     let loaded = LoadedModel {
         replica: server.id.clone(),
-        model: server.model.clone(),
-        version: server.version,
-        files: engine.files.clone(),
-        signature: engine.signature().clone(),
+        model: target.served.options.model.clone(),
+        version: target.served.options.version,
+        files: target.engine().files.clone(),
+        signature: target.engine().signature().clone(),
     };
     Ok(Json(loaded).into_response())
 }
 
-async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Page {
-    let now = Now {
-        model: &server.model,
-        version: server.version,
-        ready: server.is_ready(),
-        loaded_in: server.loaded_in.get().copied(),
-        in_flight: server.places.taken(),
-        bytes: server.places.bytes(),
-        queued: server.engine.get().map_or(0, Engine::queued),
-        batches: server.engine.get().is_some_and(Engine::batches),
-        executions: server.engine.get().map_or(0, Engine::executions),
-    };
+async fn measured(State(server): State<Arc<Server>>, headers: HeaderMap) -> Page {
+    let stopping = server.shutdown.is_cancelled();
+    let models: Vec<_> = server.models.iter().map(|served| (&served.metrics, served.now(stopping))).collect();
     let mut page = Page::asked(&headers);
-    server.metrics.write(&mut page, &now);
+    metrics::write(&mut page, server.places.bytes(), &models);
     page
+}
+
+impl Server {
+    fn target(&self, named: &Named) -> Result<Target, Failure> {
+        Target::of(self.find(&named.model, named.version.as_deref())?)
+    }
 }

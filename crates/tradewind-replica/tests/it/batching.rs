@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tradewind_core::batch::{BatchMode, BatchOptions};
-use tradewind_replica::ReplicaOptions;
+use tradewind_replica::ModelOptions;
 
 use crate::replica::{Answer, Replica, answer, models};
 
@@ -119,7 +119,7 @@ async fn a_client_that_leaves_a_batch_takes_nobody_with_it() {
 
 #[tokio::test]
 async fn the_urgent_ones_run_first_and_the_others_in_their_turn() {
-    let off = |options: &mut ReplicaOptions| {
+    let off = |options: &mut ModelOptions| {
         options.batching = BatchOptions { mode: BatchMode::Off, ..BatchOptions::default() };
     };
     let replica = Replica::start_with("rows", off).await;
@@ -186,7 +186,7 @@ async fn golden_cases_warm_the_model_up_and_show_what_made_up_requests_do_not() 
     // Every made-up index is in the table, and so the model looks well; the golden case knows better.
     let cases = [rows(&[1], &[3]), rows(&[1], &[77])];
     let (bundle, names) = with_cases("rows", &cases);
-    let change = |options: &mut ReplicaOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
+    let change = |options: &mut ModelOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
     let error = Replica::spawn_with("rows", change).await.ended().await.unwrap_err();
     let cause = error.source().expect("it has a cause").to_string();
     assert!(
@@ -195,7 +195,7 @@ async fn golden_cases_warm_the_model_up_and_show_what_made_up_requests_do_not() 
     );
 
     let (bundle, names) = with_cases("rows", &cases[..1]);
-    let change = |options: &mut ReplicaOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
+    let change = |options: &mut ModelOptions| (options.bundle, options.cases) = (bundle.path().into(), names.clone());
     let replica = Replica::start_with("rows", change).await;
     assert_eq!(replica.metric(BATCHES).await, 1);
     replica.stop().await;

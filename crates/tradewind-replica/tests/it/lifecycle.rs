@@ -13,7 +13,7 @@ use tradewind_api::{
         message::{ModelInferRequest, ModelInferResponse},
     },
 };
-use tradewind_replica::{Listen, run};
+use tradewind_replica::{Listen, Models, ReplicaOptions, run};
 
 use crate::grpc::{Client, tensor};
 use crate::replica::{Replica, answer, options};
@@ -21,6 +21,10 @@ use crate::replica::{Replica, answer, options};
 /// Loops inside the model `n` times.
 fn spin(n: u64) -> String {
     format!(r#"{{"inputs":[{{"name":"n","datatype":"INT64","shape":[],"data":[{n}]}}]}}"#)
+}
+
+fn inherited() -> ReplicaOptions {
+    ReplicaOptions { id: "test".to_owned(), models: Models::One(options("add")), listen: Listen::Inherited }
 }
 
 /// Longer than any test waits.
@@ -151,7 +155,7 @@ const CHILD: &str = "TRADEWIND_TEST_CHILD";
 #[tokio::test]
 async fn it_takes_over_a_socket_that_its_parent_bound() {
     if std::env::var_os(CHILD).is_some() {
-        run(options("add", Listen::Inherited), CancellationToken::new()).await.unwrap();
+        run(inherited(), CancellationToken::new()).await.unwrap();
         return;
     }
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -173,7 +177,7 @@ async fn it_takes_over_a_socket_that_its_parent_bound() {
 
 #[tokio::test]
 async fn without_a_passed_socket_it_says_so() {
-    let error = run(options("add", Listen::Inherited), CancellationToken::new()).await.unwrap_err();
+    let error = run(inherited(), CancellationToken::new()).await.unwrap_err();
     let expected = "0 listening sockets were passed down, expected one (LISTEN_FDS=1 and LISTEN_PID of this process)";
     assert_eq!(error.to_string(), expected);
 }

@@ -12,6 +12,8 @@ mod hostile;
 mod infer;
 mod inspect;
 mod lifecycle;
+mod memory;
 mod protocol;
 mod replica;
 mod repository;
+mod several;

@@ -73,7 +73,7 @@ async fn it_proves_which_files_it_loaded() {
     let replica = Replica::start("external").await;
     let loaded: LoadedModel =
         serde_json::from_value(replica.get("/v2/models/external/tradewind").await.json()).unwrap();
-    assert_eq!((loaded.replica.as_str(), loaded.version.0), ("external-test", 3));
+    assert_eq!((loaded.replica.as_str(), loaded.version.0), ("test", 3));
     let expected = ["external.bin", "external.onnx"].map(|name| {
         let bytes = std::fs::read(models().join(name)).unwrap();
         (name.to_owned(), bytes.len() as u64, *blake3::hash(&bytes).as_bytes())

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tradewind_core::batch::BatchOptions;
-use tradewind_replica::{Error, Listen, ReplicaOptions, locate_onnxruntime, run};
+use tradewind_replica::{Error, Listen, ModelOptions, Models, ReplicaOptions, locate_onnxruntime, run};
 
 /// Far beyond what anything here takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -47,14 +47,19 @@ impl Replica {
         Self::spawn_with(model, |options| options.bundle = bundle).await
     }
 
-    pub(crate) async fn spawn_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
+    pub(crate) async fn spawn_with(model: &str, change: impl FnOnce(&mut ModelOptions)) -> Self {
+        let mut options = options(model);
+        change(&mut options);
+        Self::spawn(Models::One(options)).await
+    }
+
+    pub(crate) async fn spawn(models: Models) -> Self {
         if let Err(error) = locate_onnxruntime() {
             panic!("{error}");
         }
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let mut options = options(model, Listen::Bound(socket));
-        change(&mut options);
+        let options = ReplicaOptions { id: "test".to_owned(), models, listen: Listen::Bound(socket) };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(options, shutdown.clone()));
         Self { address, client: client(), shutdown, running }
@@ -65,8 +70,13 @@ impl Replica {
         Self::start_with(model, |_| {}).await
     }
 
-    pub(crate) async fn start_with(model: &str, change: impl FnOnce(&mut ReplicaOptions)) -> Self {
-        let replica = Self::spawn_with(model, change).await;
+    pub(crate) async fn start_with(model: &str, change: impl FnOnce(&mut ModelOptions)) -> Self {
+        Self::spawn_with(model, change).await.ready().await
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn ready(self) -> Self {
+        let replica = self;
         let ready = async {
             while replica.get("/v2/health/ready").await.status != StatusCode::OK {
                 tokio::task::yield_now().await;
@@ -109,7 +119,7 @@ impl Replica {
 
     pub(crate) async fn metric(&self, metric: &str) -> u64 {
         let text = self.get("/metrics").await.text;
-        let line = text.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+        let line = text.lines().find(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' '])));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {metric}: {text}"))
     }
 
@@ -125,9 +135,8 @@ impl Replica {
 }
 
 /// Version 3 of `model`, out of `<model>.onnx` beside these tests.
-pub(crate) fn options(model: &str, listen: Listen) -> ReplicaOptions {
-    ReplicaOptions {
-        id: format!("{model}-test"),
+pub(crate) fn options(model: &str) -> ModelOptions {
+    ModelOptions {
         model: model.parse().unwrap(),
         version: "3".parse().unwrap(),
         bundle: models(),
@@ -136,7 +145,6 @@ pub(crate) fn options(model: &str, listen: Listen) -> ReplicaOptions {
         threads: NonZeroUsize::MIN,
         instances: NonZeroUsize::MIN,
         batching: BatchOptions::default(),
-        listen,
     }
 }
 

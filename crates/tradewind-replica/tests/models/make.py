@@ -216,6 +216,22 @@ def centred():
     )
 
 
+def large():
+    """y = table[x]: a file of some bytes, and 64 MiB of weights once its constants are folded."""
+    shape = numpy_helper.from_array(np.array([16 << 20], np.int64), "shape")
+    one = numpy_helper.from_array(np.array([1], np.float32), "one")
+    save(
+        "large",
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["table"], value=one),
+            helper.make_node("Gather", ["table", "x"], ["y"]),
+        ],
+        [tensor("x", TensorProto.INT64, ["batch"])],
+        [tensor("y", TensorProto.FLOAT, ["batch"])],
+        [shape],
+    )
+
+
 if __name__ == "__main__":
     identities()
     add()
@@ -231,3 +247,4 @@ if __name__ == "__main__":
     zipmap()
     rows()
     centred()
+    large()

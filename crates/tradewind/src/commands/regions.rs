@@ -5,7 +5,7 @@ use tradewind_api::{
     SCHEMA_VERSION,
     status::{AddRegion, MemberStatus, RegionStatus},
 };
-use tradewind_core::{RegionName, Timestamp, region::Location};
+use tradewind_core::{RegionName, Timestamp, assignment, region::Location};
 
 use self::drain::{DrainArgs, UndrainArgs};
 use super::capacity;
@@ -183,6 +183,9 @@ fn details(region: &RegionStatus, paint: Paint) -> String {
     if !region.replicas.is_empty() {
         text += &format!("\n{}", replicas(region, now).render(paint));
     }
+    if let Some(remarks) = remarks(region) {
+        text += &format!("\n{}", remarks.render(paint));
+    }
     if let Some(failover) = region.failover.as_ref().filter(|failover| !failover.models.is_empty()) {
         text += &format!("\n  if it is lost:\n{}", capacity::table(failover).render(paint));
     }
@@ -235,6 +238,14 @@ pub(super) fn replicas(region: &RegionStatus, now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+/// What there is to know of its replicas, if there is anything.
+pub(super) fn remarks(region: &RegionStatus) -> Option<Table> {
+    let remarks = assignment::remarks(&region.replicas);
+    let mut table = Table::new(&["REMARK"]);
+    remarks.iter().for_each(|remark| table.row([Cell::new(remark, Tone::Warn)]));
+    (!remarks.is_empty()).then_some(table)
 }
 
 async fn add(session: &Session, name: RegionName, location: Option<Location>, format: Format) -> Result<(), Failure> {

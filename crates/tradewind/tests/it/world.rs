@@ -11,6 +11,7 @@ use serde_json::Value;
 use tradewind_testkit::{Caller, Options, Output, Reply, World, eventually_ok};
 
 mod alerts;
+mod budgets;
 mod closed;
 mod deploys;
 mod drills;

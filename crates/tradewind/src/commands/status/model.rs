@@ -29,6 +29,10 @@ pub(super) fn render(status: &DeploymentStatus, paint: Paint) -> String {
     if !scaled.is_empty() {
         text += &format!("\n{scaled}");
     }
+    let remarks = remarks(status, paint);
+    if !remarks.is_empty() {
+        text += &format!("\n{remarks}");
+    }
     let unwell: Vec<_> = status.health.iter().filter(|(_, health)| !health.healthy).collect();
     if !unwell.is_empty() {
         text.push('\n');
@@ -157,6 +161,20 @@ fn scaled(status: &DeploymentStatus, paint: Paint) -> String {
         table.row([region.as_str().into(), format!("{replicas}{bounds}, {}", scaling.reason).into()]);
     }
     table.render(paint)
+}
+
+/// What there is to know of the replicas of a region, whichever slot they are in.
+fn remarks(status: &DeploymentStatus, paint: Paint) -> String {
+    let mut said: Vec<(&RegionName, &String)> = Vec::new();
+    let views = status.slots.values().flat_map(|view| &view.remarks);
+    for remark in views.flat_map(|(region, remarks)| remarks.iter().map(move |remark| (region, remark))) {
+        if !said.contains(&remark) {
+            said.push(remark);
+        }
+    }
+    let line =
+        |(region, remark): (&RegionName, &String)| format!("  {}  {remark}\n", paint.on(region.as_str(), Tone::Warn));
+    said.into_iter().map(line).collect()
 }
 
 fn deployed(progress: DeploymentProgress) -> Cell {

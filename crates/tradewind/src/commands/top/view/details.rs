@@ -120,14 +120,14 @@ pub(super) fn region(top: &Top, name: &RegionName, now: Timestamp, frame: &mut F
     let list = List::of(Pane::ModelsOfRegion, top);
     let models = Grid::of_list(&list).noun("models").expendable(EXPENDABLE);
     let models = models.selected(top.selected(Pane::ModelsOfRegion, &list));
-    let tables: [(Table, &str); 3] = [
-        (regions::members(region, now), "members"),
-        (regions::replicas(region, now), "replicas"),
-        (regions::round_trips(region), "round trips"),
-    ];
-    let grids = tables.each_ref().map(|(table, noun)| Grid::of_table(table).noun(noun).expendable(MEMBER_EXPENDABLE));
-    let heights = grids.each_ref().map(Grid::height);
-    let parts = stack(area, &[1, models.height(), heights[0], heights[1], heights[2]]);
+    let mut tables: Vec<(Table, &str)> =
+        vec![(regions::members(region, now), "members"), (regions::replicas(region, now), "replicas")];
+    tables.extend(regions::remarks(region).map(|remarks| (remarks, "remarks")));
+    tables.push((regions::round_trips(region), "round trips"));
+    let grids: Vec<Grid> =
+        tables.iter().map(|(table, noun)| Grid::of_table(table).noun(noun).expendable(MEMBER_EXPENDABLE)).collect();
+    let heights: Vec<u16> = [1, models.height()].into_iter().chain(grids.iter().map(Grid::height)).collect();
+    let parts = stack(area, &heights);
     let (state, tone) = condition(region);
     frame.render_widget(Line::from(vec![span(name.as_str(), Tone::Heading), span(&state, tone)]), parts[0]);
     models.draw(parts[1], frame.buffer_mut(), cuts);
