@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long a server is asked in one way
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Only these contenders
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contender::ALL)]
