@@ -177,9 +177,9 @@ mod tests {
     fn one_controller_in_each_version() {
         let groups = "3:memory:/\n0::/jobs/a b\n";
         let mounts =
-            "1 0 0:1 / /cg/memory rw - cgroup cgroup rw,memory\n2 0 0:2 / /cg/uni\\040fied rw - cgroup2 none rw\n";
+            "1 0 0:1 / /cg/memory rw - cgroup cgroup rw,memory\n2 0 0:2 / /cg/two\\040words rw - cgroup2 none rw\n";
         check(Controller::Memory, groups, mounts, found(Version::V1, "/cg/memory", "/cg/memory"));
-        check(Controller::Cpu, groups, mounts, found(Version::V2, "/cg/uni fied", "/cg/uni fied/jobs/a b"));
+        check(Controller::Cpu, groups, mounts, found(Version::V2, "/cg/two words", "/cg/two words/jobs/a b"));
     }
 
     /// A namespace of its own: the container's group is the root of what it sees.
