@@ -2,12 +2,14 @@
 //! [`Reason`](crate::metrics::Reason).
 
 use std::{
-    sync::Arc,
+    num::NonZeroUsize,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tradewind_api::http;
 use tradewind_traces::{Kind, Span};
 
@@ -30,6 +32,9 @@ use crate::{
 const INLINE_PARSE_LIMIT: usize = 32 << 10;
 /// So is an answer written that costs no more than so many numbers in JSON.
 const INLINE_WRITE_LIMIT: usize = 4 << 10;
+
+/// Also on one core the largest request is not all that is parsed.
+const LEAST_TURNS: usize = 2;
 
 /// What differs between REST and gRPC.
 pub(super) trait Protocol: Clone + Send + 'static {
@@ -189,7 +194,19 @@ async fn encode<P: Protocol>(
     Ok(off_the_reactor(move || protocol.encode(target.answering(), &asked, &outputs)).await?)
 }
 
+/// Takes turns on as many threads as there are cores: with one for each request they would take the model's time, and its
+/// data out of the caches.
 async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Arc::new(Semaphore::new(cores.max(LEAST_TURNS)))
+    });
+    let turn = Arc::clone(&TURNS).acquire_owned().await;
+    let work = move || {
+        // Also of work whose client has left meanwhile.
+        let _turn = turn;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
