@@ -9,6 +9,11 @@ pub(crate) fn resident_kib(pids: &[u32]) -> Result<u64> {
     sum(pids, "status", "VmRSS:")
 }
 
+/// As [`resident_kib`], of one process, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    Ok(resident_kib(&[pid])? * 1024)
+}
+
 /// Of a page that several processes share each has its part, so that together they have it once.
 pub(crate) fn proportional_kib(pids: &[u32]) -> Result<u64> {
     sum(pids, "smaps_rollup", "Pss:")

@@ -130,14 +130,6 @@ fn user(number: usize) -> String {
     format!("user-{number:08}")
 }
 
-/// The resident memory of a process.
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading a process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the status has no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number of kB")?;
-    Ok(kib * 1024)
-}
-
 /// The sum of the sizes of all files below a directory whose path has `part` in it.
 fn stored_bytes(directory: &Path, part: &str) -> Result<u64> {
     let mut sum = 0;

@@ -1,9 +1,6 @@
 //! One rollout in this process, measured.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,6 +13,8 @@ use tradewind_core::{
 };
 use tradewind_store::Store;
 use tradewind_testkit::fleet::Fleet;
+
+use crate::memory::resident_bytes;
 
 /// A rollout that takes longer is broken.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -89,7 +88,7 @@ impl Reading {
         let (at, cpu) = (Instant::now(), cpu_time());
         let stats = fleet.store().stats().await?;
         let (transactions, stored_bytes) = (stats.transactions, stats.bytes);
-        Ok(Self { transactions, stored_bytes, resident_bytes: resident_bytes()?, cpu, at })
+        Ok(Self { transactions, stored_bytes, resident_bytes: resident_bytes(std::process::id())?, cpu, at })
     }
 
     fn since(&self, before: &Self) -> Sample {
@@ -108,11 +107,4 @@ impl Reading {
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-fn resident_bytes() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("reading this process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the status has no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number of kB")?;
-    Ok(kib * 1024)
 }

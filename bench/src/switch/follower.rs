@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::resident_bytes;
+use crate::memory::resident_bytes;
 
 /// Readers of one part do not wait for a writer of another.
 const PARTS: usize = 64;

@@ -21,7 +21,8 @@ use tradewind_core::{
 };
 use tradewind_testkit::{Options, World, eventually_ok};
 
-use super::{resident_bytes, stored_bytes, user};
+use super::{stored_bytes, user};
+use crate::memory::resident_bytes;
 use crate::{client::Connection, repository};
 
 const VERSIONS: [&str; 2] = ["examples/digits/v1", "examples/digits/v2"];

@@ -72,12 +72,9 @@ impl Budgets {
             Ok(group) => (group, None),
             Err(error) => (None, Some(why(&error))),
         };
-        let reason = |is_asked, controller| {
-            let reason = || failed.clone().or_else(|| cgroups.unavailable(controller).map(why));
-            Some(is_asked).filter(|asked| *asked).and_then(|_| reason())
-        };
+        let reason = |controller| failed.clone().or_else(|| cgroups.unavailable(controller).map(why));
         let unenforced =
-            unenforced(reason(cpu.is_some(), Controller::Cpu), reason(memory.is_some(), Controller::Memory));
+            unenforced(cpu.and_then(|_| reason(Controller::Cpu)), memory.and_then(|_| reason(Controller::Memory)));
         Some(Budget { cpu, memory, group, unenforced })
     }
 

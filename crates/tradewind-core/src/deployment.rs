@@ -146,6 +146,11 @@ impl DeploymentSpec {
         self.region_scale.get(region).unwrap_or(&self.scale)
     }
 
+    /// That of regions without one of their own, and each of the others.
+    pub fn scales(&self) -> impl Iterator<Item = &Scale> {
+        std::iter::once(&self.scale).chain(self.region_scale.values())
+    }
+
     /// How one region is probed.
     pub fn health_of(&self, region: &RegionName) -> HealthPolicy {
         self.region_health.get(region).copied().unwrap_or(self.health)

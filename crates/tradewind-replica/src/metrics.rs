@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tradewind_api::metrics::{Buckets, Gauge, Metric, Page, SECONDS, process, replica as of};
+use tradewind_api::metrics::{Buckets, Histogram, Metric, Page, SECONDS, Single, Value, process, replica as of};
 use tradewind_core::{ModelName, VersionNumber};
 
 /// Upper bounds of the inference duration, in seconds: small models take less than a request does.
@@ -99,10 +99,12 @@ pub(crate) fn write(page: &mut Page, bytes_in_flight: usize, models: &[(&Metrics
     process::write(page, "replica", None);
     page.one(&process::SPANS_DROPPED, tradewind_traces::dropped());
     page.one(&of::REQUEST_BYTES_IN_FLIGHT, bytes_in_flight);
-    gauge(page, &of::READY, models, |now| now.ready.into());
-    gauge(page, &of::REQUESTS_IN_FLIGHT, models, |now| now.in_flight);
-    gauge(page, &of::REQUESTS_QUEUED, models, |now| now.queued);
-    gauge(page, &of::BATCHES, models, |now| now.batches.into());
+    single(page, &of::READY, models, |_, now| u64::from(now.ready));
+    single(page, &of::REQUESTS_IN_FLIGHT, models, |_, now| now.in_flight);
+    single(page, &of::REQUESTS_QUEUED, models, |_, now| now.queued);
+    single(page, &of::BATCHES, models, |_, now| u64::from(now.batches));
+    single(page, &of::EXECUTIONS, models, |_, now| now.executions);
+    single(page, &of::REQUESTS, models, |metrics, _| metrics.requests.load(Relaxed));
     let loaded = || models.iter().filter_map(|(_, now)| Some((now, now.loaded_in?)));
     if loaded().next().is_some() {
         let mut samples = page.begin(&of::LOAD_DURATION);
@@ -110,39 +112,37 @@ pub(crate) fn write(page: &mut Page, bytes_in_flight: usize, models: &[(&Metrics
             samples.add([now.model, &now.version], loaded_in.as_secs_f64());
         }
     }
-    let mut samples = page.begin(&of::EXECUTIONS);
-    for (_, now) in models {
-        samples.add([now.model, &now.version], now.executions);
-    }
-    let mut samples = page.begin(&of::REQUESTS);
-    for (metrics, now) in models {
-        samples.add([now.model, &now.version], metrics.requests.load(Relaxed));
-    }
     let mut samples = page.begin(&of::ERRORS);
     for (metrics, now) in models {
         for (reason, word) in Reason::ALL {
             samples.add([now.model, &now.version, &word], metrics.errors[reason as usize].load(Relaxed));
         }
     }
-    let mut samples = page.begin(&of::REQUEST_DURATION);
+    durations(page, &of::REQUEST_DURATION, models, |metrics| &metrics.answers);
+    durations(page, &of::INFERENCE_DURATION, models, |metrics| &metrics.inferences);
+}
+
+fn single<K: Single, V: Into<Value>>(
+    page: &mut Page,
+    metric: &'static Metric<K, 2>,
+    models: &[(&Metrics, Now<'_>)],
+    value: impl Fn(&Metrics, &Now<'_>) -> V,
+) {
+    let mut samples = page.begin(metric);
     for (metrics, now) in models {
-        samples.add([now.model, &now.version], &metrics.answers.read());
-    }
-    let mut samples = page.begin(&of::INFERENCE_DURATION);
-    for (metrics, now) in models {
-        samples.add([now.model, &now.version], &metrics.inferences.read());
+        samples.add([now.model, &now.version], value(metrics, now));
     }
 }
 
-fn gauge(
+fn durations(
     page: &mut Page,
-    metric: &'static Metric<Gauge, 2>,
+    metric: &'static Metric<Histogram, 2>,
     models: &[(&Metrics, Now<'_>)],
-    value: impl Fn(&Now<'_>) -> usize,
+    buckets: impl Fn(&Metrics) -> &Buckets,
 ) {
     let mut samples = page.begin(metric);
-    for (_, now) in models {
-        samples.add([now.model, &now.version], value(now));
+    for (metrics, now) in models {
+        samples.add([now.model, &now.version], &buckets(metrics).read());
     }
 }
 

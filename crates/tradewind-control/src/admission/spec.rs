@@ -138,10 +138,9 @@ fn check_runtime(spec: &DeploymentSpec, version: &ModelVersion) -> Result<(), Pr
     if version.manifest.server().is_none() {
         return Ok(());
     }
-    let scales = || std::iter::once(&spec.scale).chain(spec.region_scale.values());
     let ignored = [
-        ("instances", scales().any(|scale| scale.instances > 1)),
-        ("max_batch_rows", scales().any(|scale| scale.max_batch_rows.is_some())),
+        ("instances", spec.scales().any(|scale| scale.instances > 1)),
+        ("max_batch_rows", spec.scales().any(|scale| scale.max_batch_rows.is_some())),
     ];
     match ignored.into_iter().find(|(_, is_said)| *is_said) {
         Some((key, _)) => Err(Problem::new(
@@ -199,7 +198,7 @@ async fn check_regions(repository: &Repository, regions: &[RegionName]) -> Resul
 
 fn check_limits(spec: &DeploymentSpec) -> Result<(), Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::Invalid, detail));
-    for scale in std::iter::once(&spec.scale).chain(spec.region_scale.values()) {
+    for scale in spec.scales() {
         if let Err(problem) = scale.check() {
             return Err(Problem::new(Code::Invalid, problem).hint(SCALE_HINT));
         }
