@@ -21,12 +21,13 @@ impl Contender {
             Self::Direct => "no proxy",
         }
     }
+}
 
-    /// In each round another one begins.
-    pub(crate) fn turns<const N: usize>(mut contenders: [Self; N], round: usize) -> [Self; N] {
-        contenders.rotate_left(round % N);
-        contenders
-    }
+/// In each round another one begins.
+pub(crate) fn turns<T: Copy>(contenders: &[T], round: usize) -> Vec<T> {
+    let mut turns = contenders.to_vec();
+    turns.rotate_left(round % contenders.len().max(1));
+    turns
 }
 
 #[cfg(test)]
@@ -36,7 +37,8 @@ mod tests {
     #[test]
     fn each_contender_begins_in_its_turn() {
         use Contender::{Haproxy, Nginx, Tradewind};
-        assert_eq!(Contender::turns(Contender::PROXIES, 0), [Tradewind, Nginx, Haproxy]);
-        assert_eq!(Contender::turns(Contender::PROXIES, 4), [Nginx, Haproxy, Tradewind]);
+        assert_eq!(turns(&Contender::PROXIES, 0), [Tradewind, Nginx, Haproxy]);
+        assert_eq!(turns(&Contender::PROXIES, 4), [Nginx, Haproxy, Tradewind]);
+        assert!(turns::<Contender>(&[], 2).is_empty());
     }
 }

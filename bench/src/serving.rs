@@ -23,6 +23,7 @@ use self::{
     running::Kit,
 };
 use crate::{
+    contender::turns,
     cores::Cores,
     findings as documents, machine,
     progress::{say, until_interrupted},
@@ -140,7 +141,7 @@ async fn measure(effort: &Effort, kit: &Kit, cores: &Cores, absent: BTreeMap<Con
     }
     for round in 0..effort.rounds {
         for &model in &effort.models {
-            for contender in Contender::turns(&effort.contenders, round) {
+            for contender in turns(&effort.contenders, round) {
                 if found.absent.contains_key(&contender) {
                     continue;
                 }

@@ -20,7 +20,7 @@ use self::{
     scene::{Scene, Setting},
 };
 use crate::{
-    contender::Contender,
+    contender::{Contender, turns},
     findings, machine,
     progress::{say, until_interrupted},
     stall,
@@ -83,7 +83,7 @@ async fn measure(program: &Path, settings: &[Setting], rounds: usize, time: Dura
     for setting in settings {
         let mut of_setting = CONTENDERS.map(|contender| Row::new(*setting, contender));
         for round in 0..rounds {
-            for contender in Contender::turns(CONTENDERS, round) {
+            for contender in turns(&CONTENDERS, round) {
                 let take = async || take(program, *setting, contender, time).await;
                 let taken = stall::retake(take, |taken| taken.late).await.with_context(|| contender.name())?;
                 let figures = Figures::of(&taken, time);

@@ -11,7 +11,7 @@ use super::{
     scene::{CALLS, Scene},
 };
 use crate::{
-    contender::Contender,
+    contender::{Contender, turns},
     grpc::{self, CONTENT_TYPE, Outcome, framed},
     h2load::{Load, Said, Version},
 };
@@ -72,7 +72,7 @@ pub(super) async fn measure(scene: &Scene<'_>, rounds: usize, time: Duration) ->
     let mut rate = Row::new("gRPC calls: calls/s", Better::More, 0);
     let mut busy_row = Row::new("gRPC calls: the core's busy share, %", Better::Neither, 0);
     for round in 0..rounds {
-        for contender in Contender::turns(Contender::ALL, round) {
+        for contender in turns(&Contender::ALL, round) {
             let address = scene.address(contender, CALLS)?;
             let before = scene.cores.read()?;
             let said = load(address, time).await.with_context(|| contender.name())?;

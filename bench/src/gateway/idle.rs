@@ -6,13 +6,17 @@ use super::{
     report::{Better, Row},
     scene::Scene,
 };
-use crate::{client::Connection, contender::Contender, memory::resident_kib};
+use crate::{
+    client::Connection,
+    contender::{Contender, turns},
+    memory::resident_kib,
+};
 
 pub(super) async fn measure(scene: &mut Scene<'_>, rounds: usize, connections: usize) -> Result<Vec<Row>> {
     let mut each = Row::new(&format!("{connections} idle connections: KiB each"), Better::Less, 2);
     let mut fresh = Row::new("resident memory without them, MiB", Better::Less, 1);
     for round in 0..rounds {
-        for contender in Contender::turns(Contender::PROXIES, round) {
+        for contender in turns(&Contender::PROXIES, round) {
             // A new process, since an old one keeps memory that it once needed.
             scene.start_again(contender).await?;
             let (before, after) = hold(scene, contender, connections).await.with_context(|| contender.name())?;

@@ -10,7 +10,10 @@ use super::{
     saturation::CONNECTIONS,
     scene::Scene,
 };
-use crate::{contender::Contender, spread::quantile};
+use crate::{
+    contender::{Contender, turns},
+    spread::quantile,
+};
 
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -34,7 +37,7 @@ pub(super) async fn measure(
         .map(|(name, _)| Row::new(&format!("{label}, {per_second} requests/s: {name} µs"), Better::Less, 0))
         .to_vec();
     for round in 0..rounds {
-        for contender in Contender::turns(Contender::ALL, round) {
+        for contender in turns(&Contender::ALL, round) {
             let (address, question) = (scene.door(contender)?, scene.question.clone());
             let plan = Plan { address, question, per_second, time, connections: CONNECTIONS };
             let latencies = tokio::task::spawn_blocking(move || run(&plan)).await?.with_context(|| contender.name())?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::{Connection, answer_length},
-    contender::Contender,
+    contender::{Contender, turns},
     server::find,
 };
 
@@ -50,7 +50,7 @@ pub(super) async fn measure(
     let mut rate = Row::new(&format!("{label}: requests/s"), Better::More, 0);
     let mut busy = Row::new(&format!("{label}: the core's busy share, %"), Better::Neither, 0);
     for round in 0..rounds {
-        for contender in Contender::turns(Contender::ALL, round) {
+        for contender in turns(&Contender::ALL, round) {
             let run = load(scene, root, contender, time).await.with_context(|| contender.name())?;
             crate::progress::say(&format!(
                 "{label}, round {}: {} {:.0} requests/s, {:.1} µs of the core each, busy {:.0} %",

@@ -15,7 +15,11 @@ use super::{
     upstreams::{TOKENS_PER_SECOND, Token, Wanted, now},
     world::Kit,
 };
-use crate::{client::Connection, contender::Contender, spread::quantile};
+use crate::{
+    client::Connection,
+    contender::{Contender, turns},
+    spread::quantile,
+};
 
 /// Streams at once.
 const STREAMS: u64 = 200;
@@ -27,7 +31,7 @@ pub(super) async fn measure(scene: &Scene<'_>, kit: &Kit, rounds: usize, time: D
     let mut late = Row::new(&format!("{load}: p99 of a token's delay, µs"), Better::Less, 0);
     let events = time.as_secs() * u64::from(TOKENS_PER_SECOND);
     for round in 0..rounds {
-        for contender in Contender::turns(Contender::ALL, round) {
+        for contender in turns(&Contender::ALL, round) {
             let address = scene.address(contender, TOKENS)?;
             // A route of its own, that nothing has been asked of yet.
             let answered = || async move { follow(address, 0).await };

@@ -96,13 +96,6 @@ impl Contender {
     pub(super) fn speaks_v2(self) -> bool {
         self.routes().len() > 1
     }
-
-    /// In each round another one of them begins.
-    pub(super) fn turns(contenders: &[Self], round: usize) -> Vec<Self> {
-        let mut turns = contenders.to_vec();
-        turns.rotate_left(round % contenders.len().max(1));
-        turns
-    }
 }
 
 impl Route {
@@ -170,14 +163,6 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_contender_begins_in_its_turn() {
-        let some = [Contender::Tradewind, Contender::Kserve, Contender::Loop];
-        assert_eq!(Contender::turns(&some, 3), some);
-        assert_eq!(Contender::turns(&some, 1), [Contender::Kserve, Contender::Loop, Contender::Tradewind]);
-        assert!(Contender::turns(&[], 2).is_empty());
-    }
 
     #[test]
     fn images_differ_and_stay_in_their_range() {
