@@ -25,6 +25,7 @@ pub mod names;
 pub mod outlier;
 pub mod overload;
 pub mod pins;
+pub mod pipeline;
 pub mod probe;
 pub mod region;
 pub mod resources;

@@ -1,0 +1,4 @@
+//! Pipelines: batches of data that are preprocessed, trained on and evaluated in parallel, aggregated into a model.
+
+pub mod metric;
+pub mod sketch;
