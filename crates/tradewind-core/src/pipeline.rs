@@ -1,5 +1,7 @@
 //! Pipelines: batches of data that are preprocessed, trained on and evaluated in parallel, aggregated into a model.
 
 pub mod file;
+pub mod gate;
 pub mod metric;
+pub mod schedule;
 pub mod sketch;

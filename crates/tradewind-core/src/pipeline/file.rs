@@ -515,7 +515,10 @@ mod tests {
             assert_eq!(pipeline.data.batch, expected);
         }
         assert_eq!(Format::of("a.b/Day.CSV"), Format::Csv);
-        assert_eq!((Format::of("x.ndjson"), Format::of("image.png"), Format::of("none")), (Format::Jsonl, Format::Files, Format::Files));
+        assert_eq!(
+            (Format::of("x.ndjson"), Format::of("image.png"), Format::of("none")),
+            (Format::Jsonl, Format::Files, Format::Files)
+        );
     }
 
     #[test]
@@ -534,14 +537,22 @@ mod tests {
             ("\"train\"", "\"Train it\"", "`step.name`: `Train it` is not a name"),
             ("\"average\"", "\"best\"", "`aggregate.metric`: the best by which metric"),
             ("\"average\"", "\"average\"\nof = \"x\"", "`aggregate.of`: there is no step `x`"),
-            ("[aggregate]", "[evaluate]\nfunction = \"a:b\"\n[aggregate]", "`evaluate`: there is nothing to evaluate on"),
+            (
+                "[aggregate]",
+                "[evaluate]\nfunction = \"a:b\"\n[aggregate]",
+                "`evaluate`: there is nothing to evaluate on",
+            ),
             ("[aggregate]", "[[gate]]\nmetric = \"m\"\n[aggregate]", "`gate`: `m` has no bound"),
             ("[aggregate]", "[deploy]\nregions = [\"a\"]\n[aggregate]", "`deploy`: only what is published"),
             ("name = \"digits\"", "name = \"digits\"\nmin_success_ratio = 0.0", "`min_success_ratio`"),
             ("[\"data/*.csv\"]", "[]", "`data.source`: it names 1 to"),
             ("[\"data/*.csv\"]", "[\"a\"]\nholdout = 1.0", "`data.holdout`"),
             ("[\"data/*.csv\"]", "[\"a\"]\nbatch = { rows = 0 }", "`data.batch`: a batch has at least one row"),
-            ("[\"data/*.csv\"]", "[\"a\"]\nformat = \"files\"\nbatch = { rows = 1 }", "`data.batch`: files have no rows"),
+            (
+                "[\"data/*.csv\"]",
+                "[\"a\"]\nformat = \"files\"\nbatch = { rows = 1 }",
+                "`data.batch`: files have no rows",
+            ),
             ("source", "sources", "unknown field `sources`"),
         ] {
             let problem = with(replaced, by).unwrap_err();

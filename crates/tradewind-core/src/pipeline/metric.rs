@@ -215,8 +215,12 @@ fn add(sum: Metric, part: &Metric) -> Result<Metric, MetricError> {
             Metric::Weighted(Weighted { mean, weight })
         }
         (Metric::Sum(a), Metric::Sum(b)) => Metric::Sum(Sum { sum: a.sum + b.sum }),
-        (Metric::Extreme(Extreme::Min(a)), Metric::Extreme(Extreme::Min(b))) => Metric::Extreme(Extreme::Min(a.min(*b))),
-        (Metric::Extreme(Extreme::Max(a)), Metric::Extreme(Extreme::Max(b))) => Metric::Extreme(Extreme::Max(a.max(*b))),
+        (Metric::Extreme(Extreme::Min(a)), Metric::Extreme(Extreme::Min(b))) => {
+            Metric::Extreme(Extreme::Min(a.min(*b)))
+        }
+        (Metric::Extreme(Extreme::Max(a)), Metric::Extreme(Extreme::Max(b))) => {
+            Metric::Extreme(Extreme::Max(a.max(*b)))
+        }
         (Metric::Confusion(a), Metric::Confusion(b)) => Metric::Confusion(merge(a, b)?),
         (Metric::Quantiles(mut a), Metric::Quantiles(b)) => {
             a.quantiles.merge(&b.quantiles);
