@@ -1,5 +1,6 @@
 //! Pipelines: batches of data that are preprocessed, trained on and evaluated in parallel, aggregated into a model.
 
+pub mod contract;
 pub mod file;
 pub mod gate;
 pub mod metric;

@@ -47,7 +47,7 @@ pub struct Pipeline {
     pub aggregate: Aggregate,
     /// What judges that result on the data that was held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluate: Option<Work>,
+    pub evaluate: Option<Step>,
     /// The part of all batches that must succeed. Default: 1, all of them.
     #[serde(default = "all_of_them")]
     pub min_success_ratio: f64,
@@ -139,21 +139,19 @@ pub enum Requirements {
     Lines(Vec<String>),
 }
 
-/// One step of each batch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    pub name: String,
-    #[serde(flatten)]
-    pub work: Work,
-}
-
-/// What runs, with what, and within what.
+/// What runs, with what, and within what: for each batch, to aggregate, or to evaluate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Work {
+pub struct Step {
+    /// Of a step of batches; the others are called what they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// A command line. Relative programs with a `/` are looked for beside the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
+    /// Whether what `run` names is started once and told of one batch after the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worker: bool,
     /// `module:function` of Python, which a worker calls for one batch after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
@@ -188,11 +186,26 @@ fn usual_timeout() -> Span {
 }
 
 /// How the results of all batches become one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Aggregate {
     Ready(ReadyMade),
-    Own(Work),
+    Own(Box<Step>),
+}
+
+impl<'de> Deserialize<'de> for Aggregate {
+    /// By whether it says `use`: what is wrong is then told of the one that was meant.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let keys = serde_json::Map::deserialize(deserializer)?;
+        let is_ready = keys.contains_key("use");
+        let keys = Value::Object(keys);
+        let read = if is_ready {
+            serde_json::from_value(keys).map(Self::Ready)
+        } else {
+            serde_json::from_value(keys).map(Self::Own)
+        };
+        read.map_err(serde::de::Error::custom)
+    }
 }
 
 /// One that need not be written.
@@ -278,15 +291,15 @@ impl Pipeline {
         let mut earlier: Vec<&str> = Vec::new();
         for step in &self.steps {
             check_name(&step.name, &earlier)?;
-            step.work.check(&format!("step.{}", step.name), &earlier)?;
+            step.check(&format!("step.{}", step.name), &earlier)?;
             earlier.push(&step.name);
         }
         self.aggregate.check(&earlier)?;
-        if let Some(work) = &self.evaluate {
+        if let Some(step) = &self.evaluate {
             if self.data.holdout == 0.0 {
                 return Err(Problem::new("evaluate", "there is nothing to evaluate on: say `holdout` in [data]"));
             }
-            work.check("evaluate", &[])?;
+            step.check_unnamed("evaluate", &earlier)?;
         }
         if !(self.min_success_ratio > 0.0 && self.min_success_ratio <= 1.0) {
             return Err(Problem::new("min_success_ratio", "it is above 0, and 1 at most"));
@@ -304,7 +317,7 @@ impl Pipeline {
     /// What the step at this place reads.
     pub fn inputs(&self, place: usize) -> Vec<&str> {
         let before = || place.checked_sub(1).map_or(BATCH, |before| self.steps[before].name.as_str());
-        match &self.steps[place].work.inputs {
+        match &self.steps[place].inputs {
             Some(inputs) => inputs.iter().map(String::as_str).collect(),
             None => vec![before()],
         }
@@ -341,7 +354,15 @@ impl Data {
     }
 }
 
-impl Work {
+impl Step {
+    /// Of the aggregate and the evaluation, whose names are given.
+    fn check_unnamed(&self, key: &str, earlier: &[&str]) -> Result<(), Problem> {
+        if !self.name.is_empty() {
+            return Err(Problem::new(format!("{key}.name"), "only steps of batches are given names"));
+        }
+        self.check(key, earlier)
+    }
+
     fn check(&self, key: &str, earlier: &[&str]) -> Result<(), Problem> {
         let problem = |name: &str, message: String| Err(Problem::new(format!("{key}.{name}"), message));
         match (&self.run, &self.function) {
@@ -355,6 +376,9 @@ impl Work {
             (Some(_), Some(_)) | (None, None) => {
                 return problem("run", "say either what to `run`, or a `function` of Python".to_owned());
             }
+        }
+        if self.worker && self.run.is_none() {
+            return problem("worker", "a function of Python has a worker anyway".to_owned());
         }
         let inputs = self.inputs.iter().flatten();
         if let Some(unknown) = inputs.clone().find(|input| *input != BATCH && !earlier.contains(&input.as_str())) {
@@ -385,7 +409,7 @@ fn is_function(text: &str) -> bool {
 impl Aggregate {
     fn check(&self, steps: &[&str]) -> Result<(), Problem> {
         match self {
-            Self::Own(work) => work.check("aggregate", steps),
+            Self::Own(step) => step.check_unnamed("aggregate", steps),
             Self::Ready(ReadyMade { with, of, metric }) => {
                 if let Some(unknown) = of.as_deref().filter(|step| !steps.contains(step)) {
                     return Err(Problem::new("aggregate.of", format!("there is no step `{unknown}`")));
@@ -446,7 +470,7 @@ mod tests {
         let pipeline = checked(SMALLEST).unwrap();
         assert_eq!((pipeline.data.batch.clone(), pipeline.min_success_ratio), (Cut::File, 1.0));
         assert_eq!(pipeline.inputs(0), ["batch"]);
-        assert_eq!((pipeline.steps[0].work.retries, pipeline.steps[0].work.timeout), (2, Span::from_secs(3600)));
+        assert_eq!((pipeline.steps[0].retries, pipeline.steps[0].timeout), (2, Span::from_secs(3600)));
     }
 
     #[test]
@@ -553,6 +577,11 @@ mod tests {
                 "[\"a\"]\nformat = \"files\"\nbatch = { rows = 1 }",
                 "`data.batch`: files have no rows",
             ),
+            (step, "function = \"a:b\"\nworker = true", "`step.train.worker`: a function"),
+            (step, "function = \"a:b\"\nretry = 1", "unknown field `retry`"),
+            ("use = \"average\"", "use = \"mean\"", "unknown variant `mean`"),
+            ("use = \"average\"", "use = \"average\"\nfunction = \"a:b\"", "unknown field `function`"),
+            ("use = \"average\"", "function = \"a:b\"\nname = \"a\"", "`aggregate.name`: only steps"),
             ("source", "sources", "unknown field `sources`"),
         ] {
             let problem = with(replaced, by).unwrap_err();
