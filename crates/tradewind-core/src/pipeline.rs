@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod file;
 pub mod gate;
+pub mod journal;
 pub mod metric;
 pub mod schedule;
 pub mod sketch;

@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 /// What to start and how. The process gets a session of its own, so that Ctrl-C at the terminal does not reach it,
-/// no standard input, and no descriptor but its log and its listening sockets. It is started again as often as asked.
+/// and no descriptor but its log, its pipes and its listening sockets. It is started again as often as asked.
 pub struct Spawn {
     program: OsString,
     arguments: Vec<OsString>,
@@ -54,8 +54,28 @@ pub struct Spawn {
     environment: BTreeMap<OsString, Option<OsString>>,
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
+    pipes: Pipes,
     listeners: Vec<OwnedFd>,
     group: Option<Group>,
+}
+
+/// Ends of pipes that are a process's standard streams.
+#[derive(Debug, Default)]
+struct Pipes {
+    input: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    errors: Option<OwnedFd>,
+}
+
+impl Pipes {
+    /// Standard input, output and errors: pipes where they were given, else the log.
+    fn streams(&self, output: Option<File>, errors: Option<File>) -> io::Result<[Stdio; 3]> {
+        let stream = |end: &Option<OwnedFd>, log: Option<File>| match end {
+            Some(end) => end.try_clone().map(Stdio::from),
+            None => Ok(log.map_or_else(Stdio::null, Stdio::from)),
+        };
+        Ok([stream(&self.input, None)?, stream(&self.output, output)?, stream(&self.errors, errors)?])
+    }
 }
 
 impl Spawn {
@@ -68,6 +88,7 @@ impl Spawn {
             environment: BTreeMap::new(),
             directory: None,
             log: None,
+            pipes: Pipes::default(),
             listeners: Vec::new(),
             group: None,
         }
@@ -118,6 +139,28 @@ impl Spawn {
         self
     }
 
+    /// Reads standard input from this end of a pipe; without it there is nothing to read. This and the next two keep the
+    /// end open as long as `self` is.
+    #[must_use]
+    pub fn input(mut self, end: impl Into<OwnedFd>) -> Self {
+        self.pipes.input = Some(end.into());
+        self
+    }
+
+    /// Writes standard output to this end of a pipe, and not to the log.
+    #[must_use]
+    pub fn output(mut self, end: impl Into<OwnedFd>) -> Self {
+        self.pipes.output = Some(end.into());
+        self
+    }
+
+    /// Writes standard error to this end of a pipe, and not to the log.
+    #[must_use]
+    pub fn errors(mut self, end: impl Into<OwnedFd>) -> Self {
+        self.pipes.errors = Some(end.into());
+        self
+    }
+
     /// Passes a listening socket: the first as descriptor 3, the next as 4, announced by `LISTEN_FDS` and `LISTEN_PID`.
     #[must_use]
     pub fn listener(mut self, socket: impl Into<OwnedFd>) -> Self {
@@ -150,11 +193,10 @@ impl Spawn {
             Passed::new(&self.listeners).map_err(|source| Error::Listeners { program: program.clone(), source })?;
 
         let mut command = Command::new(&program);
-        command.stdin(Stdio::null());
-        match log {
-            Some((output, errors)) => command.stdout(output).stderr(errors),
-            None => command.stdout(Stdio::null()).stderr(Stdio::null()),
-        };
+        let (output, errors) = log.unzip();
+        let streams = self.pipes.streams(output, errors);
+        let [input, output, errors] = streams.map_err(|source| Error::Start { program: program.clone(), source })?;
+        command.stdin(input).stdout(output).stderr(errors);
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
