@@ -2,3 +2,20 @@
 //!
 //! `tradewind_core::pipeline` decides; this crate reads and writes files and runs processes. Roles and registry are
 //! unknown here: what becomes of the result is the caller's.
+
+mod attempt;
+mod code;
+pub mod data;
+pub mod executor;
+mod home;
+pub mod journal;
+mod key;
+pub mod python;
+mod run;
+mod setup;
+mod store;
+
+pub use home::{Home, HomeError};
+pub use run::{Known, Planned, Run, RunError, Scene};
+pub use setup::{Pythons, Setup};
+pub use store::{Entry, Store, StoreError};

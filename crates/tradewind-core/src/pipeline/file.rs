@@ -295,6 +295,9 @@ impl Pipeline {
             earlier.push(&step.name);
         }
         self.aggregate.check(&earlier)?;
+        if self.evaluate.is_none() && self.data.holdout > 0.0 {
+            return Err(Problem::new("data.holdout", "nothing is evaluated on what is held out: say [evaluate]"));
+        }
         if let Some(step) = &self.evaluate {
             if self.data.holdout == 0.0 {
                 return Err(Problem::new("evaluate", "there is nothing to evaluate on: say `holdout` in [data]"));
@@ -407,6 +410,14 @@ fn is_function(text: &str) -> bool {
 }
 
 impl Aggregate {
+    /// The step that its author wrote; `None` where it is a ready-made one.
+    pub fn own(&self) -> Option<&Step> {
+        match self {
+            Self::Own(step) => Some(step),
+            Self::Ready(_) => None,
+        }
+    }
+
     fn check(&self, steps: &[&str]) -> Result<(), Problem> {
         match self {
             Self::Own(step) => step.check_unnamed("aggregate", steps),
@@ -570,7 +581,8 @@ mod tests {
             ("[aggregate]", "[deploy]\nregions = [\"a\"]\n[aggregate]", "`deploy`: only what is published"),
             ("name = \"digits\"", "name = \"digits\"\nmin_success_ratio = 0.0", "`min_success_ratio`"),
             ("[\"data/*.csv\"]", "[]", "`data.source`: it names 1 to"),
-            ("[\"data/*.csv\"]", "[\"a\"]\nholdout = 1.0", "`data.holdout`"),
+            ("[\"data/*.csv\"]", "[\"a\"]\nholdout = 1.0", "`data.holdout`: it is a part"),
+            ("[\"data/*.csv\"]", "[\"a\"]\nholdout = 0.1", "`data.holdout`: nothing is evaluated"),
             ("[\"data/*.csv\"]", "[\"a\"]\nbatch = { rows = 0 }", "`data.batch`: a batch has at least one row"),
             (
                 "[\"data/*.csv\"]",

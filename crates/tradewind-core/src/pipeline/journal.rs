@@ -10,7 +10,7 @@ use crate::{Timestamp, VersionNumber};
 /// Of the journal's first line.
 pub const SCHEMA_VERSION: u32 = 1;
 /// So many failures are kept with what was said; all are counted.
-const SHOWN_FAILURES: usize = 100;
+pub const SHOWN_FAILURES: usize = 100;
 
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,330 @@
+//! One run, from the data to users.
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Instant};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tradewind_api::SCHEMA_VERSION;
+use tradewind_core::{
+    ModelName, RegionName, VersionNumber,
+    pipeline::{
+        file::{Pipeline, Publish},
+        gate::{self, Verdict},
+        holdout::held_out,
+        journal::{Counts, Event, Story},
+        metric::Metric,
+        schedule::Room,
+    },
+};
+use tradewind_pipeline::{
+    Entry, Home, Planned, Pythons, Run, Scene, Setup,
+    data::{self, Prepared},
+    executor::{Executor, Local, LocalOptions},
+    journal::{self, Journal},
+    python,
+};
+
+use super::{RunArgs, auto, failed, file, lineage, progress, publish, words};
+use crate::{
+    commands::deploy,
+    failure::Failure,
+    measure,
+    roles::StopSignals,
+    session::Session,
+    settings,
+    terminal::{self, Format, Paint},
+};
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    schema_version: u32,
+    pub(super) pipeline: ModelName,
+    pub(super) run: u64,
+    /// All of them.
+    pub(super) batches: usize,
+    pub(super) held_out: usize,
+    pub(super) failed: usize,
+    /// By step; `aggregate` and `evaluate` among them.
+    pub(super) steps: BTreeMap<String, Counts>,
+    /// Each as one number, as gates see it.
+    pub(super) metrics: BTreeMap<String, f64>,
+    pub(super) gate: Vec<Verdict>,
+    /// What the aggregate wrote.
+    pub(super) output: PathBuf,
+    pub(super) published: Option<Published>,
+    /// Where the new version was deployed.
+    pub(super) regions: Vec<RegionName>,
+    pub(super) took_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Published {
+    pub(super) model: ModelName,
+    pub(super) version: VersionNumber,
+    /// False where the same content was a version before.
+    pub(super) created: bool,
+}
+
+pub(super) async fn run(args: RunArgs, session: &Session) -> Result<(), Failure> {
+    let (mut pipeline, base) = file::read(&args.file)?;
+    pipeline.parameters.extend(args.set.iter().cloned());
+    if !args.deploy.is_empty() && pipeline.publish.is_none() {
+        return Err(Failure::usage("only what is published is deployed").hint("add [publish] with `model` to the file"));
+    }
+    let stop = CancellationToken::new();
+    let mut signals = StopSignals::catch();
+    let format = args.output.format;
+    let work = Work { args, session, base, stop: stop.clone(), began: Instant::now(), format };
+    let mut working = std::pin::pin!(work.run(pipeline));
+    tokio::select! {
+        ended = &mut working => ended,
+        () = signals.any() => {
+            stop.cancel();
+            working.await
+        }
+    }
+}
+
+/// A run, and how people want it.
+struct Work<'a> {
+    args: RunArgs,
+    session: &'a Session,
+    /// The directory of the pipeline's file.
+    base: PathBuf,
+    stop: CancellationToken,
+    began: Instant,
+    format: Format,
+}
+
+impl Work<'_> {
+    async fn run(&self, pipeline: Pipeline) -> Result<(), Failure> {
+        let home = Home::of(&self.base, &pipeline.name).enter();
+        let home = home.map_err(|error| failed(&error, error.hint()))?;
+        let cache = settings::cache_home().ok_or_else(|| {
+            Failure::failed("there is no place to keep Python environments").hint("set XDG_CACHE_HOME")
+        })?;
+        let unprepared = |error: python::PythonError| failed(&error, error.hint());
+        let pythons = Pythons::of(&pipeline, &self.base, &cache, &self.args.python).await.map_err(unprepared)?;
+        let package = python::write_package(&cache).map_err(unprepared)?;
+        if !self.args.plan {
+            let bar = terminal::spinner(self.format, "preparing Python (this takes a minute the first time)");
+            let made = pythons.make().await;
+            bar.finish_and_clear();
+            made.map_err(unprepared)?;
+        }
+        let options = LocalOptions {
+            base: self.base.clone(),
+            home: home.directory().to_owned(),
+            room: self.room(),
+            env: vec![("PYTHONPATH".to_owned(), python_path(&[&package, &self.base]))],
+        };
+        let executor = Local::new(options).await.map_err(|error| failed(&error, None))?;
+        let setup = Setup::new(pipeline, &self.base, &pythons).map_err(|error| failed(&error, None))?;
+        let journal = if self.args.plan { Ok(Journal::unwritten()) } else { Journal::begin(&home, &setup.pipeline.name) };
+        let journal = journal.map_err(|error| failed(&error, error.hint()))?;
+        let earlier = journal::last_story(&home).ok().flatten();
+        let stage = Stage { work: self, home: &home, setup: &setup, pythons: &pythons, executor: &executor, journal: &journal };
+        let ended = stage.go(earlier.as_ref()).await;
+        executor.close().await;
+        journal.say(Event::Ended { error: ended.as_ref().err().map(ToString::to_string) });
+        ended
+    }
+
+    fn room(&self) -> Room {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = self.args.memory.map_or_else(measure::available_memory, |memory| memory.bytes());
+        Room { workers: self.args.workers.map_or_else(cores, usize::from), memory }
+    }
+}
+
+/// What PYTHONPATH is: these before what it was.
+fn python_path(first: &[&PathBuf]) -> OsString {
+    let inherited = std::env::var_os("PYTHONPATH").unwrap_or_default();
+    let inherited = std::env::split_paths(&inherited).filter(|path| !path.as_os_str().is_empty());
+    let paths = first.iter().map(|path| (*path).clone()).chain(inherited);
+    // A path with a colon in it cannot be named there.
+    std::env::join_paths(paths).unwrap_or_default()
+}
+
+/// Where a run happens.
+struct Stage<'a> {
+    work: &'a Work<'a>,
+    home: &'a Home,
+    setup: &'a Setup,
+    pythons: &'a Pythons,
+    executor: &'a Local,
+    journal: &'a Journal,
+}
+
+impl Stage<'_> {
+    async fn go(&self, earlier: Option<&Story>) -> Result<(), Failure> {
+        let format = self.work.format;
+        let cut = auto::cut(self).await?;
+        let prepared = self.data(&cut).await?;
+        let sources = prepared.sources.clone();
+        let mut run = Run::new(self.scene(prepared)).map_err(|error| failed(&error, error.hint()))?;
+        let known = run.plan();
+        let plan = words::Plan::new(&known, &sources, &cut, self.journal, self.executor.room(), earlier);
+        if self.work.args.plan {
+            return plan.print(format);
+        }
+        if format == Format::Table {
+            terminal::print(&plan.describe(Paint::for_stdout()))?;
+        }
+        let unfinished = |error: tradewind_pipeline::RunError| words::run_error(&error, self.journal);
+        progress::during(self.journal, format, run.batches()).await.map_err(unfinished)?;
+        let result = progress::during(self.journal, format, run.aggregate()).await.map_err(unfinished)?;
+        let judged = self.judge(&mut run, &result).await?;
+        let report = self.publish(&run, result, judged, &sources, &cut).await?;
+        let collected = run.collect(self.work.args.keep.bytes()).map_err(unfinished)?;
+        tracing::debug!(?collected, "what nobody needs");
+        match format {
+            Format::Json => terminal::print_json(&report),
+            Format::Table => terminal::print(&words::conclude(&report, Paint::for_stdout())),
+        }
+    }
+
+    async fn data(&self, cut: &data::Cut) -> Result<Prepared, Failure> {
+        let bar = terminal::spinner(self.work.format, "reading the data");
+        let said = |progress: data::Progress| bar.set_message(words::reading(&progress));
+        let (data, base) = (&self.setup.pipeline.data, &self.work.base);
+        let prepared = tokio::select! {
+            prepared = data::prepare(data, cut, base, self.home.directory(), &said) => prepared,
+            () = self.work.stop.cancelled() => return Err(Failure::failed("it was stopped")),
+        };
+        bar.finish_and_clear();
+        prepared.map_err(|error| failed(&error, error.hint()))
+    }
+
+    fn scene(&self, prepared: Prepared) -> Scene<'_> {
+        let names: Vec<&str> = prepared.batches.iter().map(|batch| batch.name.as_str()).collect();
+        let held_out = held_out(&names, self.setup.pipeline.data.holdout);
+        let batches = prepared.batches.into_iter().zip(held_out);
+        Scene {
+            setup: self.setup,
+            home: self.home,
+            store: self.home.store(),
+            journal: self.journal,
+            executor: self.executor,
+            batches: batches.map(|(batch, held_out)| Planned { batch, held_out }).collect(),
+            reserve: self.work.args.min_free.bytes(),
+            stop: self.work.stop.clone(),
+        }
+    }
+}
+
+/// What was measured, and whether that is good enough.
+struct Judged {
+    metrics: BTreeMap<String, Metric>,
+    verdicts: Vec<Verdict>,
+    evaluation: Option<Entry>,
+    /// The version that it was compared with.
+    live: Option<VersionNumber>,
+}
+
+impl Stage<'_> {
+    /// Measures the result, and what is live where a gate asks for it. A gate that does not hold is an error.
+    async fn judge(&self, run: &mut Run<'_>, result: &Entry) -> Result<Judged, Failure> {
+        let (format, pipeline) = (self.work.format, &self.setup.pipeline);
+        let unfinished = |error: tradewind_pipeline::RunError| words::run_error(&error, self.journal);
+        let mut metrics = run.metrics().map_err(unfinished)?;
+        metrics.extend(result.metrics.clone());
+        let model = self.bundle(&run.output(result))?;
+        let evaluating = run.evaluate(&model, result.output);
+        let evaluation = progress::during(self.journal, format, evaluating).await.map_err(unfinished)?;
+        metrics.extend(evaluation.iter().flat_map(|entry| entry.metrics.clone()));
+        let compares = pipeline.gate.iter().any(|gate| gate.above_live.is_some());
+        let live = match &pipeline.publish {
+            Some(Publish { model, .. }) if compares => publish::live(self.work.session, model, format).await?,
+            _ => None,
+        };
+        let of_live = match &live {
+            Some(live) => {
+                let evaluating = run.evaluate(&live.directory, live.version.digest);
+                let evaluation = progress::during(self.journal, format, evaluating).await.map_err(unfinished)?;
+                Some(evaluation.map(|entry| entry.metrics).unwrap_or_default())
+            }
+            None => None,
+        };
+        self.journal.say(Event::Measured { metrics: metrics.clone() });
+        let verdicts = gate::judge(&pipeline.gate, &metrics, of_live.as_ref());
+        self.journal.say(Event::Judged { verdicts: verdicts.clone() });
+        if let Some(broken) = verdicts.iter().find(|verdict| !verdict.holds) {
+            let failure = Failure::failed(format!("the model is not good enough: {}", broken.detail));
+            let output = run.output(result);
+            return Err(failure.note("Nothing was published.").hint(format!("look at it in {}", output.display())));
+        }
+        Ok(Judged { metrics, verdicts, evaluation, live: live.map(|live| live.version.version) })
+    }
+
+    /// The bundle within what the aggregate wrote.
+    fn bundle(&self, output: &std::path::Path) -> Result<PathBuf, Failure> {
+        let within = self.setup.pipeline.publish.as_ref().and_then(|publish| publish.bundle.as_deref());
+        let directory = within.map_or_else(|| output.to_owned(), |within| output.join(within));
+        if directory.is_dir() {
+            return Ok(directory);
+        }
+        let message = format!("the aggregate wrote no directory `{}`", within.unwrap_or_default());
+        Err(Failure::failed(message).hint(format!("it wrote {}", output.display())))
+    }
+
+    async fn publish(
+        &self,
+        run: &Run<'_>,
+        result: Entry,
+        judged: Judged,
+        sources: &data::Sources,
+        cut: &data::Cut,
+    ) -> Result<Report, Failure> {
+        let (args, pipeline, format) = (&self.work.args, &self.setup.pipeline, self.work.format);
+        let output = run.output(&result);
+        let mut report = Report {
+            schema_version: SCHEMA_VERSION,
+            pipeline: pipeline.name.clone(),
+            run: self.journal.with_story(|story| story.run),
+            batches: run.counts().all,
+            held_out: run.counts().held_out,
+            failed: run.counts().failed,
+            steps: self.journal.with_story(|story| story.counts.clone()),
+            metrics: numbers(&judged.metrics),
+            gate: judged.verdicts.clone(),
+            output: output.clone(),
+            published: None,
+            regions: Vec::new(),
+            took_ms: 0,
+        };
+        if let Some(Publish { model, .. }) = pipeline.publish.as_ref().filter(|_| !args.no_publish) {
+            if format == Format::Table {
+                terminal::print(&words::judged(&report, Paint::for_stdout()))?;
+            }
+            let made = lineage::Made { setup: self.setup, pythons: self.pythons, sources, cut, counts: run.counts() };
+            let lineage = made.lineage(&report, &judged.verdicts, judged.live, self.work.began.elapsed());
+            let cases = judged.evaluation.as_ref().map(|entry| run.output(entry));
+            let bundle = self.bundle(&output)?;
+            let (version, created) =
+                publish::publish(self.work.session, model, &bundle, cases.as_deref(), lineage, format).await?;
+            self.journal.say(Event::Published { model: model.to_string(), version, created });
+            report.published = Some(Published { model: model.clone(), version, created });
+            report.regions = self.deploy(model, version).await?;
+        }
+        report.took_ms = self.work.began.elapsed().as_millis() as u64;
+        Ok(report)
+    }
+
+    async fn deploy(&self, model: &ModelName, version: VersionNumber) -> Result<Vec<RegionName>, Failure> {
+        let of_file = self.setup.pipeline.deploy.as_ref().map(|deploy| deploy.regions.clone()).unwrap_or_default();
+        let regions = if self.work.args.deploy.is_empty() { of_file } else { self.work.args.deploy.clone() };
+        if regions.is_empty() {
+            return Ok(regions);
+        }
+        deploy::bring(self.work.session, model, version, regions.clone(), self.work.format).await?;
+        self.journal.say(Event::Deployed { regions: regions.iter().map(ToString::to_string).collect() });
+        Ok(regions)
+    }
+}
+
+/// What metrics come to, as far as there is a number for it.
+fn numbers(metrics: &BTreeMap<String, Metric>) -> BTreeMap<String, f64> {
+    metrics.iter().filter_map(|(name, metric)| Some((name.clone(), metric.number()?))).collect()
+}
