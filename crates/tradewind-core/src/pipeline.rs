@@ -3,7 +3,9 @@
 pub mod contract;
 pub mod file;
 pub mod gate;
+pub mod holdout;
 pub mod journal;
 pub mod metric;
 pub mod schedule;
+pub mod size;
 pub mod sketch;
