@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tradewind_core::{
     Digest, ModelName, ReceiverName, RegionName, VersionNumber,
     alert::silence::Silence,
-    bundle::{BundleIndex, ModelVersion},
+    bundle::{BundleIndex, Lineage, ModelVersion},
     event::Event,
     region::Region,
     trace::TraceParent,
@@ -236,9 +236,14 @@ impl Client {
         self.read(self.send(self.request(Method::GET, &path)).await?).await
     }
 
-    pub async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Published, Error> {
+    pub async fn publish(
+        &self,
+        name: &ModelName,
+        index: BundleIndex,
+        lineage: Option<Lineage>,
+    ) -> Result<Published, Error> {
         let request = self.request(Method::POST, &format!("/v1/models/{name}/versions"));
-        self.json(request.json(&PublishRequest { index })).await
+        self.json(request.json(&PublishRequest { index, lineage })).await
     }
 
     // Deployments.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tradewind_core::{
     Digest, ModelName, Timestamp, VersionNumber,
-    bundle::{BundleIndex, ModelVersion},
+    bundle::{BundleIndex, Lineage, ModelVersion},
 };
 use utoipa::ToSchema;
 
@@ -19,6 +19,9 @@ pub struct MissingBlobs {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PublishRequest {
     pub index: BundleIndex,
+    /// Where it comes from. Content that is a version already keeps the lineage that it has, or has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// The answer: the version, new or the one that had this content before.

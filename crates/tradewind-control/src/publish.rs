@@ -6,11 +6,11 @@ use std::{
 };
 
 use tokio::{io::AsyncReadExt, sync::Semaphore};
-use tradewind_api::{Code, Problem};
+use tradewind_api::{Code, Problem, models::PublishRequest};
 use tradewind_artifacts::{BlobStore, Installer, blobs, bundle, bundle_digest, install};
 use tradewind_core::{
     Digest, ModelName, Timestamp, VersionNumber,
-    bundle::{BundleIndex, MANIFEST_FILE, Manifest, ModelHead, ModelVersion, Runtime, Signature},
+    bundle::{BundleIndex, KeyProblem, Lineage, MANIFEST_FILE, Manifest, ModelHead, ModelVersion, Runtime, Signature},
     event::{EventKind, EventRecord, Severity},
     verify::{self, Case},
 };
@@ -50,8 +50,11 @@ impl Publisher {
         Self { repository, blobs, workbench, program, inspections: Semaphore::new(INSPECTIONS_LIMIT) }
     }
 
-    /// Makes a version of blobs that are all there; content that a version has already gives that version.
-    pub(crate) async fn publish(&self, name: &ModelName, index: BundleIndex) -> Result<Outcome, Problem> {
+    /// Makes a version of blobs that are all there; content that a version has already gives that version, with the
+    /// lineage that it has.
+    pub(crate) async fn publish(&self, name: &ModelName, request: PublishRequest) -> Result<Outcome, Problem> {
+        let PublishRequest { index, lineage } = request;
+        lineage.as_ref().map_or(Ok(()), check_lineage)?;
         bundle::check_index(&index).map_err(refused)?;
         self.check_blobs(&index).await?;
         let digest = bundle_digest(&index);
@@ -73,6 +76,7 @@ impl Publisher {
             signature,
             cases,
             pushed_at: Timestamp::now(),
+            lineage,
         };
         self.write(draft).await
     }
@@ -211,6 +215,13 @@ fn pushed_message(version: &ModelVersion) -> String {
         version.digest.short(),
         version.index.bytes()
     )
+}
+
+fn check_lineage(lineage: &Lineage) -> Result<(), Problem> {
+    let refused = |problem: KeyProblem| {
+        Problem::new(Code::Invalid, "the lineage cannot be kept with a version").cause(problem.to_string())
+    };
+    lineage.check().map_err(refused)
 }
 
 fn check_declared(manifest: &Manifest, actual: &Signature) -> Result<(), Problem> {

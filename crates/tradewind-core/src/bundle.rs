@@ -1,6 +1,7 @@
 //! What a model version is: its files, its manifest, its signature, its golden cases.
 
 pub mod command;
+pub mod lineage;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use command::{CommandOptions, KeyProblem};
+pub use lineage::Lineage;
 
 use crate::{Digest, ModelName, Timestamp, VersionNumber, batch::BatchOptions, duration::Span, inference::Datatype};
 
@@ -188,6 +190,9 @@ pub struct ModelVersion {
     pub cases: Vec<String>,
     #[schema(value_type = String)]
     pub pushed_at: Timestamp,
+    /// Where it comes from, if whoever published it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// What numbers the versions of a model.

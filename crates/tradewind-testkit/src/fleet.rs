@@ -342,5 +342,6 @@ fn version(number: u64) -> ModelVersion {
         signature: Default::default(),
         cases: Vec::new(),
         pushed_at: Timestamp::UNIX_EPOCH,
+        lineage: None,
     }
 }

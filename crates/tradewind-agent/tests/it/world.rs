@@ -186,6 +186,7 @@ impl World {
             signature,
             cases: cases.collect(),
             pushed_at: Timestamp::now(),
+            lineage: None,
         };
         self.control.versions.lock().unwrap().insert((model().to_string(), version), published);
         digest

@@ -82,7 +82,7 @@ pub(super) async fn publish(
     Path(name): Path<ModelName>,
     extract::Json(request): extract::Json<PublishRequest, PUBLISH_LIMIT>,
 ) -> Result<(StatusCode, Json<Published>)> {
-    let outcome = app.publisher.publish(&name, request.index).await?;
+    let outcome = app.publisher.publish(&name, request).await?;
     let status = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
     let published = Published { schema_version: SCHEMA_VERSION, created: outcome.created, version: outcome.version };
     Ok((status, Json(published)))

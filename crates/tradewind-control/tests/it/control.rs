@@ -103,7 +103,7 @@ impl Control {
             self.admin.put_blob(&digest, size, (*content).to_owned().into()).await?;
             index.files.insert((*path).to_owned(), BundleFile { size, digest, executable: false });
         }
-        self.admin.publish(&model(name), index).await
+        self.admin.publish(&model(name), index, None).await
     }
 }
 

@@ -1,10 +1,11 @@
 //! Models, versions and blobs.
 
 use http::{StatusCode, header};
+use serde_json::json;
 use tradewind_api::{Client, Code, client::http_client};
 use tradewind_core::{
     VersionNumber,
-    bundle::{BundleFile, BundleIndex, Runtime},
+    bundle::{BundleFile, BundleIndex, Lineage, Runtime, lineage},
 };
 
 use crate::control::{Control, digest, model, problem};
@@ -121,16 +122,54 @@ async fn a_server_is_a_version_without_being_run() {
     control.stop().await;
 }
 
+fn index(size: u64, content: &str) -> BundleIndex {
+    let file = BundleFile { size, digest: digest(content), executable: false };
+    BundleIndex { files: [("model.onnx".to_owned(), file)].into() }
+}
+
+fn lineage() -> Lineage {
+    let deepest = (0..lineage::DEPTH_LIMIT).fold(json!(1), |inner, _| json!([inner]));
+    serde_json::from_value(json!({
+        "pipeline": "digits", "run": 12, "by": "ada@build-7",
+        "started_at": "2026-11-03T14:12:07Z", "finished_at": "2026-11-03T14:32:07Z",
+        "data": { "files": 3, "bytes": 4096, "batches": { "cut": "by file", "total": 3, "held_out": 1 } },
+        "parameters": { "rate": 0.1, "deepest": deepest },
+        "metrics": { "accuracy": 0.971 },
+        "gate": ["accuracy 0.971000, at least 0.95"],
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_version_keeps_where_it_comes_from() {
+    let control = Control::start().await;
+    control.admin.put_blob(&digest("weights"), 7, "weights".into()).await.unwrap();
+    let digits = model("digits");
+    let publish = |lineage| control.admin.publish(&digits, index(7, "weights"), Some(lineage));
+
+    let refused = problem(publish(Lineage { by: String::new(), ..lineage() }).await);
+    assert_eq!((refused.code, refused.detail.as_str()), (Code::Invalid, "the lineage cannot be kept with a version"));
+    assert_eq!(refused.causes, ["`by`: a text is empty"]);
+
+    let pushed = publish(lineage()).await.unwrap();
+    assert_eq!((pushed.created, pushed.version.lineage), (true, Some(lineage())));
+    // What was said of it first stays.
+    let again = publish(Lineage { run: Some(13), ..lineage() }).await.unwrap();
+    assert_eq!((again.created, again.version.lineage), (false, Some(lineage())));
+
+    let control = control.restart().await;
+    assert_eq!(control.admin.version(&digits, VersionNumber(1)).await.unwrap().lineage, Some(lineage()));
+    assert_eq!(control.admin.model(&digits).await.unwrap().versions[0].lineage, Some(lineage()));
+    control.stop().await;
+}
+
 #[tokio::test]
 async fn an_index_must_tell_the_truth_about_its_blobs() {
     let control = Control::start().await;
-    let index = |size, content: &str| BundleIndex {
-        files: [("model.onnx".to_owned(), BundleFile { size, digest: digest(content), executable: false })].into(),
-    };
-    let missing = problem(control.admin.publish(&model("digits"), index(7, "not there")).await);
+    let missing = problem(control.admin.publish(&model("digits"), index(7, "not there"), None).await);
     assert_eq!(missing.detail, "the content of `model.onnx` has not been uploaded");
     control.admin.put_blob(&digest("weights"), 7, "weights".into()).await.unwrap();
-    let wrong = problem(control.admin.publish(&model("digits"), index(8, "weights")).await);
+    let wrong = problem(control.admin.publish(&model("digits"), index(8, "weights"), None).await);
     assert_eq!(wrong.detail, "`model.onnx` has 7 bytes, and the index says 8");
     control.stop().await;
 }

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
 };
 
+use serde_json::json;
 use tradewind_core::{
     Digest, DrillNumber, Epoch, Generation, ModelName, RegionName, RevisionNumber, RolloutNumber, Slot, Timestamp,
     VersionNumber,
@@ -17,7 +18,9 @@ use tradewind_core::{
     },
     assignment::{Assignment, Check, CheckName, CheckResult, Failure, SlotAssignment, Verification},
     bundle::{
-        BundleFile, BundleIndex, CommandOptions, Manifest, ModelHead, ModelVersion, Runtime, Signature, TensorSpec,
+        BundleFile, BundleIndex, CommandOptions, Lineage, Manifest, ModelHead, ModelVersion, Runtime, Signature,
+        TensorSpec,
+        lineage::{BatchLineage, DataLineage},
     },
     capacity::{Failover, Fit, ModelFailover, Target},
     deployment::{Deployment, DeploymentSpec, HealthPolicy, Revision, SlotRevisions},
@@ -114,6 +117,7 @@ fn registry() {
         signature: Signature { inputs: vec![tensor()], outputs: Vec::new() },
         cases: vec!["cases/001.json".to_owned()],
         pushed_at: at(0),
+        lineage: None,
     });
 }
 
@@ -144,6 +148,49 @@ fn a_version_that_is_a_server() {
             signature: Signature::default(),
             cases: Vec::new(),
             pushed_at: at(0),
+            lineage: None,
+        },
+    );
+}
+
+#[test]
+fn a_version_that_a_pipeline_has_made() {
+    let file = BundleFile { size: 12, digest: digest(1), executable: false };
+    let batches = BatchLineage { cut: "by 100 rows".to_owned(), total: 18, failed: 1, held_out: 2 };
+    let lineage = Lineage {
+        pipeline: "digits".to_owned(),
+        run: Some(12),
+        by: "ada@build-7".to_owned(),
+        started_at: at(0),
+        finished_at: at(9),
+        data: Some(DataLineage {
+            files: 3,
+            bytes: 4096,
+            rows: Some(1797),
+            digest: Some(digest(3)),
+            batches: Some(batches),
+        }),
+        code: Some(digest(4)),
+        requirements: vec!["scikit-learn==1.8.0".to_owned()],
+        parameters: [("layers", json!([64, 10])), ("rate", json!(0.1))]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        metrics: BTreeMap::from([("accuracy".to_owned(), 0.971)]),
+        gate: vec!["accuracy 0.971000, at least 0.95".to_owned()],
+        compared_with: Some(VersionNumber(2)),
+    };
+    check_as(
+        "model_version-lineage",
+        &ModelVersion {
+            name: model(),
+            version: VersionNumber(3),
+            digest: digest(2),
+            index: BundleIndex { files: BTreeMap::from([("model.onnx".to_owned(), file)]) },
+            manifest: Manifest { model: "model.onnx".to_owned(), ..Manifest::default() },
+            signature: Signature::default(),
+            cases: Vec::new(),
+            pushed_at: at(0),
+            lineage: Some(lineage),
         },
     );
 }

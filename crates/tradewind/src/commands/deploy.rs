@@ -167,7 +167,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let (model, local) = match wanted.model.clone() {
         request::Model::Registered(name) => (name, None),
         request::Model::Pushed(source) => {
-            let published = push::push(session, &source, args.name.clone(), format).await?;
+            let published = push::push(session, &source, args.name.clone(), None, format).await?;
             wanted.request.version = Some(published.version.version);
             (published.version.name, Some(PathBuf::from(source)))
         }

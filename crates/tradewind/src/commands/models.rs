@@ -1,10 +1,15 @@
 //! `tradewind models push/list/show/rm`
 
+use std::path::PathBuf;
+
 use tradewind_api::{
     Code,
     models::{ModelDetail, ModelList},
 };
-use tradewind_core::{ModelName, Timestamp, VersionNumber, bundle::ModelVersion};
+use tradewind_core::{
+    ModelName, Timestamp, VersionNumber,
+    bundle::{Lineage, ModelVersion},
+};
 
 use crate::{
     failure::Failure,
@@ -13,6 +18,7 @@ use crate::{
 };
 
 mod download;
+mod lineage;
 pub(super) mod push;
 
 /// The registry of models and their versions
@@ -32,7 +38,7 @@ enum ModelsCommand {
     #[command(after_help = "\
 Examples:
   tradewind models push examples/digits/v1
-  tradewind models push https://models.example/resnet50.onnx --name resnet")]
+  tradewind models push https://models.example/resnet50.onnx --name resnet --lineage run.json")]
     Push {
         /// A bundle directory, an .onnx file, or the URL of an .onnx file
         #[arg(value_name = "PATH|URL")]
@@ -40,6 +46,9 @@ Examples:
         /// The model's name [default: from the manifest, else from the path]
         #[arg(long)]
         name: Option<ModelName>,
+        /// A file of JSON that says where the version comes from, to be kept and shown with it
+        #[arg(long, value_name = "FILE")]
+        lineage: Option<PathBuf>,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -92,7 +101,10 @@ impl Args {
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let paint = Paint::for_stdout();
     match args.command {
-        ModelsCommand::Push { source, name, output } => push(session, &source, name, output.format).await,
+        ModelsCommand::Push { source, name, lineage, output } => {
+            let lineage = lineage.as_deref().map(lineage::read).transpose()?;
+            push(session, &source, name, lineage, output.format).await
+        }
         ModelsCommand::List { output } => {
             let list = session.client.models().await?;
             match output.format {
@@ -120,8 +132,14 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     }
 }
 
-async fn push(session: &Session, source: &str, name: Option<ModelName>, format: Format) -> Result<(), Failure> {
-    let published = push::push(session, source, name, format).await?;
+async fn push(
+    session: &Session,
+    source: &str,
+    name: Option<ModelName>,
+    lineage: Option<Lineage>,
+    format: Format,
+) -> Result<(), Failure> {
+    let published = push::push(session, source, name, lineage.clone(), format).await?;
     if format == Format::Json {
         return terminal::print_json(&published);
     }
@@ -133,6 +151,9 @@ async fn push(session: &Session, source: &str, name: Option<ModelName>, format: 
             version.version,
             units::clock(version.pushed_at)
         ))?;
+        if lineage.is_some() && lineage != version.lineage {
+            terminal::say("  what is kept of where it comes from stays as it was")?;
+        }
     }
     terminal::say(&format!("  next: tradewind deploy --regions A,B {}:{}", version.name, version.version))
 }
@@ -204,6 +225,9 @@ fn render_version(version: &ModelVersion, paint: Paint) -> String {
         }
     }
     table.row([heading("golden cases"), version.cases.len().to_string().into()]);
+    if let Some(lineage) = &version.lineage {
+        lineage::describe(lineage, &version.name, &mut table);
+    }
     text += &table.render(paint);
     let mut files = Table::new(&["FILE", "SIZE", "DIGEST"]);
     for (path, file) in version.index.files.iter().filter(|(path, _)| !version.cases.contains(path)) {

@@ -121,7 +121,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let refused = quality::refuse(&before.quality, &after.quality, args.max_accuracy_loss);
     let published = if refused.is_empty() && !args.dry_run {
         let source = leaner.path().to_string_lossy().into_owned();
-        Some(push::push(session, &source, Some(name.clone()), format).await?.version.version)
+        Some(push::push(session, &source, Some(name.clone()), None, format).await?.version.version)
     } else {
         None
     };

@@ -27,7 +27,10 @@ use tradewind_api::{
     ndjson,
     status::{DeploymentStatus, EventQuery, RegionList},
 };
-use tradewind_core::{Digest, ModelName, RegionName, VersionNumber, bundle::Manifest};
+use tradewind_core::{
+    Digest, ModelName, RegionName, VersionNumber,
+    bundle::{Manifest, ModelVersion},
+};
 
 use crate::fixtures;
 
@@ -163,7 +166,8 @@ async fn model(Path(name): Path<String>) -> Result<Response, Problem> {
 
 async fn version(Path((name, number)): Path<(String, u64)>) -> Result<Response, Problem> {
     known(&name)?;
-    Ok(Json(fixtures::version(number)).into_response())
+    let lineage = (number == 2).then(fixtures::lineage);
+    Ok(Json(ModelVersion { lineage, ..fixtures::version(number) }).into_response())
 }
 
 async fn remove_version(Path((name, number)): Path<(String, u64)>) -> Result<StatusCode, Problem> {
@@ -192,6 +196,7 @@ async fn publish(Path(name): Path<ModelName>, Json(request): Json<PublishRequest
     let mut version = fixtures::version(1);
     let created = name.as_str() == "digits";
     (version.name, version.digest, version.index) = (name, digest, request.index);
+    version.lineage = request.lineage.filter(|_| created);
     version.manifest = Manifest::default();
     version.version = VersionNumber(if created { 1 } else { 7 });
     Json(Published { schema_version: SCHEMA_VERSION, created, version })

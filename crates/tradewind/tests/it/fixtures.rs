@@ -14,7 +14,11 @@ use tradewind_api::{
     models::{ModelDetail, ModelList},
     status::{DeploymentStatus, RegionStatus, WorldStatus},
 };
-use tradewind_core::{Timestamp, bundle::ModelVersion, event::Event};
+use tradewind_core::{
+    Timestamp,
+    bundle::{Lineage, ModelVersion},
+    event::Event,
+};
 
 /// Parses what a test writes as the type that goes over the wire.
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -59,6 +63,27 @@ pub(crate) fn version(number: u64) -> ModelVersion {
         },
         "cases": ["cases/001.json"],
         "pushed_at": "2026-11-03T14:32:07Z",
+    }))
+}
+
+/// What a pipeline says of what it publishes.
+pub(crate) fn lineage() -> Lineage {
+    typed(json!({
+        "pipeline": "digits",
+        "run": 12,
+        "by": "ada@build-7",
+        "started_at": "2026-11-03T14:11:42Z",
+        "finished_at": "2026-11-03T14:32:02Z",
+        "data": {
+            "files": 3, "bytes": 1_240_000_000, "rows": 3_000_000, "digest": digest(0x5a),
+            "batches": { "cut": "by 100000 rows", "total": 30, "failed": 1, "held_out": 3 },
+        },
+        "code": digest(0x6b),
+        "requirements": ["numpy==2.4.6", "scikit-learn==1.8.0"],
+        "parameters": { "layers": [64, 10], "rate": 0.1 },
+        "metrics": { "accuracy": 0.971, "rows": 300_000 },
+        "gate": ["accuracy 0.971000, at least 0.95", "accuracy 0.971000, live 0.968000, at least 0.968000"],
+        "compared_with": 1,
     }))
 }
 

@@ -1,5 +1,7 @@
 //! The registry's verbs.
 
+use tradewind_core::bundle::Lineage;
+
 use crate::{
     context::Context,
     control::{Control, Script},
@@ -33,6 +35,45 @@ fn the_versions_of_a_model() {
 #[test]
 fn one_version_in_full() {
     snapshot!(context().run("models show digits:2"));
+}
+
+#[test]
+fn a_version_that_nobody_has_said_more_of() {
+    let text = context().run("models show digits:1");
+    assert!(text.contains("golden cases  1\n\n") && !text.contains("made by"), "{text}");
+}
+
+#[test]
+fn a_document_of_a_version_says_where_it_comes_from() {
+    let document = context().json("models show digits:2 -o json");
+    assert_eq!(document["lineage"], serde_json::json!(fixtures::lineage()));
+}
+
+#[test]
+fn where_a_version_comes_from_is_published_with_it() {
+    let context = context();
+    let path = context.home.path().join("run.json");
+    let push = format!("models push {} --lineage run.json", example("v1"));
+    std::fs::write(&path, serde_json::to_vec_pretty(&fixtures::lineage()).unwrap()).unwrap();
+    assert_eq!(context.json(&format!("{push} -o json"))["lineage"], serde_json::json!(fixtures::lineage()));
+    let there_already = context.run(&format!("{push} --name other"));
+    assert!(there_already.contains("what is kept of where it comes from stays as it was"), "{there_already}");
+}
+
+#[test]
+fn what_does_not_say_where_a_version_comes_from() {
+    let context = context();
+    let push = format!("models push {} --lineage run.json", example("v1"));
+    snapshot!(context.run(&push));
+    let path = context.home.path().join("run.json");
+    std::fs::write(&path, "{\"pipeline\": \"digits\", \"metric\": {}}").unwrap();
+    snapshot!(context.run(&push));
+    let unnamed = Lineage { by: String::new(), ..fixtures::lineage() };
+    std::fs::write(&path, serde_json::to_vec(&unnamed).unwrap()).unwrap();
+    snapshot!(context.run(&push));
+    std::fs::write(&path, vec![b' '; 2 << 20]).unwrap();
+    snapshot!(context.run(&push));
+    assert!(context.control().seen(|seen| seen.blobs.is_empty()), "it is read before anything is sent");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tradewind_api::{Code, models::Published};
 use tradewind_artifacts::{Bundle, LocalBundle, bundle};
 use tradewind_core::{
     Digest, ModelName,
-    bundle::{CommandOptions, ModelVersion, Signature, TensorSpec},
+    bundle::{CommandOptions, Lineage, ModelVersion, Signature, TensorSpec},
 };
 
 use super::download;
@@ -39,11 +39,12 @@ impl Source {
     }
 }
 
-/// Publishes what `source` names; equal content is the version that is there already.
+/// Publishes what `source` names; equal content is the version that is there already, with the lineage that it has.
 pub(crate) async fn push(
     session: &Session,
     source: &str,
     name: Option<ModelName>,
+    lineage: Option<Lineage>,
     format: Format,
 ) -> Result<Published, Failure> {
     let (bundle, _kept) = read(Source::parse(source), format).await?;
@@ -53,7 +54,7 @@ pub(crate) async fn push(
     })?;
     upload(session, &bundle, format).await?;
     let bar = terminal::spinner(format, "publishing");
-    let published = session.client.publish(&name, bundle.index.clone()).await;
+    let published = session.client.publish(&name, bundle.index.clone(), lineage).await;
     bar.finish_and_clear();
     Ok(published?)
 }
