@@ -11,7 +11,7 @@ pub struct InvalidDuration(String);
 
 /// A duration that reads and prints as `500ms`, `1s`, `10m`. Millisecond precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, ToSchema)]
-#[schema(value_type = String, examples("10m"))]
+#[schema(value_type = String, pattern = "^([0-9]+(d|h|m|s|ms))+$", examples("10m"))]
 pub struct Span(u64);
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];

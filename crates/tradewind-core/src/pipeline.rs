@@ -7,5 +7,6 @@ pub mod holdout;
 pub mod journal;
 pub mod metric;
 pub mod schedule;
+pub mod schema;
 pub mod size;
 pub mod sketch;

@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 
 /// Time on cores, in thousandths of a core. Written as a number of cores, such as `1.5`; flags also take `1500m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-#[schema(value_type = f64, examples(1.5))]
+#[schema(value_type = f64, minimum = 0, examples(1.5))]
 pub struct Cpu(u32);
 
 /// Bytes of memory. Written with its unit, such as `512MiB` or `2GB`; `Mi` and `Gi` are read too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-#[schema(value_type = String, examples("512MiB"))]
+#[schema(value_type = String, pattern = r"^[0-9]+\s*([KMGT]i?B|[KMGT]i|B)$", examples("512MiB"))]
 pub struct Memory(u64);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -43,7 +43,6 @@ pub struct Lineage {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = Object)]
     pub parameters: BTreeMap<String, Value>,
     /// What was measured of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

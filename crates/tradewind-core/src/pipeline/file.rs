@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     ModelName, RegionName,
@@ -29,7 +30,7 @@ const TIMEOUT_LIMIT: Span = Span::from_secs(7 * 24 * 3600);
 const TAKEN: [&str; 4] = [BATCH, "aggregate", "evaluate", "model"];
 
 /// A pipeline, as its author wrote it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     /// What runs of it are called.
@@ -50,6 +51,7 @@ pub struct Pipeline {
     pub evaluate: Option<Step>,
     /// The part of all batches that must succeed. Default: 1, all of them.
     #[serde(default = "all_of_them")]
+    #[schema(default = all_of_them)]
     pub min_success_ratio: f64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gate: Vec<Gate>,
@@ -64,7 +66,7 @@ fn all_of_them() -> f64 {
 }
 
 /// Where the data is, and how it becomes batches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Paths relative to the file, with `*`, `?` and `**`; directories; addresses of http(s).
@@ -80,7 +82,7 @@ pub struct Data {
 }
 
 /// What the files are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     Csv,
@@ -110,7 +112,7 @@ impl Format {
 }
 
 /// How data is cut into batches.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
     /// So that a batch takes a worker some seconds: found out from what batches cost.
@@ -125,14 +127,14 @@ pub enum Cut {
 }
 
 /// The environment in which steps of Python run. Made once for the same requirements.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Python {
     /// Lines of a requirements file, or the path of one, relative to the pipeline's.
     pub requirements: Requirements,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Requirements {
     File(String),
@@ -140,7 +142,7 @@ pub enum Requirements {
 }
 
 /// What runs, with what, and within what: for each batch, to aggregate, or to evaluate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Of a step of batches; the others are called what they are.
@@ -167,9 +169,11 @@ pub struct Step {
     pub env: BTreeMap<String, String>,
     /// Attempts after the first. Default: 2.
     #[serde(default = "usual_retries")]
+    #[schema(default = usual_retries)]
     pub retries: u32,
     /// Default: one hour.
     #[serde(default = "usual_timeout")]
+    #[schema(default = usual_timeout)]
     pub timeout: Span,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
@@ -186,7 +190,7 @@ fn usual_timeout() -> Span {
 }
 
 /// How the results of all batches become one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Aggregate {
     Ready(ReadyMade),
@@ -209,7 +213,7 @@ impl<'de> Deserialize<'de> for Aggregate {
 }
 
 /// One that need not be written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadyMade {
     #[serde(rename = "use")]
@@ -222,7 +226,7 @@ pub struct ReadyMade {
     pub metric: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Combination {
     /// The mean of all models' weights, by the rows that each has seen.
@@ -234,7 +238,7 @@ pub enum Combination {
 }
 
 /// What has to hold for a result to become a version. Any number of them, all of which have to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     pub metric: String,
@@ -248,7 +252,7 @@ pub struct Gate {
 }
 
 /// What becomes a version in the registry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {
     pub model: ModelName,
@@ -258,7 +262,7 @@ pub struct Publish {
 }
 
 /// Where the new version is deployed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
     pub regions: Vec<RegionName>,
@@ -466,6 +470,12 @@ mod tests {
     "#;
 
     fn checked(text: &str) -> Result<Pipeline, String> {
+        let read = read(text);
+        crate::pipeline::schema::tests::agrees(text, read.as_ref().err());
+        read
+    }
+
+    fn read(text: &str) -> Result<Pipeline, String> {
         let pipeline: Pipeline = toml::from_str(text).map_err(|error| error.message().to_owned())?;
         pipeline.check().map_err(|problem| problem.to_string())?;
         Ok(pipeline)

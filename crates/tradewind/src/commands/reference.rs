@@ -1,9 +1,9 @@
-//! `tradewind reference`: the command line and the metrics as Markdown, so that `docs/cli.md` and `docs/metrics.md` are
-//! never behind them.
+//! `tradewind reference`: the command line and the metrics as Markdown, and the JSON Schema of pipeline files, so that
+//! what lies in `docs/` is never behind them.
 
 use crate::{cli, failure::Failure, terminal};
 
-/// Print a reference as Markdown
+/// Print a reference that is generated from the code
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(value_enum)]
@@ -16,12 +16,15 @@ enum Subject {
     Cli,
     /// The metrics of every role
     Metrics,
+    /// The JSON Schema of pipeline files
+    Pipeline,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match args.subject {
         Subject::Cli => terminal::print(&command_line()),
         Subject::Metrics => terminal::print(&tradewind_api::metrics::reference()),
+        Subject::Pipeline => terminal::print(&format!("{:#}\n", tradewind_core::pipeline::schema::document())),
     }
 }
 

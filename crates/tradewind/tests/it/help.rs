@@ -46,6 +46,14 @@ fn the_reference_of_metrics_names_what_every_role_shows() {
 }
 
 #[test]
+fn the_reference_of_pipeline_files_is_a_json_schema() {
+    let output = Context::new().output("reference pipeline");
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert!(schema["properties"]["step"].is_object(), "{schema}");
+}
+
+#[test]
 fn completions_know_the_verbs() {
     for shell in ["bash", "zsh", "fish"] {
         let output = Context::new().output(&format!("completion {shell}"));
