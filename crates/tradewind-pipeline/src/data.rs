@@ -218,6 +218,14 @@ impl Survey {
     }
 }
 
+/// The files that patterns name, relative to `base`, but for what pipelines keep there.
+pub(crate) fn matching(base: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Files::default();
+    let kept = base.join(crate::home::TOP);
+    patterns.iter().try_for_each(|pattern| find::find(pattern, base, &kept, &mut files))?;
+    Ok(files.sorted().into_iter().map(|found| found.path).collect())
+}
+
 fn totals(sources: &[Source], bytes: u64) -> Sources {
     let mut hasher = blake3::Hasher::new();
     for source in sources {

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use futures_util::future::BoxFuture;
 use tradewind_core::pipeline::schedule::Room;
 
-pub use self::local::{Local, LocalOptions};
+pub use self::local::{Local, LocalOptions, whole_machine};
 
 /// One attempt of one step.
 #[derive(Debug, Clone)]

@@ -8,8 +8,10 @@ use std::{
 
 use tradewind_core::ModelName;
 
+use crate::store::Store;
+
 /// Beside the pipeline's file.
-const HOMES: &str = ".tradewind/pipelines";
+pub(crate) const TOP: &str = ".tradewind";
 
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -38,7 +40,7 @@ pub struct Home {
 impl Home {
     /// To look at; nothing is made.
     pub fn of(base: &Path, pipeline: &ModelName) -> Self {
-        Self { directory: base.join(HOMES).join(pipeline.as_str()), lock: None }
+        Self { directory: base.join(TOP).join("pipelines").join(pipeline.as_str()), lock: None }
     }
 
     /// Makes what is missing, and keeps others out until it is dropped.
@@ -50,7 +52,7 @@ impl Home {
             let path = path.to_owned();
             move |source| HomeError::Io { attempt, path, source }
         };
-        for directory in [self.done(), self.work(), self.runs(), self.batches()] {
+        for directory in ["done", "work", "runs", "batches"].map(|name| self.directory.join(name)) {
             fs::create_dir_all(&directory).map_err(io("make", &directory))?;
         }
         self.keep_from_git();
@@ -85,9 +87,9 @@ impl Home {
         &self.directory
     }
 
-    /// By the keys of steps.
-    pub(crate) fn done(&self) -> PathBuf {
-        self.directory.join("done")
+    /// What steps have made.
+    pub fn store(&self) -> Store {
+        Store::new(self.directory.join("done"))
     }
 
     /// What is being made, and is of no use to anybody else.

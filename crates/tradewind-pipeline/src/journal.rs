@@ -32,13 +32,17 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    /// Absent where nobody will read it later.
+    file: Option<File>,
     story: Story,
 }
 
 impl Journal {
     /// Of a new run, with the next number.
-    pub(crate) fn begin(home: &Home, pipeline: &ModelName) -> Result<Self, HomeError> {
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn begin(home: &Home, pipeline: &ModelName) -> Result<Self, HomeError> {
         let io = |attempt, path: &Path| {
             let path = path.to_owned();
             move |source| HomeError::Io { attempt, path, source }
@@ -53,8 +57,7 @@ impl Journal {
         fs::create_dir_all(&directory).map_err(io("make", &directory))?;
         let path = directory.join(JOURNAL);
         let file = File::create_new(&path).map_err(io("make", &path))?;
-        let inner = Mutex::new(Inner { file, story: Story::default() });
-        let journal = Self { directory, began: Instant::now(), inner };
+        let journal = Self::of(directory, Some(file));
         let Identity { pid, start_time: process_started, boot_id } = Identity::of_this_process();
         journal.say(Event::Began {
             schema_version: SCHEMA_VERSION,
@@ -68,21 +71,30 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Of what is only tried: nothing is left of it.
+    pub fn unwritten() -> Self {
+        Self::of(PathBuf::new(), None)
+    }
+
+    fn of(directory: PathBuf, file: Option<File>) -> Self {
+        Self { directory, began: Instant::now(), inner: Mutex::new(Inner { file, story: Story::default() }) }
+    }
+
     /// Writes a line. One that cannot be written is missing in what people read later, and in nothing else.
     pub fn say(&self, event: Event) {
         let line = Line { at: self.began.elapsed().as_millis() as u64, event };
         let mut text = serde_json::to_vec(&line).expect("a journal's line has names for keys");
         text.push(b'\n');
         let mut inner = self.lock();
-        if let Err(error) = inner.file.write_all(&text) {
+        if let Some(Err(error)) = inner.file.as_mut().map(|file| file.write_all(&text)) {
             tracing::warn!(%error, "the journal cannot be written");
         }
         inner.story.take(line);
     }
 
-    /// Where logs of what failed for good are kept.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Where logs of what failed are kept; `None` where nothing is.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        Some(self.directory.as_path()).filter(|directory| !directory.as_os_str().is_empty())
     }
 
     /// What the run has come to by now.

@@ -4,6 +4,7 @@
 //! unknown here: what becomes of the result is the caller's.
 
 mod attempt;
+pub mod auto;
 mod code;
 pub mod data;
 pub mod executor;
@@ -16,6 +17,6 @@ mod setup;
 mod store;
 
 pub use home::{Home, HomeError};
-pub use run::{Known, Planned, Run, RunError, Scene};
-pub use setup::{Pythons, Setup};
+pub use run::{Counts, Known, Planned, Run, RunError, Scene};
+pub use setup::{AGGREGATE, EVALUATE, Pythons, Setup};
 pub use store::{Entry, Store, StoreError};

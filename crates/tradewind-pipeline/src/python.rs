@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
@@ -67,7 +67,7 @@ impl Environment {
     pub async fn plain(python: &str) -> Result<Self, PythonError> {
         let mut command = Command::new(python);
         command.args(["-c", "import sys; print(sys.executable); print(sys.version)"]);
-        let said = check(output(&mut command, ANSWER_LIMIT).await);
+        let said = ask(&mut command, ANSWER_LIMIT).await;
         let said = said.map_err(|said| PythonError::NotPython { python: python.to_owned(), said })?;
         let (executable, version) = said.split_once('\n').unwrap_or((python, ""));
         Ok(Self { base: PathBuf::from(executable), version: version.trim().to_owned(), made: None })
@@ -117,11 +117,11 @@ impl Environment {
         let file = being_made.path().join("requirements.txt");
         std::fs::write(&file, requirements).map_err(unmade)?;
         let venv = being_made.path().join("venv");
-        let made = check(output(Command::new(&self.base).args(["-m", "venv"]).arg(&venv), PREPARE_LIMIT).await);
+        let made = ask(Command::new(&self.base).args(["-m", "venv"]).arg(&venv), PREPARE_LIMIT).await;
         made.map_err(|said| PythonError::Venv { python: self.base.display().to_string(), said })?;
         let mut pip = Command::new(venv.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&file);
-        let installed = check(output(&mut pip, PREPARE_LIMIT).await);
+        let installed = ask(&mut pip, PREPARE_LIMIT).await;
         installed.map_err(|said| PythonError::Install { what: what.to_owned(), said })?;
         match std::fs::rename(&venv, home) {
             // Somebody else was quicker, with the same.
@@ -166,15 +166,14 @@ pub(crate) fn package_digest() -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-async fn output(command: &mut Command, limit: Duration) -> io::Result<Output> {
+/// Runs a program to its end.
+///
+/// # Errors
+/// What it complained of in the end, or why it did not run.
+pub async fn ask(command: &mut Command, limit: Duration) -> Result<String, String> {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let took_too_long =
-        || io::Error::new(io::ErrorKind::TimedOut, format!("it took longer than {} s", limit.as_secs()));
-    timeout(limit, command.output()).await.unwrap_or_else(|_| Err(took_too_long()))
-}
-
-/// What a program printed, or what it complained of in the end.
-fn check(output: io::Result<Output>) -> Result<String, String> {
+    let output = timeout(limit, command.output()).await;
+    let output = output.map_err(|_| format!("it took longer than {} s", limit.as_secs()))?;
     let output = output.map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

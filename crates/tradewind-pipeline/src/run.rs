@@ -50,6 +50,15 @@ pub struct Known {
     pub done: u64,
 }
 
+/// What became of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub all: usize,
+    /// Those that were held out and came through.
+    pub held_out: usize,
+    pub failed: usize,
+}
+
 impl<'a> Run<'a> {
     /// Nothing runs yet.
     ///
@@ -182,10 +191,15 @@ impl<'a> Run<'a> {
         Ok(self.scene.store.collect(&used, limit)?)
     }
 
-    /// How many batches the result is made of, how many were held out, and how many failed.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let held_out = self.scene.batches.iter().filter(|planned| planned.held_out).count();
-        (self.trained_on().count(), held_out, self.scene.batches.len() - self.through.len())
+    /// What became of the batches. [`Self::batches`] comes before.
+    pub fn counts(&self) -> Counts {
+        let held_out = self.through.len() - self.trained_on().count();
+        Counts { all: self.scene.batches.len(), held_out, failed: self.scene.batches.len() - self.through.len() }
+    }
+
+    /// What all steps of all batches took together, in this run or an earlier one.
+    pub(crate) fn took_ms(&self) -> u64 {
+        self.made.iter().flatten().flatten().map(|done| done.took_ms).sum()
     }
 
     fn trained_on(&self) -> impl Iterator<Item = usize> {

@@ -180,6 +180,11 @@ impl Setup {
         self.stages.iter().map(needs).collect()
     }
 
+    /// Over all that batches depend on beside the data.
+    pub(crate) fn digest(&self) -> Digest {
+        key::digest(&self.stages.iter().map(|stage| (&stage.name, &stage.recipe)).collect::<Vec<_>>())
+    }
+
     /// Over all files of all steps.
     pub fn code(&self) -> Digest {
         let stages = self.stages.iter().chain([&self.aggregate]).chain(&self.evaluate);

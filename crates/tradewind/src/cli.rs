@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     commands::{
-        alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, optimize, reference,
-        regions, rollback, rollout, route, scale, simulate, status, switch, token, top, tune, undeploy,
+        alerts, completion, deploy, diff, drill, events, history, infer, logs, models, monitors, optimize, pipeline,
+        reference, regions, rollback, rollout, route, scale, simulate, status, switch, token, top, tune, undeploy,
     },
     roles,
     settings::Connection,
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Infer(infer::Args),
     Tune(tune::Args),
     Optimize(optimize::Args),
+    Pipeline(pipeline::Args),
     Status(status::Args),
     Top(top::Args),
     Rollout(rollout::Args),
@@ -77,7 +78,7 @@ pub(crate) enum Command {
 /// What people want to do, and the verbs for it: the order of `tradewind help`.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a world", &["up", "control", "agent", "gateway", "replica"]),
-    ("Ship a model", &["deploy", "scale", "simulate", "models", "infer", "tune", "optimize"]),
+    ("Ship a model", &["deploy", "scale", "simulate", "models", "infer", "tune", "optimize", "pipeline"]),
     ("Look", &["status", "top", "monitors", "alerts", "rollout", "route", "history", "diff", "events", "logs"]),
     ("Undo", &["rollback", "switch", "undeploy"]),
     ("Operate", &["regions", "drill", "token", "completion"]),
@@ -95,6 +96,7 @@ impl Command {
             Self::Infer(args) => args.output.format,
             Self::Tune(args) => args.output.format,
             Self::Optimize(args) => args.output.format,
+            Self::Pipeline(args) => args.format(),
             Self::Status(args) => args.output.format,
             Self::Rollout(args) => args.format(),
             Self::Route(args) => args.format(),

@@ -28,6 +28,7 @@ pub(crate) mod models;
 pub(crate) mod monitors;
 mod moves;
 pub(crate) mod optimize;
+pub(crate) mod pipeline;
 pub(crate) mod reference;
 pub(crate) mod regions;
 pub(crate) mod rollback;
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         }),
         Command::Tune(args) => converse(to, async |session| tune::run(args, &session).await),
         Command::Optimize(args) => converse(to, async |session| optimize::run(args, &session).await),
+        Command::Pipeline(args) => converse(to, async |session| pipeline::run(args, &session).await),
         Command::Status(args) => converse(to, async |session| status::run(args, &session).await),
         Command::Top(args) => converse(to, async |session| top::run(args, &session).await),
         Command::Rollout(args) => converse(to, async |session| rollout::run(args, &session).await),

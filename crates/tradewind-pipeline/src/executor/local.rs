@@ -58,6 +58,15 @@ pub struct LocalOptions {
     pub env: Vec<(String, OsString)>,
 }
 
+/// All cores of this machine, and the memory that is free.
+pub fn whole_machine() -> Room {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Room { workers, memory: kib.map_or(u64::MAX, |kib| kib << 10) }
+}
+
 /// Runs steps as processes of this machine.
 #[derive(Debug)]
 pub struct Local {

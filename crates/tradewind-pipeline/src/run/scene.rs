@@ -59,12 +59,13 @@ pub(super) struct Done {
     content: Digest,
     pub(super) rows: Option<u64>,
     pub(super) metrics: BTreeMap<String, Metric>,
+    pub(super) took_ms: u64,
 }
 
 impl From<&Entry> for Done {
     fn from(entry: &Entry) -> Self {
         let content = key::digest(&(entry.output, entry.rows, &entry.metrics));
-        Self { key: entry.key, content, rows: entry.rows, metrics: entry.metrics.clone() }
+        Self { key: entry.key, content, rows: entry.rows, metrics: entry.metrics.clone(), took_ms: entry.took_ms }
     }
 }
 
@@ -181,7 +182,7 @@ impl Scene<'_> {
             Some(batch) => format!("{}-{batch}.log", stage.name),
             None => format!("{}.log", stage.name),
         };
-        let kept = self.journal.directory().join(name);
+        let kept = self.journal.directory()?.join(name);
         fs::rename(log, &kept).ok().map(|()| kept)
     }
 

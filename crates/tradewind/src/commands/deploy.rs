@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use tradewind_api::deploy::{DeployAnswer, RolloutView};
+use tradewind_api::deploy::{DeployAnswer, DeployRequest, RolloutView};
 use tradewind_core::{
-    ModelName, RegionName, RolloutNumber,
+    ModelName, RegionName, RolloutNumber, VersionNumber,
     duration::Span,
     resources::{Cpu, Memory},
     rollout::{
@@ -188,6 +188,31 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let until = if args.wait { Until::SoakVerdict } else { Until::Monitoring };
     let view = watch(session, &model, rollout, until, format).await?;
     conclude(session, &view, local.as_deref(), format, started).await
+}
+
+/// Brings a version of the registry to regions and stays until users get it. Programs are told nothing of it.
+pub(super) async fn bring(
+    session: &Session,
+    model: &ModelName,
+    version: VersionNumber,
+    regions: Vec<RegionName>,
+    format: Format,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let request = DeployRequest { version: Some(version), regions: Some(regions), ..DeployRequest::default() };
+    let answer = session.client.deploy(model, &request).await?;
+    if format == Format::Table {
+        terminal::print(&plan::head(&session.client.version(model, version).await?, &answer.plan))?;
+    }
+    match (answer.rollout, format) {
+        (None, Format::Json) => Ok(()),
+        (None, Format::Table) => plan::end_without_rollout(&answer, format),
+        (Some(rollout), Format::Json) => {
+            let view = watch(session, model, rollout, Until::Monitoring, format).await?;
+            verdict::failure(&view).map_or(Ok(()), Err)
+        }
+        (Some(rollout), Format::Table) => follow_to_monitoring(session, model, rollout, format, started).await,
+    }
 }
 
 /// Stays with a rollout that somebody else began until users get it and monitoring is active.

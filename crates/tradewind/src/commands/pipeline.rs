@@ -1,7 +1,8 @@
 //! `tradewind pipeline run/status`: from data to a verified, routed model.
 
-mod auto;
 mod file;
+mod lineage;
+mod plan;
 mod progress;
 mod publish;
 mod run;

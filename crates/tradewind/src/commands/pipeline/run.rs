@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Instant};
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tradewind_api::SCHEMA_VERSION;
 use tradewind_core::{
-    ModelName, RegionName, VersionNumber,
+    ModelName, RegionName, Timestamp, VersionNumber,
     pipeline::{
         file::{Pipeline, Publish},
         gate::{self, Verdict},
@@ -17,18 +18,17 @@ use tradewind_core::{
     },
 };
 use tradewind_pipeline::{
-    Entry, Home, Planned, Pythons, Run, Scene, Setup,
-    data::{self, Prepared},
-    executor::{Executor, Local, LocalOptions},
+    Entry, Home, Planned, Pythons, Run, RunError, Scene, Setup, auto,
+    data::{self, Portion, Prepared, Progress, Sources, Survey},
+    executor::{Executor, Local, LocalOptions, whole_machine},
     journal::{self, Journal},
     python,
 };
 
-use super::{RunArgs, auto, failed, file, lineage, progress, publish, words};
+use super::{RunArgs, failed, file, lineage, plan::Plan, progress, publish, words};
 use crate::{
     commands::deploy,
     failure::Failure,
-    measure,
     roles::StopSignals,
     session::Session,
     settings,
@@ -132,9 +132,11 @@ impl Work<'_> {
     }
 
     fn room(&self) -> Room {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let memory = self.args.memory.map_or_else(measure::available_memory, |memory| memory.bytes());
-        Room { workers: self.args.workers.map_or_else(cores, usize::from), memory }
+        let Room { workers, memory } = whole_machine();
+        Room {
+            workers: self.args.workers.map_or(workers, usize::from),
+            memory: self.args.memory.map_or(memory, |memory| memory.bytes()),
+        }
     }
 }
 
@@ -160,41 +162,60 @@ struct Stage<'a> {
 impl Stage<'_> {
     async fn go(&self, earlier: Option<&Story>) -> Result<(), Failure> {
         let format = self.work.format;
-        let cut = auto::cut(self).await?;
-        let prepared = self.data(&cut).await?;
-        let sources = prepared.sources.clone();
-        let mut run = Run::new(self.scene(prepared)).map_err(|error| failed(&error, error.hint()))?;
+        let (prepared, cut) = self.data().await?;
+        let sources = prepared.sources;
+        if format == Format::Table {
+            prepared.warnings.iter().for_each(|warning| terminal::complain(&format!("  {warning}\n")));
+        }
+        let unfinished = |error: RunError| words::run_error(&error, self.journal);
+        let mut run = Run::new(self.scene(prepared)).map_err(unfinished)?;
         let known = run.plan();
-        let plan = words::Plan::new(&known, &sources, &cut, self.journal, self.executor.room(), earlier);
+        let room = self.executor.room();
+        let plan = self.journal.with_story(|story| Plan::new(story, &known, sources, cut, room, earlier));
         if self.work.args.plan {
             return plan.print(format);
         }
         if format == Format::Table {
             terminal::print(&plan.describe(Paint::for_stdout()))?;
         }
-        let unfinished = |error: tradewind_pipeline::RunError| words::run_error(&error, self.journal);
         progress::during(self.journal, format, run.batches()).await.map_err(unfinished)?;
         let result = progress::during(self.journal, format, run.aggregate()).await.map_err(unfinished)?;
         let judged = self.judge(&mut run, &result).await?;
-        let report = self.publish(&run, result, judged, &sources, &cut).await?;
+        let report = self.publish(&run, result, judged, &sources).await?;
         let collected = run.collect(self.work.args.keep.bytes()).map_err(unfinished)?;
-        tracing::debug!(?collected, "what nobody needs");
+        tracing::debug!(?collected, "what nobody needs is removed");
         match format {
             Format::Json => terminal::print_json(&report),
             Format::Table => terminal::print(&words::conclude(&report, Paint::for_stdout())),
         }
     }
 
-    async fn data(&self, cut: &data::Cut) -> Result<Prepared, Failure> {
+    /// The data as batches, and in words how it was cut.
+    async fn data(&self) -> Result<(Prepared, String), Failure> {
         let bar = terminal::spinner(self.work.format, "reading the data");
-        let said = |progress: data::Progress| bar.set_message(words::reading(&progress));
-        let (data, base) = (&self.setup.pipeline.data, &self.work.base);
         let prepared = tokio::select! {
-            prepared = data::prepare(data, cut, base, self.home.directory(), &said) => prepared,
-            () = self.work.stop.cancelled() => return Err(Failure::failed("it was stopped")),
+            prepared = self.prepare(&bar) => prepared,
+            () = self.work.stop.cancelled() => Err(failed(&RunError::Stopped, RunError::Stopped.hint())),
         };
         bar.finish_and_clear();
-        prepared.map_err(|error| failed(&error, error.hint()))
+        prepared
+    }
+
+    async fn prepare(&self, bar: &ProgressBar) -> Result<(Prepared, String), Failure> {
+        let said = |progress: Progress| bar.set_message(words::reading(&progress));
+        let unread = |error: data::Error| failed(&error, error.hint());
+        let (data, base) = (&self.setup.pipeline.data, &self.work.base);
+        let survey = Survey::of(data, base, self.home.directory(), &said).await.map_err(unread)?;
+        let (portion, cut) = match Portion::of(&data.batch) {
+            Some(portion) => (portion, lineage::words(&data.batch)),
+            None => {
+                bar.set_message("measuring how large batches should be");
+                let found = auto::portion(&survey, self.setup, self.home, self.executor, &self.work.stop).await;
+                found.map_err(|error| failed(&error, error.hint()))?
+            }
+        };
+        let prepared = survey.cut(&portion, &said).await.map_err(unread)?;
+        Ok((prepared, cut))
     }
 
     fn scene(&self, prepared: Prepared) -> Scene<'_> {
@@ -227,7 +248,7 @@ impl Stage<'_> {
     /// Measures the result, and what is live where a gate asks for it. A gate that does not hold is an error.
     async fn judge(&self, run: &mut Run<'_>, result: &Entry) -> Result<Judged, Failure> {
         let (format, pipeline) = (self.work.format, &self.setup.pipeline);
-        let unfinished = |error: tradewind_pipeline::RunError| words::run_error(&error, self.journal);
+        let unfinished = |error: RunError| words::run_error(&error, self.journal);
         let mut metrics = run.metrics().map_err(unfinished)?;
         metrics.extend(result.metrics.clone());
         let model = self.bundle(&run.output(result))?;
@@ -274,36 +295,45 @@ impl Stage<'_> {
         run: &Run<'_>,
         result: Entry,
         judged: Judged,
-        sources: &data::Sources,
-        cut: &data::Cut,
+        sources: &Sources,
     ) -> Result<Report, Failure> {
         let (args, pipeline, format) = (&self.work.args, &self.setup.pipeline, self.work.format);
         let output = run.output(&result);
-        let mut report = Report {
+        let counts = run.counts();
+        let mut report = self.journal.with_story(|story| Report {
             schema_version: SCHEMA_VERSION,
             pipeline: pipeline.name.clone(),
-            run: self.journal.with_story(|story| story.run),
-            batches: run.counts().all,
-            held_out: run.counts().held_out,
-            failed: run.counts().failed,
-            steps: self.journal.with_story(|story| story.counts.clone()),
+            run: story.run,
+            batches: counts.all,
+            held_out: counts.held_out,
+            failed: counts.failed,
+            steps: story.counts.clone(),
             metrics: numbers(&judged.metrics),
             gate: judged.verdicts.clone(),
             output: output.clone(),
             published: None,
             regions: Vec::new(),
             took_ms: 0,
-        };
+        });
         if let Some(Publish { model, .. }) = pipeline.publish.as_ref().filter(|_| !args.no_publish) {
             if format == Format::Table {
                 terminal::print(&words::judged(&report, Paint::for_stdout()))?;
             }
-            let made = lineage::Made { setup: self.setup, pythons: self.pythons, sources, cut, counts: run.counts() };
-            let lineage = made.lineage(&report, &judged.verdicts, judged.live, self.work.began.elapsed());
+            let made = lineage::Made {
+                setup: self.setup,
+                pythons: self.pythons,
+                sources,
+                counts,
+                run: report.run,
+                metrics: report.metrics.clone(),
+                verdicts: &judged.verdicts,
+                compared_with: judged.live,
+                started_at: self.journal.with_story(|story| story.started_at).unwrap_or_else(Timestamp::now),
+            };
             let cases = judged.evaluation.as_ref().map(|entry| run.output(entry));
             let bundle = self.bundle(&output)?;
             let (version, created) =
-                publish::publish(self.work.session, model, &bundle, cases.as_deref(), lineage, format).await?;
+                publish::publish(self.work.session, model, &bundle, cases.as_deref(), made.lineage(), format).await?;
             self.journal.say(Event::Published { model: model.to_string(), version, created });
             report.published = Some(Published { model: model.clone(), version, created });
             report.regions = self.deploy(model, version).await?;
