@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::metric::MetricError;
 
@@ -21,10 +21,10 @@ const ZERO: f64 = 1e-12;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sketch {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "cells")]
     pub positive: BTreeMap<i32, u64>,
     /// By the magnitude of what is below zero.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "cells")]
     pub negative: BTreeMap<i32, u64>,
     pub zeros: u64,
 }
@@ -78,6 +78,13 @@ impl Sketch {
     }
 }
 
+/// Keys of JSON are texts, and remain so where serde has to find out first which kind of metric it reads.
+fn cells<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<i32, u64>, D::Error> {
+    let cells = BTreeMap::<String, u64>::deserialize(deserializer)?;
+    let read = |(cell, count): (String, u64)| Ok((cell.parse().map_err(D::Error::custom)?, count));
+    cells.into_iter().map(read).collect()
+}
+
 fn growth() -> f64 {
     (1.0 + ACCURACY) / (1.0 - ACCURACY)
 }
@@ -96,6 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pipeline::metric::{Metric, Quantiles};
 
     proptest! {
         #[test]
@@ -123,5 +131,15 @@ mod tests {
         assert_eq!((sketch.count(), sketch.quantile(0.5)), (0, None));
         sketch.add(0.0);
         assert_eq!((sketch.count(), sketch.quantile(0.5)), (1, Some(0.0)));
+    }
+
+    #[test]
+    fn a_sketch_is_read_as_it_is_written() {
+        let mut quantiles = Sketch::default();
+        [-3.0, 0.0, 0.5, 1.0, 1.0].into_iter().for_each(|number| quantiles.add(number));
+        let metric = Metric::Quantiles(Quantiles { quantiles });
+        let text = serde_json::to_string(&metric).unwrap();
+        assert_eq!(text, r#"{"quantiles":{"positive":{"-34":1,"0":2},"negative":{"55":1},"zeros":1}}"#);
+        assert_eq!(serde_json::from_str::<Metric>(&text).unwrap(), metric);
     }
 }
