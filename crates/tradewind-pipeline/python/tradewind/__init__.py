@@ -1,0 +1,1 @@
+"""Tradewind's packages for Python."""
