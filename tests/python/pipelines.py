@@ -27,7 +27,9 @@ def told(directory, name="step", **parts):
 
 
 def environment(directory):
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE), str(directory)])}
+    # Output is buffered as it is where nobody says otherwise.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**inherited, "PYTHONPATH": os.pathsep.join([str(PACKAGE), str(directory)])}
 
 
 class Worker:
