@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::Path, path::PathBuf, 
 use tokio::task::spawn_blocking;
 use tradewind_core::{
     Digest,
+    causes::chain,
     pipeline::{
         contract::{Input, Inputs, SAID_BYTES_LIMIT, SCHEMA_VERSION, Said, Told},
         metric::{Metric, METRICS_LIMIT},
@@ -34,12 +35,17 @@ pub(crate) struct Source {
     pub(crate) input: Input,
 }
 
+impl Source {
+    fn part(&self) -> Part<'_> {
+        Part { batch: &self.input.batch, content: self.content }
+    }
+}
+
 impl Sources {
     fn parts(&self) -> Vec<Part<'_>> {
-        let part = |source: &'_ Source| -> Part<'_> { Part { batch: &source.input.batch, content: source.content } };
         match self {
-            Self::One(source) => vec![part(source)],
-            Self::All(sources) => sources.iter().map(part).collect(),
+            Self::One(source) => vec![source.part()],
+            Self::All(sources) => sources.iter().map(Source::part).collect(),
         }
     }
 
@@ -79,8 +85,6 @@ pub(crate) struct Unmade {
     pub(crate) failed: Failed,
     /// What it printed, if it ran.
     pub(crate) log: Option<PathBuf>,
-    /// The disk has no room.
-    pub(crate) disk_is_full: bool,
 }
 
 impl Task<'_> {
@@ -118,7 +122,7 @@ impl Task<'_> {
         let began = Instant::now();
         let ran = executor.run(&job).await;
         let took_ms = began.elapsed().as_millis() as u64;
-        let logged = |failed| Unmade { failed, log: Some(desk.log()), disk_is_full: false };
+        let logged = |failed| Unmade { failed, log: Some(desk.log()) };
         ran.map_err(logged)?;
         let said = read_said(&desk.result(), self.rows).map_err(logged)?;
         let (store, step, batch) = (store.clone(), self.stage.name.clone(), self.batch.map(str::to_owned));
@@ -146,10 +150,8 @@ impl Task<'_> {
 
 impl From<StoreError> for Unmade {
     fn from(error: StoreError) -> Self {
-        let disk_is_full = error.is_full();
         let hopeless = matches!(error, StoreError::NotAFile { .. } | StoreError::Name { .. } | StoreError::TooManyFiles);
-        let causes: Vec<String> = tradewind_core::causes::causes(&error).collect();
-        Self { failed: Failed { error: causes.join(": "), hopeless }, log: None, disk_is_full }
+        Self { failed: Failed { error: chain(&error), hopeless }, log: None }
     }
 }
 

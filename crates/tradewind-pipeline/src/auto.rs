@@ -15,7 +15,6 @@ use crate::{
     executor::Executor,
     home::Home,
     journal::Journal,
-    key,
     run::{Planned, Run, RunError, Scene},
     setup::Setup,
 };
@@ -39,7 +38,7 @@ impl AutoError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Sample(_) => Some("say how large they are: batch = { rows = 100000 } in [data]"),
-            Self::Data(error) => error.hint(),
+            Self::Data(_) => None,
         }
     }
 }

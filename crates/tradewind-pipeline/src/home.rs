@@ -1,6 +1,7 @@
 //! The directory in which a pipeline keeps what it has done, and the lock that lets one run at a time into it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -101,8 +102,20 @@ impl Home {
         self.directory.join("runs")
     }
 
-    pub(crate) fn batches(&self) -> PathBuf {
-        self.directory.join("batches")
+    /// Removes what was cut for other data, or in another way, than what is in these directories.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn keep_batches(&self, keys: &BTreeSet<String>) -> Result<(), HomeError> {
+        let batches = self.directory.join("batches");
+        let failed = |source| HomeError::Io { attempt: "clear", path: batches.clone(), source };
+        for entry in fs::read_dir(&batches).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_str().is_some_and(|name| keys.contains(name)) {
+                fs::remove_dir_all(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 

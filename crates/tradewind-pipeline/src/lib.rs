@@ -19,4 +19,4 @@ mod store;
 pub use home::{Home, HomeError};
 pub use run::{Counts, Known, Planned, Run, RunError, Scene};
 pub use setup::{AGGREGATE, EVALUATE, Pythons, Setup};
-pub use store::{Entry, Store, StoreError};
+pub use store::{Collected, Entry, Store, StoreError};

@@ -16,10 +16,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// So much of what a program complains of is shown.
 const SHOWN_LINES: usize = 5;
 /// The package `tradewind.pipeline`, by path.
-const PACKAGE: [(&str, &str); 3] = [
+const PACKAGE: [(&str, &str); 9] = [
+    ("tradewind/__init__.py", include_str!("../python/tradewind/__init__.py")),
     ("tradewind/pipeline/__init__.py", include_str!("../python/tradewind/pipeline/__init__.py")),
-    ("tradewind/pipeline/worker.py", include_str!("../python/tradewind/pipeline/worker.py")),
+    ("tradewind/pipeline/cases.py", include_str!("../python/tradewind/pipeline/cases.py")),
     ("tradewind/pipeline/combine.py", include_str!("../python/tradewind/pipeline/combine.py")),
+    ("tradewind/pipeline/contract.py", include_str!("../python/tradewind/pipeline/contract.py")),
+    ("tradewind/pipeline/graphs.py", include_str!("../python/tradewind/pipeline/graphs.py")),
+    ("tradewind/pipeline/metrics.py", include_str!("../python/tradewind/pipeline/metrics.py")),
+    ("tradewind/pipeline/tables.py", include_str!("../python/tradewind/pipeline/tables.py")),
+    ("tradewind/pipeline/worker.py", include_str!("../python/tradewind/pipeline/worker.py")),
 ];
 /// What ready-made aggregates import.
 pub(crate) const COMBINE_REQUIREMENTS: &str = "onnx==1.21.0\nnumpy>=1.26,<3\n";

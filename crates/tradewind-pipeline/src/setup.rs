@@ -45,8 +45,8 @@ impl Pythons {
     /// # Errors
     /// `python` is none; the file of requirements cannot be read.
     pub async fn of(pipeline: &Pipeline, base: &Path, cache: &Path, python: &str) -> Result<Self, PythonError> {
-        let own = [&pipeline.evaluate, &pipeline.aggregate.own().cloned()].into_iter().flatten().chain(&pipeline.steps);
-        let steps = match (&pipeline.python, own.clone().any(|step| step.function.is_some())) {
+        let mut own = pipeline.steps.iter().chain(&pipeline.evaluate).chain(pipeline.aggregate.own());
+        let steps = match (&pipeline.python, own.any(|step| step.function.is_some())) {
             (_, false) => None,
             (None, true) => Some(Environment::plain(python).await?),
             (Some(Python { requirements }), true) => {

@@ -20,7 +20,7 @@ use crate::key;
 
 const SCHEMA_VERSION: u32 = 1;
 /// The most files that a step may write.
-pub const FILES_LIMIT: usize = 100_000;
+const FILES_LIMIT: usize = 100_000;
 /// The largest description of an entry, in bytes.
 const ENTRY_BYTES_LIMIT: u64 = 128 << 20;
 const ENTRY: &str = "entry.json";
@@ -37,14 +37,6 @@ pub enum StoreError {
     Name { path: String },
     #[error("it wrote more than {FILES_LIMIT} files")]
     TooManyFiles,
-}
-
-impl StoreError {
-    /// Whether it is the disk that has no room, and not the step that is wrong.
-    pub fn is_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
-    }
 }
 
 /// What a step has made of its inputs.
@@ -226,9 +218,9 @@ impl Store {
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Collected {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
+pub struct Collected {
+    pub entries: u64,
+    pub bytes: u64,
 }
 
 impl Written {

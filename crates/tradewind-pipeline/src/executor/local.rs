@@ -15,7 +15,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::timeout;
 use tradewind_core::{
-    causes::causes,
+    causes::chain,
     pipeline::{
         contract::{HOPELESS_EXIT, Order, TOLD_VARIABLE},
         schedule::Room,
@@ -251,8 +251,7 @@ async fn within<T>(limits: &Limits, watch: &Watch, work: impl Future<Output = T>
 }
 
 fn not_started(words: &[String], error: &io::Error) -> Failed {
-    let causes: Vec<String> = causes(error).collect();
-    Failed::hopeless(format!("cannot start `{}`: {}", words[0], causes.join(": ")))
+    Failed::hopeless(format!("cannot start `{}`: {}", words[0], chain(error)))
 }
 
 /// One with a `/` is beside the pipeline's file; others are looked for on `PATH`.

@@ -163,7 +163,7 @@ impl Stage<'_> {
     async fn go(&self, earlier: Option<&Story>) -> Result<(), Failure> {
         let format = self.work.format;
         let (prepared, cut) = self.data().await?;
-        let sources = prepared.sources;
+        let (sources, cut_into) = (prepared.sources, prepared.keys().collect());
         if format == Format::Table {
             prepared.warnings.iter().for_each(|warning| terminal::complain(&format!("  {warning}\n")));
         }
@@ -184,6 +184,7 @@ impl Stage<'_> {
         let report = self.publish(&run, result, judged, &sources).await?;
         let collected = run.collect(self.work.args.keep.bytes()).map_err(unfinished)?;
         tracing::debug!(?collected, "what nobody needs is removed");
+        self.home.keep_batches(&cut_into).map_err(|error| failed(&error, error.hint()))?;
         match format {
             Format::Json => terminal::print_json(&report),
             Format::Table => terminal::print(&words::conclude(&report, Paint::for_stdout())),
@@ -203,7 +204,7 @@ impl Stage<'_> {
 
     async fn prepare(&self, bar: &ProgressBar) -> Result<(Prepared, String), Failure> {
         let said = |progress: Progress| bar.set_message(words::reading(&progress));
-        let unread = |error: data::Error| failed(&error, error.hint());
+        let unread = |error: data::Error| failed(&error, None);
         let (data, base) = (&self.setup.pipeline.data, &self.work.base);
         let survey = Survey::of(data, base, self.home.directory(), &said).await.map_err(unread)?;
         let (portion, cut) = match Portion::of(&data.batch) {
