@@ -84,8 +84,7 @@ pub(super) fn find(source: &str, base: &Path, home: &Path, files: &mut Files) ->
         None => {
             let metadata = fs::metadata(&walk.root).map_err(Error::io("read", &walk.root))?;
             if metadata.is_file() {
-                let path = walk.root.canonicalize().map_err(Error::io("read", &walk.root))?;
-                return files.add(Found::new(shown(&walk.named)?, path)?);
+                return files.add(Found::new(shown(&walk.named)?, direct(&walk.root)?)?);
             }
             Pattern { matcher: None, depth: usize::MAX, takes_hidden: false }
         }
@@ -94,6 +93,13 @@ pub(super) fn find(source: &str, base: &Path, home: &Path, files: &mut Files) ->
         return Err(Error::NothingFound { pattern: source.to_owned(), base: base.to_owned() });
     }
     Ok(())
+}
+
+/// The path of a file without detours, under the name that it has there: the ending of a link tells its format.
+fn direct(path: &Path) -> Result<PathBuf, Error> {
+    let Some(name) = path.file_name() else { return path.canonicalize().map_err(Error::io("read", path)) };
+    let directory = path.with_file_name("");
+    Ok(directory.canonicalize().map_err(Error::io("read", path))?.join(name))
 }
 
 /// The directory before the first wildcard, and what is matched below it.
@@ -208,5 +214,116 @@ impl Walk<'_> {
         }
         let source = error.into_io_error().unwrap_or_else(|| std::io::ErrorKind::Other.into());
         Some(Error::io("look into", &path)(source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A directory with files of these names.
+    fn world(names: &[&str]) -> TempDir {
+        let base = TempDir::new().unwrap();
+        for name in names {
+            let path = base.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        base
+    }
+
+    fn names(base: &TempDir, sources: &[&str]) -> Result<Vec<String>, Error> {
+        let base = base.path().canonicalize().unwrap();
+        let mut files = Files::default();
+        for source in sources {
+            find(source, &base, &base.join("home"), &mut files)?;
+        }
+        Ok(files.sorted().into_iter().map(|found| found.name).collect())
+    }
+
+    #[test]
+    fn sources_name_files_directories_and_patterns() {
+        let base = world(&[
+            "data/a.csv",
+            "data/b.csv",
+            "data/[1].csv",
+            "data/notes.txt",
+            "data/deep/er/c.csv",
+            "data/.hidden.csv",
+            "data/.git/d.csv",
+            "home/batches/e.csv",
+        ]);
+        for (sources, expected) in [
+            (&["data/a.csv"][..], &["data/a.csv"][..]),
+            (&["./data//a.csv", "data/../data/a.csv"], &["data/a.csv"]),
+            (&["data/*.csv"], &["data/[1].csv", "data/a.csv", "data/b.csv"]),
+            (&["data/?.csv", "data/a*"], &["data/a.csv", "data/b.csv"]),
+            (&["data/[1].csv"], &["data/[1].csv"]),
+            (&["data/[1]*"], &["data/[1].csv"]),
+            (&["**/c.csv"], &["data/deep/er/c.csv"]),
+            (&["data/**/a.csv"], &["data/a.csv"]),
+            (&["*/deep/**"], &["data/deep/er/c.csv"]),
+            (&["data/deep"], &["data/deep/er/c.csv"]),
+            (&["data/.git/*.csv"], &["data/.git/d.csv"]),
+            (&["data/.h*"], &["data/.hidden.csv"]),
+            (&["**/*.csv"], &["data/[1].csv", "data/a.csv", "data/b.csv", "data/deep/er/c.csv"]),
+            (&["."], &["data/[1].csv", "data/a.csv", "data/b.csv", "data/deep/er/c.csv", "data/notes.txt"]),
+        ] {
+            assert_eq!(names(&base, sources).unwrap(), expected, "{sources:?}");
+        }
+        let absolute = format!("{}/data/a.*", base.path().canonicalize().unwrap().display());
+        assert_eq!(names(&base, &[&absolute]).unwrap(), ["data/a.csv"], "it lies beside the pipeline's file");
+    }
+
+    #[test]
+    fn what_is_outside_is_called_as_the_source_says() {
+        let base = world(&["pipeline/x", "shared/a.csv"]);
+        let pipeline = base.path().join("pipeline").canonicalize().unwrap();
+        let mut files = Files::default();
+        find("../shared/*.csv", &pipeline, Path::new("/nowhere"), &mut files).unwrap();
+        let found = files.sorted();
+        assert_eq!(found[0].name, "../shared/a.csv");
+        assert_eq!(found[0].path, base.path().canonicalize().unwrap().join("shared/a.csv"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let base = world(&["data/a.csv"]);
+        fs::create_dir(base.path().join("empty")).unwrap();
+        for (source, expected) in [
+            ("data/*.parquet", "no file matches `data/*.parquet` under "),
+            ("nothing/*.csv", "no file matches `nothing/*.csv` under "),
+            ("empty", "no file matches `empty` under "),
+            ("data/b.csv", "cannot read "),
+            ("data/a**", "`data/a**` is no source: `**` stands for directories"),
+            ("s3://bucket/a", "`s3://bucket/a` is no source: only http"),
+            ("", "`` is no source"),
+        ] {
+            let error = names(&base, &[source]).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        fs::write(base.path().join("data/new\nline.csv"), "").unwrap();
+        let error = names(&base, &["data/*"]).unwrap_err().to_string();
+        assert!(error.contains("control character"), "{error}");
+    }
+
+    #[test]
+    fn links_are_followed_and_loops_seen() {
+        let base = world(&["data/a.csv", "elsewhere/b.csv"]);
+        let link = |to: &str, name: &str| symlink(base.path().join(to), base.path().join(name)).unwrap();
+        link("elsewhere", "data/more");
+        link("elsewhere/b.csv", "data/c.csv");
+        assert_eq!(names(&base, &["data"]).unwrap(), ["data/a.csv", "data/c.csv", "data/more/b.csv"]);
+        link("data", "data/self");
+        let error = names(&base, &["data/**/*.csv"]).unwrap_err();
+        assert!(matches!(&error, Error::Loop { path, .. } if path.ends_with("data/self")), "{error}");
+        assert_eq!(names(&base, &["data/*.csv"]).unwrap(), ["data/a.csv", "data/c.csv"], "it is not looked into");
+        link("gone", "data/gone.csv");
+        let error = names(&base, &["data/*.csv"]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot look into ") && error.ends_with("data/gone.csv"), "{error}");
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn read_all(
     home: &Path,
     teller: &Teller,
 ) -> Result<Vec<Source>, Error> {
-    let format_of = |found: &Found| format.unwrap_or_else(|| Format::of(&found.name));
+    let format_of = |found: &Found| format.unwrap_or_else(|| Format::of(&found.path.to_string_lossy()));
     one_format(&found, format_of)?;
     let known = Known::load(home);
     let mut facts: Vec<Option<Facts>> =

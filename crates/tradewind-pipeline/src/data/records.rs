@@ -179,7 +179,6 @@ pub(super) struct Chunk<'a> {
 pub(super) struct Records {
     file: File,
     name: String,
-    format: Format,
     scanner: Scanner,
     buffer: Vec<u8>,
     /// Bytes of the buffer that were handed out.
@@ -198,7 +197,6 @@ impl Records {
         Self {
             file,
             name: name.to_owned(),
-            format,
             scanner: Scanner::new(format),
             buffer: Vec::new(),
             taken: 0,
@@ -208,14 +206,6 @@ impl Records {
             has_begun: false,
             has_ended: false,
         }
-    }
-
-    pub(super) fn format(&self) -> Format {
-        self.format
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     /// Whether there is no further record.
@@ -283,5 +273,112 @@ impl Records {
             self.buffer.drain(..mark);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The records as the scanner ends them, when the bytes come in pieces.
+    fn scanned(format: Format, text: &str, piece: usize) -> Vec<(u64, String)> {
+        let mut scanner = Scanner::new(format);
+        let (mut records, mut record) = (Vec::new(), Vec::new());
+        for piece in text.as_bytes().chunks(piece) {
+            let mut rest = piece;
+            while let Some(length) = scanner.next(rest) {
+                record.extend_from_slice(&rest[..length]);
+                records.push((scanner.line(), String::from_utf8(std::mem::take(&mut record)).unwrap()));
+                rest = &rest[length..];
+            }
+            record.extend_from_slice(rest);
+        }
+        if scanner.finish().unwrap() {
+            records.push((scanner.line(), String::from_utf8(record).unwrap()));
+        }
+        records
+    }
+
+    #[test]
+    fn records_end_where_the_parser_of_csv_ends_them() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("\n\r\n", vec![]),
+            ("a,b\n1,2\n", vec![(1, "a,b\n"), (2, "1,2\n")]),
+            ("a\r\n\r\nb\r\nc", vec![(1, "a\r\n"), (3, "\r\nb\r\n"), (4, "c")]),
+            ("a\rb\r", vec![(1, "a\r"), (1, "b\r")]),
+            ("\"x\ny\",\"\"\"\n\"\n2", vec![(1, "\"x\ny\",\"\"\"\n\"\n"), (4, "2")]),
+            ("5\" pipe,6\n7\n", vec![(1, "5\" pipe,6\n"), (2, "7\n")]),
+            ("\"a\"b\nc\"\n", vec![(1, "\"a\"b\n"), (2, "c\"\n")]),
+            (" \n", vec![(1, " \n")]),
+        ] {
+            let expected: Vec<(u64, String)> = expected.into_iter().map(|(line, text)| (line, text.to_owned())).collect();
+            for piece in [1, 2, 3, 100] {
+                assert_eq!(scanned(Format::Csv, text, piece), expected, "{text:?} in pieces of {piece}");
+            }
+        }
+        let lines = scanned(Format::Jsonl, " \n{\"a\": \"\n\r\n{}", 2);
+        assert_eq!(lines, [(2, " \n{\"a\": \"\n".to_owned()), (4, "\r\n{}".to_owned())]);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_named_by_its_line() {
+        let mut scanner = Scanner::new(Format::Csv);
+        assert_eq!(scanner.next(b"a\n"), Some(2));
+        assert_eq!(scanner.next(b"1,\"\n\n"), None);
+        assert_eq!((scanner.finish().is_err(), scanner.line()), (true, 2));
+    }
+
+    fn records(format: Format, text: &[u8]) -> Records {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        Records::new(file, "a.csv", format)
+    }
+
+    #[test]
+    fn chunks_are_as_large_as_there_is_room_for() {
+        let mut records = records(Format::Csv, b"\xef\xbb\xbf11\n222222\n3\n\n4");
+        let mut next = |rows, bytes, one| {
+            let chunk = records.next(Room { rows, bytes }, one).unwrap();
+            chunk.map(|chunk| (String::from_utf8(chunk.bytes.to_vec()).unwrap(), chunk.records, chunk.line))
+        };
+        assert_eq!(next(10, 2, false), None, "it does not fit");
+        assert_eq!(next(10, 2, true), Some(("11\n".to_owned(), 1, 1)), "without the mark");
+        assert_eq!(next(1, 100, false), Some(("222222\n".to_owned(), 1, 2)));
+        assert_eq!(next(0, 100, true), None);
+        assert_eq!(next(10, 100, false), Some(("3\n\n4".to_owned(), 2, 3)));
+        assert_eq!(next(10, 100, true), None);
+        assert!(records.is_done().unwrap());
+    }
+
+    proptest! {
+        /// Whatever the limits: every byte is handed out once, in order, and as many records as there are.
+        #[test]
+        fn nothing_is_lost(text in "[a,\"\n\r]{0,60}", rows in 1_u64..4, bytes in 0_u64..20) {
+            let mut scanner = Scanner::new(Format::Csv);
+            let mut expected = std::iter::repeat_with(|| ()).scan(text.as_bytes(), |rest, ()| {
+                let length = scanner.next(rest)?;
+                *rest = &rest[length..];
+                Some(())
+            }).count();
+            let Ok(is_open) = scanner.finish() else { return Ok(()) };
+            expected += usize::from(is_open);
+            let mut records = records(Format::Csv, text.as_bytes());
+            let (mut seen, mut count) = (Vec::new(), 0);
+            while !records.is_done().unwrap() {
+                let chunk = records.next(Room { rows, bytes }, true).unwrap().expect("there is one");
+                prop_assert!(chunk.records as u64 <= rows && (chunk.records == 1 || chunk.bytes.len() as u64 <= bytes));
+                seen.extend_from_slice(chunk.bytes);
+                count += chunk.records;
+            }
+            prop_assert_eq!(count, expected);
+            prop_assert!(text.as_bytes().starts_with(&seen));
+            prop_assert!(text.as_bytes()[seen.len()..].iter().all(|byte| matches!(byte, b'\n' | b'\r')));
+        }
     }
 }

@@ -124,7 +124,8 @@ fn told(error: &ArrowError, schema: &Schema) -> String {
         ArrowError::CsvError(text) | ArrowError::JsonError(text) | ArrowError::ParseError(text) => text.clone(),
         other => other.to_string(),
     };
-    value_of(&text, schema).or_else(|| fields_of(&text)).unwrap_or_else(|| shortened(&text))
+    let known = value_of(&text, schema).or_else(|| column_of(&text, schema)).or_else(|| fields_of(&text));
+    known.unwrap_or_else(|| shortened(&text))
 }
 
 /// Of `.. parsing value 'x' as type 'Int64' for column 0 at line 1. ..`.
@@ -134,6 +135,14 @@ fn value_of(text: &str, schema: &Schema) -> Option<String> {
     let place: usize = rest.split(' ').next()?.parse().ok()?;
     let column = schema.fields().get(place)?.name();
     Some(format!("column `{column}`: `{}` is not {data_type}", shortened(value)))
+}
+
+/// Of `Error parsing column 0 at line 1: ..`.
+fn column_of(text: &str, schema: &Schema) -> Option<String> {
+    let (place, problem) = text.split_once("parsing column ")?.1.split_once(" at line ")?;
+    let (_, problem) = problem.split_once(": ")?;
+    let column = schema.fields().get(place.parse::<usize>().ok()?)?.name();
+    Some(format!("column `{column}`: {}", shortened(problem)))
 }
 
 /// Of `incorrect number of fields for line 1, expected 2 got 3`.
