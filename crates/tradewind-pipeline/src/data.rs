@@ -31,7 +31,6 @@ use tradewind_core::{
 };
 use url::Url;
 
-pub use self::{cut::Portion, error::Error};
 use self::{
     cut::Cutter,
     find::{Files, Found},
@@ -39,6 +38,7 @@ use self::{
     store::Store,
     work::{Teller, blocking},
 };
+pub use self::{cut::Portion, error::Error};
 
 /// One batch, ready to be read by a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +127,7 @@ impl Survey {
     ///
     /// # Errors
     /// What is wrong with the data, by file and line.
-    pub async fn of(
-        data: &Data,
-        base: &Path,
-        home: &Path,
-        said: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Self, Error> {
+    pub async fn of(data: &Data, base: &Path, home: &Path, said: &(dyn Fn(Progress) + Sync)) -> Result<Self, Error> {
         for directory in ["work", "batches", "downloads"].map(|name| home.join(name)) {
             tokio::fs::create_dir_all(&directory).await.map_err(Error::io("create", &directory))?;
         }
@@ -164,7 +159,9 @@ impl Survey {
         let warnings = match empty.as_slice() {
             [] => Vec::new(),
             [one] => vec![format!("{} has nothing in it and is left out", one.name)],
-            [first, ..] => vec![format!("{} files have nothing in them and are left out: {} ..", empty.len(), first.name)],
+            [first, ..] => {
+                vec![format!("{} files have nothing in them and are left out: {} ..", empty.len(), first.name)]
+            }
         };
         if sources.is_empty() {
             return Err(Error::Empty(warnings.concat()));
@@ -186,12 +183,7 @@ impl Survey {
         let portion = portion.clone();
         blocking(said, move |teller| {
             let pieces = self.with_cutter(teller, |cutter| cutter.cut(&portion))?;
-            Ok(Prepared {
-                batches: pieces.batches,
-                sources: self.totals,
-                warnings: self.warnings,
-                keys: pieces.keys,
-            })
+            Ok(Prepared { batches: pieces.batches, sources: self.totals, warnings: self.warnings, keys: pieces.keys })
         })
         .await
     }

@@ -316,7 +316,8 @@ mod tests {
             ("\"a\"b\nc\"\n", vec![(1, "\"a\"b\n"), (2, "c\"\n")]),
             (" \n", vec![(1, " \n")]),
         ] {
-            let expected: Vec<(u64, String)> = expected.into_iter().map(|(line, text)| (line, text.to_owned())).collect();
+            let expected: Vec<(u64, String)> =
+                expected.into_iter().map(|(line, text)| (line, text.to_owned())).collect();
             for piece in [1, 2, 3, 100] {
                 assert_eq!(scanned(Format::Csv, text, piece), expected, "{text:?} in pieces of {piece}");
             }

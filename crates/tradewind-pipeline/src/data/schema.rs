@@ -75,6 +75,7 @@ pub(super) fn agree(sources: &[&Source]) -> Result<SchemaRef, Error> {
                     return Err(missing(sources[0], name, source));
                 }
                 columns.insert(name, Agreed { data_type: data_type.clone(), by: at });
+                order.push(name);
                 continue;
             };
             let exactly = source.facts.format == Format::Parquet;
@@ -96,7 +97,6 @@ pub(super) fn agree(sources: &[&Source]) -> Result<SchemaRef, Error> {
         if let Some(name) = order.iter().find(|name| !may_differ && schema.index_of(name).is_err()) {
             return Err(missing(source, name, sources[0]));
         }
-        order.extend(schema.fields().iter().map(|field| field.name().as_str()).filter(|name| columns[name].by == at));
     }
     let field = |name: &str| {
         let agreed = &columns[name].data_type;

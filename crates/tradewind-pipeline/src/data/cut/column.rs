@@ -114,7 +114,8 @@ impl<'a> Piles<'a> {
 
     fn add(&mut self, rows: RecordBatch) -> Result<(), Error> {
         let strict = CastOptions { safe: false, ..CastOptions::default() };
-        let values = cast_with_options(rows.column(self.column), &DataType::Utf8, &strict).map_err(|e| self.failed(e))?;
+        let values =
+            cast_with_options(rows.column(self.column), &DataType::Utf8, &strict).map_err(|e| self.failed(e))?;
         let values: &StringArray = values.as_string();
         for row in 0..values.len() {
             let place = self.place((!values.is_null(row)).then(|| values.value(row)))?;

@@ -69,11 +69,8 @@ impl Text {
 
 /// Exactly so many rows.
 fn decode(format: Format, schema: &SchemaRef, bytes: &[u8], records: usize) -> Result<RecordBatch, String> {
-    let rows = if format == Format::Csv {
-        decode_csv(schema, bytes, records)
-    } else {
-        decode_json(schema, bytes, records)
-    };
+    let rows =
+        if format == Format::Csv { decode_csv(schema, bytes, records) } else { decode_json(schema, bytes, records) };
     match rows.map_err(|error| told(&error, schema))? {
         Some(rows) if rows.num_rows() == records => Ok(rows),
         _ if format == Format::Csv => Err("it is not a record of CSV".to_owned()),

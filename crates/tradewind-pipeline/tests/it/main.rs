@@ -1,0 +1,3 @@
+//! What the parts of pipelines do, on real files.
+
+mod data;
