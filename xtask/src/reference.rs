@@ -7,11 +7,8 @@ use anyhow::{Context, Result, ensure};
 use crate::{process, workspace::Workspace};
 
 /// Where each reference lies, and what `tradewind reference` calls it.
-const REFERENCES: [(&str, &str); 3] = [
-    ("docs/cli.md", "cli"),
-    ("docs/metrics.md", "metrics"),
-    ("docs/reference/pipeline.schema.json", "pipeline"),
-];
+const REFERENCES: [(&str, &str); 3] =
+    [("docs/cli.md", "cli"), ("docs/metrics.md", "metrics"), ("docs/reference/pipeline.schema.json", "pipeline")];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     for (place, name) in REFERENCES {

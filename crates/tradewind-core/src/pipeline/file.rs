@@ -470,12 +470,6 @@ mod tests {
     "#;
 
     fn checked(text: &str) -> Result<Pipeline, String> {
-        let read = read(text);
-        crate::pipeline::schema::tests::agrees(text, read.as_ref().err());
-        read
-    }
-
-    fn read(text: &str) -> Result<Pipeline, String> {
         let pipeline: Pipeline = toml::from_str(text).map_err(|error| error.message().to_owned())?;
         pipeline.check().map_err(|problem| problem.to_string())?;
         Ok(pipeline)
