@@ -153,9 +153,7 @@ impl Setup {
         let last = || vec![pipeline.steps[pipeline.steps.len() - 1].name.clone()];
         let aggregate = match &pipeline.aggregate {
             Aggregate::Own(step) => stage(AGGREGATE, step, step.inputs.clone().unwrap_or_else(last))?,
-            Aggregate::Ready(ready) => {
-                combination(ready, ready.of.clone().map_or_else(last, |of| vec![of]), pythons.combine.as_ref())
-            }
+            Aggregate::Ready(ready) => combination(ready, &stages, pythons.combine.as_ref()),
         };
         let raw = || vec![BATCH.to_owned()];
         let evaluate = pipeline.evaluate.as_ref();
@@ -225,7 +223,7 @@ fn worker(python: &Environment, function: String) -> Work {
 }
 
 /// The step of a ready-made aggregate.
-fn combination(ready: &ReadyMade, inputs: Vec<String>, python: Option<&Environment>) -> Stage {
+fn combination(ready: &ReadyMade, stages: &[Stage], python: Option<&Environment>) -> Stage {
     let python = python.expect("a pipeline with a ready-made aggregate has an environment for it");
     let function = match ready.with {
         Combination::Average => "average",
@@ -233,7 +231,12 @@ fn combination(ready: &ReadyMade, inputs: Vec<String>, python: Option<&Environme
         Combination::Ensemble => "ensemble",
     };
     let function = format!("tradewind.pipeline.combine:{function}");
-    let parameters = ready.metric.iter().map(|metric| ("metric".to_owned(), Value::from(metric.clone()))).collect();
+    let names = stages.iter().map(|stage| stage.name.clone());
+    let of = ready.of.clone().or_else(|| names.clone().last()).unwrap_or_default();
+    let mut parameters = BTreeMap::from([("of".to_owned(), Value::from(of.clone()))]);
+    parameters.extend(ready.metric.iter().map(|metric| ("metric".to_owned(), Value::from(metric.clone()))));
+    // Any step may have measured it.
+    let inputs = if ready.metric.is_some() { names.collect() } else { vec![of] };
     let code = BTreeMap::from([("tradewind.pipeline".to_owned(), key::digest(&python::package_digest()))]);
     Stage {
         name: AGGREGATE.to_owned(),
