@@ -29,7 +29,8 @@ def told(directory, name="step", **parts):
 def environment(directory):
     # Output is buffered as it is where nobody says otherwise.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return {**inherited, "PYTHONPATH": os.pathsep.join([str(PACKAGE), str(directory)])}
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**inherited, **threads, "PYTHONPATH": os.pathsep.join([str(PACKAGE), str(directory)])}
 
 
 class Worker:
