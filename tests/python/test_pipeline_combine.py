@@ -233,9 +233,9 @@ def test_what_has_no_average_at_all_is_refused_with_what_helps(tmp_path):
         assert problem in str(raised.value)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "weights.npy").touch()
-    for function in (average, best, ensemble):
+    for function in (average, ensemble):
         with pytest.raises(Hopeless, match="of batch `batch 0` there is no model.onnx, there is weights.npy"):
-            combine(function, tmp_path, [tmp_path / "empty"], metrics=[{"m": 1}], metric="m")
+            combine(function, tmp_path, [tmp_path / "empty"])
     with pytest.raises(Hopeless, match="batch `day` is data, not a model"):
         average(Step(inputs={"batch": [Input("day", files=["day.csv"])]}))
 
@@ -278,8 +278,11 @@ def test_the_best_is_chosen_whole_and_of_equal_ones_the_first(tmp_path):
     assert (step.output / "cases" / "001.json").read_text() == "1"
     step.parameters = {"metric": "accuracy"}
     best(step)
-    step.parameters = {"metric": "accuracy", "of": "trian"}
-    with pytest.raises(Hopeless, match="there is no step `trian` among the inputs"):
+    step.parameters = {"metric": "accuracy", "of": "tests"}
+    with pytest.raises(Hopeless, match="there is no step `tests` among the inputs"):
+        best(step)
+    step.parameters = {"metric": "accuracy", "model": "server.py"}
+    with pytest.raises(Hopeless, match="whose models are combined. say `of`"):
         best(step)
 
 
@@ -430,6 +433,19 @@ def test_what_cannot_be_an_ensemble_is_refused(tmp_path):
         with pytest.raises(Hopeless) as raised:
             combine(ensemble, tmp_path, (models * len(makers))[:len(makers)])
         assert problem in str(raised.value)
+
+
+def test_no_model_is_larger_than_an_onnx_file_can_be(tmp_path, monkeypatch):
+    models = [classifier(tmp_path / str(seed), seed) for seed in range(3)]
+    size = (models[0] / "model.onnx").stat().st_size
+    for limit, function, problem in [
+        (size - 1, average, "the model of batch `batch 0` is larger than 2 GiB"),
+        (2 * size, ensemble, "the ensemble of 3 models would be larger than 2 GiB"),
+        (4 * size, ensemble, "the combined model would be larger than 2 GiB"),
+    ]:
+        monkeypatch.setattr("tradewind.pipeline.graphs.MODEL_BYTES_LIMIT", limit)
+        with pytest.raises(Hopeless, match=problem):
+            combine(function, tmp_path, models)
 
 
 def test_a_worker_combines_as_it_does_any_step(tmp_path):

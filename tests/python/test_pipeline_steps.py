@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 from pipelines import PACKAGE, Worker, environment, told, until_exists
 
@@ -40,7 +41,7 @@ def loud(step):
     os.write(1, b"from os\\n")
     ctypes.CDLL(None).printf(b"from C\\n")
     subprocess.run(["echo", "from a child"])
-    print("from Python")
+    print("from Python \\udcff")
     return {"read": len(sys.stdin.read()) + len(os.read(0, 10))}
 
 @step
@@ -132,7 +133,7 @@ def test_what_a_step_writes_is_its_log_and_there_is_nothing_to_read(tmp_path):
     with Worker(tmp_path, steps=STEPS) as worker:
         reply, said, log = worker.do("steps:loud")
         assert (reply, said) == ({"ok": True}, {"metrics": {"read": 0.0}})
-        assert sorted(log.splitlines()) == ["from C", "from Python", "from a child", "from os", "loaded"]
+        assert sorted(log.splitlines()) == ["from C", "from Python \\udcff", "from a child", "from os", "loaded"]
 
 
 def test_an_error_is_its_last_line_and_the_log_has_where_it_was(tmp_path):
@@ -356,6 +357,7 @@ def test_each_metric_says_how_it_adds_up():
     }
     assert [measured.number(metric) for metric in said["metrics"].values()] == [0.5, 2.0, 3.0, 4.0, -1.0, 2 / 3, 1.0]
     assert said_of(Result(rows=np.int64(5))) == {"rows": 5}
+    assert quantiles(pandas.Series([1.0, math.nan])) == quantiles([1.0])
     assert confusion([0, 1], np.array([0, 1, 1]), np.array([1, 1, 0]))["counts"] == [[0, 1], [1, 1]]
 
 

@@ -36,8 +36,7 @@ def best(step):
         raise Hopeless("the best by which metric? say `metric`")
     values = [_metric(step, model, name) for model in models]
     first = max(range(len(models)), key=values.__getitem__)
-    _file(step, models[first])
-    shutil.copytree(models[first].directory, step.output, dirs_exist_ok=True)
+    shutil.copytree(_directory(models[first]), step.output, dirs_exist_ok=True)
     print(f"the model of batch `{models[first].batch}` with {name} {values[first]}, the best of {len(models)}")
 
 
@@ -68,17 +67,25 @@ def _models(step):
         if of not in lists:
             raise Hopeless(f"there is no step `{of}` among the inputs")
         return lists[of]
-    with_models = [given for given in lists.values() if given[0].directory and _path(step, given[0]).is_file()]
-    return with_models[-1] if with_models else list(lists.values())[-1]
+    if len(lists) > 1:
+        lists = {name: given for name, given in lists.items() if given[0].directory and _path(step, given[0]).is_file()}
+    if len(lists) != 1:
+        raise Hopeless("whose models are combined? say `of`")
+    [models] = lists.values()
+    return models
 
 
 def _path(step, model):
-    return model.directory / step.parameters.get("model", MODEL_FILE)
+    return _directory(model) / step.parameters.get("model", MODEL_FILE)
+
+
+def _directory(model):
+    if model.directory is None:
+        raise Hopeless(f"batch `{model.batch}` is data, not a model: combine what a step wrote")
+    return model.directory
 
 
 def _file(step, model):
-    if model.directory is None:
-        raise Hopeless(f"batch `{model.batch}` is data, not a model: combine what a step wrote")
     path = _path(step, model)
     if not path.is_file():
         there = ", ".join(sorted(entry.name for entry in model.directory.iterdir())[:10]) or "nothing"

@@ -60,6 +60,8 @@ def quantiles(numbers):
     """A sketch from which quantiles are read, good to 1 % of themselves. What is not finite is left out."""
     positive, negative, zeros = Counter(), Counter(), 0
     numpy = sys.modules.get("numpy")
+    if hasattr(numbers, "to_numpy"):
+        numbers = numbers.to_numpy()
     if numpy is not None and isinstance(numbers, numpy.ndarray):
         numbers = numbers.astype(numpy.float64, copy=False).ravel()
         numbers = numbers[numpy.isfinite(numbers)]

@@ -66,8 +66,8 @@ class Surroundings:
     def __init__(self):
         self.directory = os.getcwd()
         self.streams = sys.stdin, sys.stdout, sys.stderr
-        # So that nothing is lost where a process dies.
-        sys.stdout.reconfigure(line_buffering=True)
+        # So that nothing is lost where a process dies, and nothing fails for what cannot be shown.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
         self.flush_c = c_flush()
 
     def restore(self):
