@@ -1,11 +1,12 @@
 //! The journal of a run: a line for each thing that happens, written as it happens.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tradewind_core::{
@@ -128,6 +129,25 @@ fn read(path: &Path) -> io::Result<Story> {
         };
         story.take(line);
     }
+}
+
+/// What each of these steps took on average in the newest run that did it; what no run did is missing.
+pub fn usual_times<'a>(home: &Home, steps: impl Iterator<Item = &'a str>) -> BTreeMap<String, Duration> {
+    let mut unknown: BTreeSet<&str> = steps.collect();
+    let mut usual = BTreeMap::new();
+    for number in numbers(&home.runs()).into_iter().rev() {
+        if unknown.is_empty() {
+            break;
+        }
+        // What cannot be read tells nothing.
+        let Ok(story) = read(&directory(&home.runs(), number).join(JOURNAL)) else { continue };
+        unknown.retain(|step| {
+            let mean = story.counts.get(*step).and_then(|counts| counts.mean());
+            usual.extend(mean.map(|mean| ((*step).to_owned(), mean)));
+            mean.is_none()
+        });
+    }
+    usual
 }
 
 /// Whether the run that a story tells of goes on.

@@ -171,6 +171,14 @@ pub struct Counts {
     pub took_ms: u64,
 }
 
+impl Counts {
+    /// What one took that was not reused; `None` without any.
+    pub fn mean(self) -> Option<Duration> {
+        let measured = u32::try_from(self.done - self.reused).unwrap_or(u32::MAX);
+        Duration::from_millis(self.took_ms).checked_div(measured)
+    }
+}
+
 impl Story {
     /// Takes in the next line.
     pub fn take(&mut self, line: Line) {
@@ -222,23 +230,18 @@ impl Story {
         }
     }
 
-    /// How long what is left will take: what a step has cost for a byte, by what is left of it, over all workers. `None`
+    /// How long what is left will take: what each step has cost, by how often it is left, over all workers. `None`
     /// while a step that is left has never been seen.
     pub fn time_left(&self) -> Option<Duration> {
-        let mut left_ms = 0.0;
-        for step in &self.steps {
+        let of_step = |step: &String| {
             let counts = self.counts.get(step).copied().unwrap_or_default();
-            let left = counts.of.saturating_sub(counts.done + counts.given_up);
-            if left == 0 {
-                continue;
+            match counts.of.saturating_sub(counts.done + counts.given_up) {
+                0 => Some(Duration::ZERO),
+                left => Some(counts.mean()?.mul_f64(left as f64)),
             }
-            let measured = counts.done - counts.reused;
-            if measured == 0 {
-                return None;
-            }
-            left_ms += left as f64 * counts.took_ms as f64 / measured as f64;
-        }
-        Some(Duration::from_secs_f64(left_ms / 1000.0 / self.workers.max(1) as f64))
+        };
+        let left = self.steps.iter().map(of_step).sum::<Option<Duration>>()?;
+        Some(left.div_f64(self.workers.max(1) as f64))
     }
 }
 

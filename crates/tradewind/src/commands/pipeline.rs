@@ -63,7 +63,7 @@ struct RunArgs {
     /// Deploy the new version to these regions, separated by commas [default: those of the file]
     #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "no_publish")]
     deploy: Vec<RegionName>,
-    /// Make the model and judge it, and publish nothing
+    /// Make the model and judge it by itself, and publish nothing; this needs no control plane
     #[arg(long)]
     no_publish: bool,
     /// Keep no more than this of what runs have made; what the newest run used is kept in any case

@@ -1,6 +1,6 @@
 //! What a run would do, before it does it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use tradewind_api::SCHEMA_VERSION;
@@ -38,24 +38,21 @@ struct StepPlan {
     batches: u64,
     /// Done by an earlier run.
     cached: u64,
-    /// What one took in the run before, on average; null where that is not known.
+    /// What one took when it was last run, on average; null where that is not known.
     mean_ms: Option<u64>,
 }
 
 impl Plan {
-    /// `story` is that of the planned run, `earlier` that of the one before.
+    /// `story` is that of the planned run; `usual` says what steps took before.
     pub(super) fn new(
         story: &Story,
         known: &[Known],
         sources: Sources,
         cut: String,
         room: Room,
-        earlier: Option<&Story>,
+        usual: &BTreeMap<String, Duration>,
     ) -> Self {
-        let mean_ms = |step: &str| {
-            let counts = earlier?.counts.get(step)?;
-            counts.took_ms.checked_div(counts.done - counts.reused)
-        };
+        let mean_ms = |step: &str| usual.get(step).map(|took| took.as_millis() as u64);
         let step = |Known { step, of, done }: &Known| StepPlan {
             step: step.clone(),
             batches: *of,

@@ -6,7 +6,8 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tradewind_core::{ModelName, VersionNumber, bundle::lineage::Lineage};
+use tradewind_api::models::Published;
+use tradewind_core::{ModelName, bundle::lineage::Lineage};
 
 use crate::{
     commands::models::push,
@@ -43,15 +44,11 @@ pub(super) async fn publish(
     evaluation: Option<&Path>,
     lineage: Lineage,
     format: Format,
-) -> Result<(VersionNumber, bool), Failure> {
+) -> Result<Published, Failure> {
     let bundle = assemble(directory, evaluation)
         .map_err(|error| Failure::failed("cannot put the bundle together").cause(error.to_string()))?;
     let source = bundle.path().to_string_lossy().into_owned();
-    let published = push::push(session, &source, Some(model.clone()), Some(lineage), format).await?;
-    if format == Format::Table {
-        terminal::print(&push::describe(&published.version))?;
-    }
-    Ok((published.version.version, published.created))
+    push::push(session, &source, Some(model.clone()), Some(lineage), format).await
 }
 
 /// A copy of the bundle with the golden cases of the evaluation in it, beside those that it has.

@@ -1,6 +1,11 @@
 //! One run, from the data to users.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -12,7 +17,7 @@ use tradewind_core::{
         file::{Pipeline, Publish},
         gate::{self, Verdict},
         holdout::held_out,
-        journal::{Counts, Event, Story},
+        journal::{Counts, Event},
         metric::Metric,
         schedule::Room,
     },
@@ -27,7 +32,7 @@ use tradewind_pipeline::{
 
 use super::{RunArgs, failed, file, lineage, plan::Plan, progress, publish, words};
 use crate::{
-    commands::deploy,
+    commands::{deploy, models::push},
     failure::Failure,
     roles::StopSignals,
     session::Session,
@@ -123,9 +128,9 @@ impl Work<'_> {
         let setup = Setup::new(pipeline, &self.base, &pythons).map_err(|error| failed(&error, None))?;
         let journal = if self.args.plan { Ok(Journal::unwritten()) } else { Journal::begin(&home, &setup.pipeline.name) };
         let journal = journal.map_err(|error| failed(&error, error.hint()))?;
-        let earlier = journal::last_story(&home).ok().flatten();
+        let usual = journal::usual_times(&home, setup.stages.iter().map(|stage| stage.name.as_str()));
         let stage = Stage { work: self, home: &home, setup: &setup, pythons: &pythons, executor: &executor, journal: &journal };
-        let ended = stage.go(earlier.as_ref()).await;
+        let ended = stage.go(&usual).await;
         executor.close().await;
         journal.say(Event::Ended { error: ended.as_ref().err().map(ToString::to_string) });
         ended
@@ -160,7 +165,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    async fn go(&self, earlier: Option<&Story>) -> Result<(), Failure> {
+    async fn go(&self, usual: &BTreeMap<String, Duration>) -> Result<(), Failure> {
         let format = self.work.format;
         let (prepared, cut) = self.data().await?;
         let (sources, cut_into) = (prepared.sources, prepared.keys().collect());
@@ -171,7 +176,7 @@ impl Stage<'_> {
         let mut run = Run::new(self.scene(prepared)).map_err(unfinished)?;
         let known = run.plan();
         let room = self.executor.room();
-        let plan = self.journal.with_story(|story| Plan::new(story, &known, sources, cut, room, earlier));
+        let plan = self.journal.with_story(|story| Plan::new(story, &known, sources, cut, room, usual));
         if self.work.args.plan {
             return plan.print(format);
         }
@@ -257,7 +262,7 @@ impl Stage<'_> {
         let evaluation = progress::during(self.journal, format, evaluating).await.map_err(unfinished)?;
         metrics.extend(evaluation.iter().flat_map(|entry| entry.metrics.clone()));
         let compares = pipeline.gate.iter().any(|gate| gate.above_live.is_some());
-        let live = match &pipeline.publish {
+        let live = match self.publishes() {
             Some(Publish { model, .. }) if compares => publish::live(self.work.session, model, format).await?,
             _ => None,
         };
@@ -280,6 +285,11 @@ impl Stage<'_> {
         Ok(Judged { metrics, verdicts, evaluation, live: live.map(|live| live.version.version) })
     }
 
+    /// What becomes of the result; without it no control plane is needed.
+    fn publishes(&self) -> Option<&Publish> {
+        self.setup.pipeline.publish.as_ref().filter(|_| !self.work.args.no_publish)
+    }
+
     /// The bundle within what the aggregate wrote.
     fn bundle(&self, output: &std::path::Path) -> Result<PathBuf, Failure> {
         let within = self.setup.pipeline.publish.as_ref().and_then(|publish| publish.bundle.as_deref());
@@ -298,7 +308,7 @@ impl Stage<'_> {
         judged: Judged,
         sources: &Sources,
     ) -> Result<Report, Failure> {
-        let (args, pipeline, format) = (&self.work.args, &self.setup.pipeline, self.work.format);
+        let (pipeline, format) = (&self.setup.pipeline, self.work.format);
         let output = run.output(&result);
         let counts = run.counts();
         let mut report = self.journal.with_story(|story| Report {
@@ -316,7 +326,7 @@ impl Stage<'_> {
             regions: Vec::new(),
             took_ms: 0,
         });
-        if let Some(Publish { model, .. }) = pipeline.publish.as_ref().filter(|_| !args.no_publish) {
+        if let Some(Publish { model, .. }) = self.publishes() {
             if format == Format::Table {
                 terminal::print(&words::judged(&report, Paint::for_stdout()))?;
             }
@@ -333,19 +343,34 @@ impl Stage<'_> {
             };
             let cases = judged.evaluation.as_ref().map(|entry| run.output(entry));
             let bundle = self.bundle(&output)?;
-            let (version, created) =
-                publish::publish(self.work.session, model, &bundle, cases.as_deref(), made.lineage(), format).await?;
+            let lineage = made.lineage();
+            let published =
+                publish::publish(self.work.session, model, &bundle, cases.as_deref(), lineage, format).await?;
+            let (version, created) = (published.version.version, published.created);
             self.journal.say(Event::Published { model: model.to_string(), version, created });
             report.published = Some(Published { model: model.clone(), version, created });
-            report.regions = self.deploy(model, version).await?;
+            let regions = self.regions();
+            if regions.is_empty() && format == Format::Table {
+                terminal::print(&push::describe(&published.version))?;
+            }
+            report.regions = self.deploy(model, version, regions).await?;
         }
         report.took_ms = self.work.began.elapsed().as_millis() as u64;
         Ok(report)
     }
 
-    async fn deploy(&self, model: &ModelName, version: VersionNumber) -> Result<Vec<RegionName>, Failure> {
-        let of_file = self.setup.pipeline.deploy.as_ref().map(|deploy| deploy.regions.clone()).unwrap_or_default();
-        let regions = if self.work.args.deploy.is_empty() { of_file } else { self.work.args.deploy.clone() };
+    /// Where a new version is deployed; nowhere where nobody says.
+    fn regions(&self) -> Vec<RegionName> {
+        let of_file = self.setup.pipeline.deploy.as_ref().map(|deploy| deploy.regions.clone());
+        if self.work.args.deploy.is_empty() { of_file.unwrap_or_default() } else { self.work.args.deploy.clone() }
+    }
+
+    async fn deploy(
+        &self,
+        model: &ModelName,
+        version: VersionNumber,
+        regions: Vec<RegionName>,
+    ) -> Result<Vec<RegionName>, Failure> {
         if regions.is_empty() {
             return Ok(regions);
         }

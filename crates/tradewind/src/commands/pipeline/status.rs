@@ -122,8 +122,7 @@ fn describe(story: &Story, paint: Paint) -> String {
     let others = story.counts.keys().filter(|step| !story.steps.contains(step));
     for step in story.steps.iter().chain(others) {
         let counts = story.counts.get(step).copied().unwrap_or_default();
-        let each = counts.took_ms.checked_div(counts.done - counts.reused);
-        let each = each.map(|ms| took(Duration::from_millis(ms))).unwrap_or_default();
+        let each = counts.mean().map(took).unwrap_or_default();
         let tone = if counts.given_up > 0 { Tone::Bad } else { Tone::Plain };
         let numbers = [counts.done, counts.of.max(counts.done), counts.reused, counts.failed, counts.given_up];
         let cells = [step.clone()].into_iter().chain(numbers.map(|number| number.to_string())).chain([each]);
