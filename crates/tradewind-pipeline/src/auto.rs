@@ -73,13 +73,13 @@ pub async fn portion(
     let first = if unit == "rows" { FIRST_ROWS.min(total) } else { 1 };
     // The first one starts workers, which later ones find started.
     sampling.measure(first).await?;
-    let mut samples = [sampling.measure((first + first / 4).min(total)).await?; 2];
-    let mut amount = first;
-    while samples[1].seconds * 1000.0 < LONG_ENOUGH_MS as f64 && amount * GROWTH <= total / 2 {
+    let small = sampling.measure((first + first / 4).min(total)).await?;
+    let (mut large, mut amount) = (small, first);
+    while large.seconds * 1000.0 < LONG_ENOUGH_MS as f64 && amount * GROWTH <= total / 2 {
         amount *= GROWTH;
-        samples = [samples[1], sampling.measure(amount).await?];
+        large = sampling.measure(amount).await?;
     }
-    let Decision { rows: amount, reason } = decide(samples, executor.room().workers, total, unit);
+    let Decision { rows: amount, reason } = decide([small, large], executor.room().workers, total, unit);
     let known = Known { steps, amount, reason };
     // What cannot be kept is found out again.
     let _ = fs::write(&path, serde_json::to_vec(&known).unwrap_or_default());

@@ -14,6 +14,7 @@ mod help;
 mod hosts;
 mod look;
 mod models;
+mod pipeline;
 mod recovery;
 mod simulate;
 mod usage;
