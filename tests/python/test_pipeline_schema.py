@@ -140,7 +140,7 @@ def test_what_is_read_is_let_through(validator, text):
     assert problems(validator, text) == []
 
 
-@pytest.mark.parametrize("text", map(replaced, WRONG))
+@pytest.mark.parametrize("text", [*map(replaced, WRONG)])
 def test_what_is_not_read_is_refused(validator, text):
     assert problems(validator, text)
 

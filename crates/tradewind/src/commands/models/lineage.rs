@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> Result<Lineage, Failure> {
     let refused = |cause: String| {
         Failure::usage(format!("{} does not say where a version comes from", path.display()))
             .cause(cause)
-            .hint("docs/bundles.md describes its keys: pipeline, by, started_at, finished_at, data, metrics ...")
+            .hint("docs/bundles.md describes its keys: pipeline, by, started_at, finished_at, and what else is known")
     };
     let mut text = Vec::new();
     let mut file = File::open(path).map_err(unreadable)?.take(FILE_BYTES_LIMIT + 1);
