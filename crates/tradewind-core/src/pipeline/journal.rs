@@ -274,7 +274,8 @@ mod tests {
         assert_eq!((story.pipeline.as_str(), story.run, story.at_ms, story.ended), ("digits", 3, 30, false));
         let expected = Counts { of: 3, done: 2, reused: 1, failed: 1, given_up: 0, took_ms: 10 };
         assert_eq!(story.counts["clean"], expected);
-        let spans: Vec<_> = story.spans.iter().map(|span| (span.worker, span.from_ms, span.to_ms, span.failed)).collect();
+        let spans: Vec<_> =
+            story.spans.iter().map(|span| (span.worker, span.from_ms, span.to_ms, span.failed)).collect();
         assert_eq!(spans, [(0, 6, Some(16), true), (1, 20, Some(30), false)]);
         assert_eq!(story.failures[0].batch.as_deref(), Some("a"));
         assert_eq!(story.time_left(), None, "train was never seen");

@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_did_is_left_out() {
-        let mut schedule = Schedule::new(vec![needs(0, 0); 3], batches(&[1, 1], 3), 1.0, Room { workers: 9, memory: 1 });
+        let mut schedule =
+            Schedule::new(vec![needs(0, 0); 3], batches(&[1, 1], 3), 1.0, Room { workers: 9, memory: 1 });
         schedule.skip(0, 3);
         schedule.skip(1, 2);
         assert_eq!(schedule.next(Duration::ZERO), Some(Task { batch: 1, step: 2 }));

@@ -244,3 +244,40 @@ impl Text {
         Ok((Some(schema), Some(self.records - header)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_is_not_taken_for_what_it_was() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("a.csv");
+        std::fs::write(&path, "n\n1\n").unwrap();
+        let found = Found::new("a.csv".to_owned(), path.clone()).unwrap();
+
+        let write = |_| {
+            std::fs::write(&path, "n\n22\n").unwrap();
+            Ok(())
+        };
+        let error = read(&found, Format::Csv, &write).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{} changed while it was read: run again when it is whole", path.display())
+        );
+        assert!(
+            matches!(read(&found, Format::Csv, &|_| Ok(())).unwrap_err(), Error::Changed { .. }),
+            "before it is read"
+        );
+
+        let found = Found::new("a.csv".to_owned(), path.clone()).unwrap();
+        let facts = read(&found, Format::Csv, &|_| Ok(())).unwrap();
+        assert_eq!(facts.rows, Some(1));
+        let source = Source { name: found.name, path: found.path, stamp: found.stamp, facts };
+        let file = source.open().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "n\n22\n").unwrap();
+        assert!(matches!(source.check(&file).unwrap_err(), Error::Changed { .. }), "another is in its place");
+        assert!(matches!(source.open().unwrap_err(), Error::Changed { .. }));
+    }
+}

@@ -1,6 +1,7 @@
 //! `batches/<key>/`: what was cut from the same data in the same way is there already.
 //!
-//! A directory is made in `work/` and committed by rename, so it is whole or not there.
+//! A directory is made in `work/` and committed by rename, so it is whole or not there. It is not synced: what a power
+//! cut leaves short is seen by its size, and cut again.
 
 use std::{
     fs::{self, File},
@@ -111,13 +112,8 @@ impl Store {
         let failed = Error::io("write", &target);
         let text = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
         fs::write(scratch.path().join(INDEX), text).map_err(&failed)?;
-        // One call for all parts: a call for each would take longer than many of them take to be cut.
-        let directory = File::open(scratch.path()).map_err(&failed)?;
-        rustix::fs::syncfs(&directory).map_err(|error| failed(error.into()))?;
-
         let fresh = scratch.keep();
         remove(&target).and_then(|()| fs::rename(&fresh, &target)).map_err(&failed)?;
-        File::open(&self.batches).and_then(|batches| batches.sync_all()).map_err(&failed)?;
         Ok(index.parts)
     }
 }

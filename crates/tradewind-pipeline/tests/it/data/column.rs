@@ -1,5 +1,9 @@
 //! Tables are cut by the values of a column.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, types::Int32Type};
+use arrow_schema::DataType;
 use tradewind_pipeline::data::Portion;
 
 use super::{World, column, names};
@@ -48,6 +52,20 @@ async fn a_batch_has_the_same_bytes_whatever_lies_between_its_rows() {
     };
     let (few, many) = (digests(1).await, digests(40).await);
     assert_eq!((few.0, few.1, many.1), (many.0, 8, 8));
+}
+
+#[tokio::test]
+async fn categories_keep_their_type() {
+    let world = World::new(&[]);
+    for (name, values) in [("a.parquet", ["x", "y", "x"]), ("b.parquet", ["z", "x", "z"])] {
+        let values: DictionaryArray<Int32Type> = values.into_iter().collect();
+        world.write_parquet(name, &RecordBatch::try_from_iter([("k", Arc::new(values) as ArrayRef)]).unwrap());
+    }
+    let prepared = world.prepared("*.parquet", by("k")).await.unwrap();
+    assert_eq!(names(&prepared.batches), ["k=x", "k=y", "k=z"]);
+    assert_eq!(column(&prepared.batches[0], "k"), ["x", "x", "x"]);
+    let rows = super::rows(&prepared.batches[0]);
+    assert!(matches!(rows[0].column(0).data_type(), DataType::Dictionary(..)), "as it was");
 }
 
 #[tokio::test]

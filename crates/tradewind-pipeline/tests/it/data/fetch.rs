@@ -94,6 +94,10 @@ impl Server {
         self.world.prepared(&format!("http://{}/{path}", self.address), Portion::File).await
     }
 
+    fn change(&self, how: impl FnOnce(&mut Files)) {
+        how(&mut self.files.lock().unwrap());
+    }
+
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.files.lock().unwrap().asked)
     }
@@ -109,9 +113,7 @@ async fn an_unchanged_file_is_not_fetched_twice() {
     assert_eq!(server.prepared("data.csv?token=secret").await.unwrap().batches, first.batches);
     assert_eq!(server.asked(), ["all", "\"one\""]);
 
-    let mut files = server.files.lock().unwrap();
-    (files.text, files.etag) = ("n\n3\n".to_owned(), Some("\"two\"".to_owned()));
-    drop(files);
+    server.change(|files| (files.text, files.etag) = ("n\n3\n".to_owned(), Some("\"two\"".to_owned())));
     let changed = server.prepared("data.csv?token=secret").await.unwrap();
     assert_ne!(changed.batches[0].digest, first.batches[0].digest);
 
@@ -134,13 +136,13 @@ async fn a_file_without_a_version_is_fetched_every_time() {
 async fn a_transfer_that_breaks_off_goes_on_where_it_was() {
     let text = format!("n\n{}", "12345\n".repeat(1000));
     let server = Server::new(&text, Some("\"one\"")).await;
-    server.files.lock().unwrap().breaks_after = Some(3001);
+    server.change(|files| files.breaks_after = Some(3001));
     let prepared = server.prepared("data.csv").await.unwrap();
     assert_eq!(prepared.batches[0].digest.as_bytes(), blake3::hash(text.as_bytes()).as_bytes());
     assert_eq!(server.asked(), ["all", "bytes=3001-"]);
 
     let weak = Server::new(&text, Some("W/\"one\"")).await;
-    weak.files.lock().unwrap().breaks_after = Some(3001);
+    weak.change(|files| files.breaks_after = Some(3001));
     assert_eq!(weak.prepared("data.csv").await.unwrap().batches[0].digest, prepared.batches[0].digest);
     assert_eq!(weak.asked(), ["all", "all"], "a weak version may differ in its bytes");
 }

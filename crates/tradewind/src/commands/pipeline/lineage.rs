@@ -43,7 +43,10 @@ impl Made<'_> {
             finished_at: Timestamp::now(),
             data: Some(DataLineage { files, bytes, rows, digest: Some(digest), batches: Some(batches) }),
             code: Some(self.setup.code()),
-            requirements: requirements.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect(),
+            requirements: requirements
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect(),
             parameters: pipeline.parameters.clone(),
             metrics: self.metrics,
             gate: self.verdicts.iter().map(|verdict| verdict.detail.clone()).collect(),

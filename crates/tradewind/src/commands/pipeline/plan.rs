@@ -93,7 +93,8 @@ impl Plan {
             0 => String::new(),
             some => format!(", {some} of them held out"),
         };
-        let mut text = format!("  {files}, {}{rows}\n  {} batches{held_out}: {}\n", bytes(self.bytes), self.batches, self.cut);
+        let mut text =
+            format!("  {files}, {}{rows}\n  {} batches{held_out}: {}\n", bytes(self.bytes), self.batches, self.cut);
         let mut table = Table::new(&["STEP", "BATCHES", "DONE", "TO RUN", "EACH TOOK"]);
         for step in &self.steps {
             let left = step.batches - step.cached;

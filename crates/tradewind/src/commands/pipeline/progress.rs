@@ -12,7 +12,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Does the work, and shows how far it is.
 pub(super) async fn during<T>(journal: &Journal, format: Format, work: impl Future<Output = T>) -> T {
-    let style = ProgressStyle::with_template("  {spinner} {bar:32} {pos}/{len}  {msg}").expect("the template is constant");
+    let style =
+        ProgressStyle::with_template("  {spinner} {bar:32} {pos}/{len}  {msg}").expect("the template is constant");
     let bar = ProgressBar::with_draw_target(Some(0), terminal::progress_target(format)).with_style(style);
     let mut interval = tokio::time::interval(INTERVAL);
     let mut work = std::pin::pin!(work);

@@ -126,10 +126,12 @@ impl Work<'_> {
         };
         let executor = Local::new(options).await.map_err(|error| failed(&error, None))?;
         let setup = Setup::new(pipeline, &self.base, &pythons).map_err(|error| failed(&error, None))?;
-        let journal = if self.args.plan { Ok(Journal::unwritten()) } else { Journal::begin(&home, &setup.pipeline.name) };
+        let journal =
+            if self.args.plan { Ok(Journal::unwritten()) } else { Journal::begin(&home, &setup.pipeline.name) };
         let journal = journal.map_err(|error| failed(&error, error.hint()))?;
         let usual = journal::usual_times(&home, setup.stages.iter().map(|stage| stage.name.as_str()));
-        let stage = Stage { work: self, home: &home, setup: &setup, pythons: &pythons, executor: &executor, journal: &journal };
+        let stage =
+            Stage { work: self, home: &home, setup: &setup, pythons: &pythons, executor: &executor, journal: &journal };
         let ended = stage.go(&usual).await;
         executor.close().await;
         journal.say(Event::Ended { error: ended.as_ref().err().map(ToString::to_string) });

@@ -93,7 +93,8 @@ pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
     }
     if let Some(path) = &args.timeline {
         let written = std::fs::write(path, timeline::svg(&story));
-        written.map_err(|error| Failure::failed(format!("cannot write {}", path.display())).cause(error.to_string()))?;
+        written
+            .map_err(|error| Failure::failed(format!("cannot write {}", path.display())).cause(error.to_string()))?;
     }
     match args.output.format {
         Format::Json => terminal::print_json(&Status {
@@ -136,7 +137,8 @@ fn describe(story: &Story, paint: Paint) -> String {
         story.metrics.iter().filter_map(|(name, metric)| Some((name.clone(), metric.number()?))).collect();
     text += &words::metrics_and_gate(&numbers, &story.verdicts, paint);
     if let Some((model, version)) = &story.published {
-        let regions = if story.deployed.is_empty() { String::new() } else { format!(" in {}", story.deployed.join(", ")) };
+        let regions =
+            if story.deployed.is_empty() { String::new() } else { format!(" in {}", story.deployed.join(", ")) };
         text += &format!("  published as {model}:{version}{}\n", regions);
     }
     if let Some(started_at) = story.started_at {

@@ -32,13 +32,19 @@ pub(super) fn svg(story: &Story) -> String {
     let names = names(story);
     for (index, name) in names.iter().enumerate() {
         let at = left + index as f64 * 140.0;
-        push(&mut svg, format_args!("<rect x=\"{at:.1}\" y=\"14\" width=\"12\" height=\"12\" fill=\"{}\"/>", colour(index)));
+        push(
+            &mut svg,
+            format_args!("<rect x=\"{at:.1}\" y=\"14\" width=\"12\" height=\"12\" fill=\"{}\"/>", colour(index)),
+        );
         text(&mut svg, (at + 18.0, 24.0), "start", &escaped(name));
     }
     for tick in across.ticks() {
         let at = x((tick * 1000.0) as u64);
         let end = height - bottom;
-        push(&mut svg, format_args!("<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{end:.1}\" stroke=\"{FAINT}\"/>"));
+        push(
+            &mut svg,
+            format_args!("<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{end:.1}\" stroke=\"{FAINT}\"/>"),
+        );
         text(&mut svg, (at, end + 18.0), "middle", &format!("{} s", label(tick)));
     }
     for row in 0..rows {
