@@ -8,7 +8,7 @@ use tradewind_core::{
     causes::chain,
     pipeline::{
         contract::{Input, Inputs, SAID_BYTES_LIMIT, SCHEMA_VERSION, Said, Told},
-        metric::{Metric, METRICS_LIMIT},
+        metric::{METRICS_LIMIT, Metric},
     },
 };
 
@@ -150,7 +150,8 @@ impl Task<'_> {
 
 impl From<StoreError> for Unmade {
     fn from(error: StoreError) -> Self {
-        let hopeless = matches!(error, StoreError::NotAFile { .. } | StoreError::Name { .. } | StoreError::TooManyFiles);
+        let hopeless =
+            matches!(error, StoreError::NotAFile { .. } | StoreError::Name { .. } | StoreError::TooManyFiles);
         Self { failed: Failed { error: chain(&error), hopeless }, log: None }
     }
 }

@@ -108,7 +108,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path();
         for (path, text) in [
-            ("steps.py", "import os, helpers\nfrom shapes import (circle, square)\n    from shapes.more import x as y\n"),
+            (
+                "steps.py",
+                "import os, helpers\nfrom shapes import (circle, square)\n    from shapes.more import x as y\n",
+            ),
             ("helpers.py", "import steps\n"),
             ("shapes/__init__.py", ""),
             ("shapes/circle.py", "from . import base\nfrom .deep.one import two\n"),
@@ -128,11 +131,20 @@ mod tests {
         assert_eq!(
             paths("function = \"steps:train\"\nfiles = [\"*.txt\"]"),
             [
-                "helpers.py", "shapes/__init__.py", "shapes/base.py", "shapes/circle.py", "shapes/deep/one.py",
-                "shapes/more.py", "steps.py", "words.txt",
+                "helpers.py",
+                "shapes/__init__.py",
+                "shapes/base.py",
+                "shapes/circle.py",
+                "shapes/deep/one.py",
+                "shapes/more.py",
+                "steps.py",
+                "words.txt",
             ]
         );
-        assert_eq!(paths("run = [\"sh\", \"clean.sh\", \"--words\", \"words.txt\", \"/etc/hostname\"]"), ["clean.sh", "words.txt"]);
+        assert_eq!(
+            paths("run = [\"sh\", \"clean.sh\", \"--words\", \"words.txt\", \"/etc/hostname\"]"),
+            ["clean.sh", "words.txt"]
+        );
         let missing = code("function = \"nowhere:train\"").unwrap_err().to_string();
         assert_eq!(missing, "`train`: there is no module `nowhere` beside the pipeline's file");
         let before = code("function = \"helpers:a\"").unwrap();

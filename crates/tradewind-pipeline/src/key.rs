@@ -90,7 +90,8 @@ pub(crate) struct Part<'a> {
 /// Of a value as JSON, whose keys are sorted.
 pub(crate) fn digest(value: &impl Serialize) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    serde_json::to_writer(&mut hasher, value).expect("what is hashed has names for keys, and a hasher takes everything");
+    serde_json::to_writer(&mut hasher, value)
+        .expect("what is hashed has names for keys, and a hasher takes everything");
     Digest::from_bytes(*hasher.finalize().as_bytes())
 }
 

@@ -17,11 +17,11 @@ use tradewind_core::{
     },
 };
 
+use self::scene::Done;
 pub use self::{
     error::RunError,
     scene::{Planned, Scene},
 };
-use self::scene::Done;
 use crate::{
     attempt::{Source, Sources},
     setup::{MODEL, Stage},
@@ -113,10 +113,10 @@ impl<'a> Run<'a> {
     /// Too many batches failed; the disk has no room; it was stopped.
     pub async fn batches(&mut self) -> Result<(), RunError> {
         let scene = &self.scene;
-        let todo = scene.batches.iter().map(|planned| Todo {
-            bytes: planned.batch.bytes,
-            steps: scene.setup.steps_of(planned.held_out),
-        });
+        let todo = scene
+            .batches
+            .iter()
+            .map(|planned| Todo { bytes: planned.batch.bytes, steps: scene.setup.steps_of(planned.held_out) });
         let ratio = scene.setup.pipeline.min_success_ratio;
         let mut schedule = Schedule::new(scene.setup.needs(), todo.collect(), ratio, scene.executor.room());
         for (at, made) in self.made.iter().enumerate() {

@@ -232,7 +232,7 @@ fn combination(ready: &ReadyMade, stages: &[Stage], python: Option<&Environment>
     };
     let function = format!("tradewind.pipeline.combine:{function}");
     let names = stages.iter().map(|stage| stage.name.clone());
-    let of = ready.of.clone().or_else(|| names.clone().last()).unwrap_or_default();
+    let of = ready.of.clone().or_else(|| names.clone().next_back()).unwrap_or_default();
     let mut parameters = BTreeMap::from([("of".to_owned(), Value::from(of.clone()))]);
     parameters.extend(ready.metric.iter().map(|metric| ("metric".to_owned(), Value::from(metric.clone()))));
     // Any step may have measured it.

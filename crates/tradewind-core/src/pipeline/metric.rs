@@ -204,7 +204,7 @@ impl Totals {
 
 fn combine<'a>(mut parts: impl Iterator<Item = &'a Metric>) -> Option<Result<Metric, MetricError>> {
     let first = parts.next()?.clone();
-    Some(parts.try_fold(first, |sum, part| add(sum, part)))
+    Some(parts.try_fold(first, add))
 }
 
 fn add(sum: Metric, part: &Metric) -> Result<Metric, MetricError> {

@@ -156,13 +156,7 @@ impl Scene<'_> {
     }
 
     /// Writes it down, and keeps what was printed; says where.
-    pub(super) fn failed(
-        &self,
-        stage: &Stage,
-        batch: Option<usize>,
-        unmade: &Unmade,
-        again: bool,
-    ) -> Option<PathBuf> {
+    pub(super) fn failed(&self, stage: &Stage, batch: Option<usize>, unmade: &Unmade, again: bool) -> Option<PathBuf> {
         let log = unmade.log.as_ref().and_then(|log| self.keep_log(log, stage, batch));
         self.journal.say(Event::Failed {
             step: stage.name.clone(),

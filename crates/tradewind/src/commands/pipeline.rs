@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum PipelineCommand {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     Status(StatusArgs),
 }
 
@@ -102,16 +102,15 @@ struct StatusArgs {
 impl Args {
     pub(crate) fn format(&self) -> Format {
         match &self.command {
-            PipelineCommand::Run(RunArgs { output, .. }) | PipelineCommand::Status(StatusArgs { output, .. }) => {
-                output.format
-            }
+            PipelineCommand::Run(args) => args.output.format,
+            PipelineCommand::Status(args) => args.output.format,
         }
     }
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     match args.command {
-        PipelineCommand::Run(args) => run::run(args, session).await,
+        PipelineCommand::Run(args) => Box::pin(run::run(*args, session)).await,
         PipelineCommand::Status(args) => status::run(&args).await,
     }
 }

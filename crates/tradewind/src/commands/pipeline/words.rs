@@ -43,7 +43,7 @@ pub(super) fn run_error(error: &RunError, journal: &Journal) -> Failure {
     if !matches!(error, RunError::TooManyFailed { .. }) {
         return failure;
     }
-    let lines = journal.with_story(|story| failures(story));
+    let lines = journal.with_story(failures);
     lines.into_iter().fold(failure, Failure::note)
 }
 

@@ -68,7 +68,10 @@ fn what_may_end_otherwise_is_tried_again() {
     let report = project.run("");
     assert_eq!((&report.0["failed"], &report.0["steps"]["train"]["failed"]), (&0.into(), &2.into()));
     let status = project.status();
-    assert_eq!((&status["failures"][0]["error"], &status["failures"][0]["given_up"]), (&"exit code 3".into(), &false.into()));
+    assert_eq!(
+        (&status["failures"][0]["error"], &status["failures"][0]["given_up"]),
+        (&"exit code 3".into(), &false.into())
+    );
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn a_metric_of_two_kinds_is_named() {
     project.write("steps.py", &STEPS.replace("\"mean\": sum", "\"mean\": total(1) if len(numbers) > 2 else sum"));
     project.write(&data(1), "1\n2\n3\n");
     let said = project.failure("");
-    assert!(said.contains("metric `mean` of `train` does not add up: in one batch it is a mean, in another a sum"), "{said}");
+    assert!(
+        said.contains("metric `mean` of `train` does not add up: in one batch it is a mean, in another a sum"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -121,7 +127,10 @@ fn files_that_cannot_be_are_refused_before_anything_runs() {
 #[test]
 fn one_run_at_a_time() {
     let project = Project::sums(1);
-    project.write("steps.py", &STEPS.replace("    note(step, \"double\")", "    open(os.environ['TRACE'] + '.fifo').read()"));
+    project.write(
+        "steps.py",
+        &STEPS.replace("    note(step, \"double\")", "    open(os.environ['TRACE'] + '.fifo').read()"),
+    );
     let fifo = project.path("trace.fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let first = project.command("run").spawn().unwrap();
