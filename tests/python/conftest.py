@@ -45,11 +45,11 @@ def free_port_base(regions):
 
 
 class World:
-    def __init__(self, program, directory, *options):
+    def __init__(self, program, directory, *options, regions=("us-east1", "europe-west1")):
         self.program, self.directory = program, directory
-        self.base = free_port_base(2)
+        self.base = free_port_base(len(regions))
         self.log = open(directory / "up.log", "w+")
-        arguments = ["up", "--regions", "us-east1,europe-west1", "--port-base", str(self.base), *options]
+        arguments = ["up", "--regions", ",".join(regions), "--port-base", str(self.base), *options]
         self.up = subprocess.Popen(
             [program, *arguments, "--data-dir", str(directory / "world")],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
@@ -68,11 +68,12 @@ class World:
             time.sleep(0.05)
         self.world = json.loads((directory / "world" / "world.json").read_text())
 
-    def cli(self, *arguments):
+    def cli(self, *arguments, **variables):
         environment = {
             **os.environ,
             "TRADEWIND_URL": self.world["control_url"],
             "TRADEWIND_TOKEN": pathlib.Path(self.world["token_file"]).read_text(),
+            **variables,
         }
         done = subprocess.run(
             [self.program, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True

@@ -91,10 +91,22 @@ impl Local {
     /// # Errors
     /// What was left cannot be ended.
     pub async fn new(options: LocalOptions) -> io::Result<Self> {
-        Family::new(HOME_VARIABLE, &options.home.to_string_lossy()).kill(None).await?;
-        let name = format!("tradewind-pipeline-{}", std::process::id());
+        let home = options.home.to_string_lossy().into_owned();
+        Family::new(HOME_VARIABLE, &home).kill(None).await?;
+        // The same name in every run, so that groups of one that was killed are found again.
+        let name = format!("tradewind-pipeline-{}", &blake3::hash(home.as_bytes()).to_hex()[..12]);
         let cgroups = tokio::task::spawn_blocking(move || Cgroups::open(&name)).await.map_err(io::Error::other)?;
-        Ok(Self { options, cgroups, idle: Mutex::default(), started: AtomicU64::new(0) })
+        let local = Self { options, cgroups, idle: Mutex::default(), started: AtomicU64::new(0) };
+        local.remove_groups().await;
+        Ok(local)
+    }
+
+    async fn remove_groups(&self) {
+        for (_, group) in self.cgroups.groups() {
+            if let Err(error) = group.remove().await {
+                tracing::warn!(%error, "a step's control group cannot be removed");
+            }
+        }
     }
 
     /// Why memory is only looked at now and then instead of limited, if that is so.
@@ -229,11 +241,7 @@ impl Executor for Local {
             if let Err(error) = left {
                 tracing::warn!(%error, "processes of steps cannot be ended");
             }
-            for (_, group) in self.cgroups.groups() {
-                if let Err(error) = group.remove().await {
-                    tracing::warn!(%error, "a step's control group cannot be removed");
-                }
-            }
+            self.remove_groups().await;
         }
         .boxed()
     }
