@@ -178,6 +178,11 @@ impl Setup {
         self.stages.iter().map(needs).collect()
     }
 
+    /// Whether any step says how much memory it may take.
+    pub fn limits_memory(&self) -> bool {
+        self.stages.iter().chain([&self.aggregate]).chain(&self.evaluate).any(|stage| stage.limits.memory.is_some())
+    }
+
     /// Over all that batches depend on beside the data.
     pub(crate) fn digest(&self) -> Digest {
         key::digest(&self.stages.iter().map(|stage| (&stage.name, &stage.recipe)).collect::<Vec<_>>())

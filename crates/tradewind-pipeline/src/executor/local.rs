@@ -110,7 +110,7 @@ impl Local {
     }
 
     /// Why memory is only looked at now and then instead of limited, if that is so.
-    pub fn memory_is_unlimited(&self) -> Option<String> {
+    pub fn only_looks_at_memory(&self) -> Option<String> {
         self.cgroups.unavailable(Controller::Memory).map(ToString::to_string)
     }
 

@@ -171,6 +171,9 @@ impl Stage<'_> {
         let format = self.work.format;
         let (prepared, cut) = self.data().await?;
         let (sources, cut_into) = (prepared.sources, prepared.keys().collect());
+        if let Some(why) = self.executor.only_looks_at_memory().filter(|_| self.setup.limits_memory()) {
+            tracing::warn!(why, "the memory of steps is looked at four times a second, as it cannot be limited here");
+        }
         if format == Format::Table {
             prepared.warnings.iter().for_each(|warning| terminal::complain(&format!("  {warning}\n")));
         }
