@@ -16,6 +16,8 @@ use crate::{
 pub const PIPELINE_FILE: &str = "pipeline.toml";
 /// The largest file, in bytes.
 pub const FILE_BYTES_LIMIT: u64 = 1 << 20;
+/// The most that parameters of all steps come to as JSON, in bytes: a version's lineage tells them.
+const PARAMETERS_BYTES_LIMIT: usize = 32 << 10;
 /// The most steps of each batch.
 pub const STEPS_LIMIT: usize = 32;
 /// The most words of a command line, sources and requirements.
@@ -289,6 +291,10 @@ impl Pipeline {
     /// The first problem, by its key.
     pub fn check(&self) -> Result<(), Problem> {
         self.data.check()?;
+        if serde_json::json!(self.parameters).to_string().len() > PARAMETERS_BYTES_LIMIT {
+            let message = format!("they are more than {} KiB of JSON", PARAMETERS_BYTES_LIMIT >> 10);
+            return Err(Problem::new("parameters", message));
+        }
         if self.steps.is_empty() || self.steps.len() > STEPS_LIMIT {
             return Err(Problem::new("step", format!("a pipeline has 1 to {STEPS_LIMIT} steps")));
         }

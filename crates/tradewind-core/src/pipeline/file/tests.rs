@@ -134,6 +134,7 @@ fn what_cannot_be_is_named_by_its_key() {
         ("use = \"average\"", "use = \"mean\"", "unknown variant `mean`"),
         ("use = \"average\"", "use = \"average\"\nfunction = \"a:b\"", "unknown field `function`"),
         ("use = \"average\"", "function = \"a:b\"\nname = \"a\"", "`aggregate.name`: only steps"),
+        ("[data]", &format!("[parameters]\na = \"{}\"\n[data]", "x".repeat(40_000)), "`parameters`: they are more"),
         ("source", "sources", "unknown field `sources`"),
     ] {
         let problem = with(replaced, by).unwrap_err();
