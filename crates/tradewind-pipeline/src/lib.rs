@@ -18,5 +18,5 @@ mod store;
 
 pub use home::{Home, HomeError};
 pub use run::{BatchCounts, Known, Planned, Run, RunError, Scene};
-pub use setup::{AGGREGATE, EVALUATE, Pythons, Setup};
+pub use setup::{Pythons, Setup};
 pub use store::{Collected, Entry, Store, StoreError};

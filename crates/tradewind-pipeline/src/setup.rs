@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// What the aggregate and the evaluation are called where steps are named.
-pub const AGGREGATE: &str = "aggregate";
-pub const EVALUATE: &str = "evaluate";
+const AGGREGATE: &str = "aggregate";
+const EVALUATE: &str = "evaluate";
 /// The model that is judged, among the inputs of the evaluation.
 pub(crate) const MODEL: &str = "model";
 /// For one combination of models.

@@ -97,3 +97,35 @@ fn escaped(words: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_is_a_bar_in_its_workers_row() {
+        let mut story = Story::default();
+        for line in [
+            r#"{"at": 0, "event": "planned", "workers": 2, "steps": ["train"],
+                "batches": [{"name": "<a>", "bytes": 1, "steps": [0]}, {"name": "b", "bytes": 1, "steps": [0]}]}"#,
+            r#"{"at": 0, "event": "started", "step": "train", "batch": 0, "worker": 0, "attempt": 1}"#,
+            r#"{"at": 0, "event": "started", "step": "train", "batch": 1, "worker": 1, "attempt": 1}"#,
+            r#"{"at": 500, "event": "failed", "step": "train", "batch": 0, "error": "no", "again": false}"#,
+            r#"{"at": 1000, "event": "finished", "step": "train", "batch": 1, "key": "k", "took_ms": 1000}"#,
+        ] {
+            story.take(serde_json::from_str(line).unwrap());
+        }
+        let svg = svg(&story);
+        assert_eq!(svg.matches("<title>").count(), 2);
+        assert!(
+            svg.contains("<title>train of &#60;a&#62;, failed</title>") && svg.contains("<title>train of b</title>")
+        );
+        assert!(svg.contains(">worker 2</text>") && !svg.contains(">worker 3</text>"));
+        let widths: Vec<f64> = svg
+            .lines()
+            .filter(|line| line.contains("<title>"))
+            .filter_map(|line| line.split("width=\"").nth(1)?.split('"').next()?.parse().ok())
+            .collect();
+        assert!((widths[1] / widths[0] - 2.0).abs() < 0.01, "{widths:?}");
+    }
+}

@@ -61,6 +61,26 @@ fn results_that_cannot_be_are_not_tried_again() {
 }
 
 #[test]
+fn workers_in_any_language_are_understood_or_named() {
+    let keys = "worker = true\nretries = 0";
+    let loop_of = |body: &str| format!("while read -r order; do {body}; done\n");
+    let report = shell(&loop_of(r#"echo "$order" >> "$TRACE"; echo '{"ok": true}'"#), keys).run("--workers 1");
+    assert_eq!(report.0["steps"]["train"]["done"], 2);
+    for (script, expected) in [
+        (loop_of("echo hello"), "its worker answered `hello`, which is no reply"),
+        (loop_of(r#"echo '{"ok": true, "extra": 1}'"#), "unknown field `extra`"),
+        (loop_of(r#"echo '{"ok": false, "error": "too cold"}'"#), "`train` of data/a: too cold"),
+        (loop_of("echo gone >&2; exit 4"), "its worker ended: exit code 4: gone"),
+        (loop_of("head -c 2000000 /dev/zero; sleep 100"), "its worker's reply is longer than 1048576 bytes"),
+        ("exec 1>&-; read -r order\n".to_owned(), "its worker ended: exit code 0"),
+        ("exit 0\n".to_owned(), "its worker ended: exit code 0"),
+    ] {
+        let said = shell(&script, keys).failure("--workers 1");
+        assert!(said.contains(expected), "{said}, not {expected}");
+    }
+}
+
+#[test]
 fn what_may_end_otherwise_is_tried_again() {
     // Each batch fails once.
     let script = r#"mark="$TRACE.$(echo "$TRADEWIND_STEP" | tr / _)"; [ -e "$mark" ] || { : > "$mark"; exit 3; }"#;
