@@ -17,6 +17,6 @@ mod setup;
 mod store;
 
 pub use home::{Home, HomeError};
-pub use run::{Counts, Known, Planned, Run, RunError, Scene};
+pub use run::{BatchCounts, Known, Planned, Run, RunError, Scene};
 pub use setup::{AGGREGATE, EVALUATE, Pythons, Setup};
 pub use store::{Collected, Entry, Store, StoreError};

@@ -52,7 +52,7 @@ pub struct Known {
 
 /// What became of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
+pub struct BatchCounts {
     pub all: usize,
     /// Those that were held out and came through.
     pub held_out: usize,
@@ -192,9 +192,9 @@ impl<'a> Run<'a> {
     }
 
     /// What became of the batches. [`Self::batches`] comes before.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> BatchCounts {
         let held_out = self.through.len() - self.trained_on().count();
-        Counts { all: self.scene.batches.len(), held_out, failed: self.scene.batches.len() - self.through.len() }
+        BatchCounts { all: self.scene.batches.len(), held_out, failed: self.scene.batches.len() - self.through.len() }
     }
 
     /// What all steps of all batches took together, in this run or an earlier one.

@@ -187,11 +187,10 @@ fn read(found: &Found, format: Format, said: &dyn Fn(u64) -> Result<(), Error>) 
         }
     }
     check(&file, &found.path, found.stamp)?;
-    let wrong = |problem: String| Error::table(&found.name, problem);
     let (schema, rows) = match (format, text) {
         (_, Some(text)) => text.finish(&found.name)?,
         (Format::Parquet, None) if found.stamp.size > 0 => {
-            let (schema, rows) = parquet_facts(file).map_err(wrong)?;
+            let (schema, rows) = parquet_facts(file, &found.name)?;
             (Some(schema), Some(rows))
         }
         (_, None) => (None, format.is_table().then_some(0)),

@@ -2,7 +2,10 @@
 
 mod text;
 
-use std::fs::File;
+use std::{
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -48,9 +51,9 @@ impl Table {
         let rows = if source.facts.format == Format::Parquet {
             let row = source.stamp.size.checked_div(source.facts.rows.unwrap_or(0)).unwrap_or(0);
             let rows = rows_at_once(schema).min((BYTES_AT_ONCE as u64 / row.max(1)).max(1));
-            let builder = ParquetRecordBatchReaderBuilder::try_new(opened);
-            let reader = builder.and_then(|builder| builder.with_batch_size(rows as usize).build());
-            let reader = reader.map_err(|error| Error::table(&source.name, error))?;
+            let reader = guarded(&source.name, || {
+                ParquetRecordBatchReaderBuilder::try_new(opened)?.with_batch_size(rows as usize).build()
+            })?;
             Rows::Parquet(Box::new(Parquet { name: source.name.clone(), schema: schema.clone(), reader, left: None }))
         } else {
             Rows::Text(Box::new(Text::new(opened, source, schema)))
@@ -83,10 +86,10 @@ impl Table {
 impl Parquet {
     fn peek(&mut self) -> Result<Option<&RecordBatch>, Error> {
         while self.left.as_ref().is_none_or(|left| left.num_rows() == 0) {
-            let Some(next) = self.reader.next() else {
+            let Some(next) = guarded(&self.name, || self.reader.next().transpose())? else {
                 return Ok(None);
             };
-            self.left = Some(next.map_err(|error| Error::table(&self.name, error))?);
+            self.left = Some(next);
         }
         Ok(self.left.as_ref())
     }
@@ -118,8 +121,17 @@ fn with_columns(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, S
 }
 
 /// The columns of a file of Parquet, and its rows.
-pub(super) fn parquet_facts(file: File) -> Result<(Schema, u64), String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
-    let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).map_err(|error| error.to_string())?;
-    Ok((checked(builder.schema())?, rows))
+pub(super) fn parquet_facts(file: File, name: &str) -> Result<(Schema, u64), Error> {
+    let builder = guarded(name, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let rows = builder.metadata().file_metadata().num_rows();
+    let rows = u64::try_from(rows).map_err(|_| Error::table(name, "it is damaged: it has less than no rows"))?;
+    Ok((checked(builder.schema()).map_err(|problem| Error::table(name, problem))?, rows))
+}
+
+/// Reads of a file that may be damaged: at some of those the library panics.
+fn guarded<T, E: std::fmt::Display>(name: &str, read: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| Error::table(name, error)),
+        Err(_) => Err(Error::table(name, "it is damaged")),
+    }
 }

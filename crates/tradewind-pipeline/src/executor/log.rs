@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn nothing_is_left_out_where_the_end_goes_on_from_the_beginning() {
         let piece = vec![b'.'; HEAD_BYTES as usize + 10];
-        let (text, _) = logged(&[piece.clone()]);
+        let (text, _) = logged(std::slice::from_ref(&piece));
         assert_eq!(text.as_bytes(), piece);
     }
 }

@@ -166,6 +166,44 @@ async fn bytes_are_those_of_the_text() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// A damaged file is an error that names it, or is read as something else, and ends nothing.
+    #[test]
+    fn damaged_parquet_is_an_error(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let world = World::new(&[]);
+        world.write_parquet("a.parquet", &table(0..300));
+        let mut bytes = std::fs::read(world.path("a.parquet")).unwrap();
+        for (place, byte) in flips {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        world.write("a.parquet", bytes);
+        if let Err(error) = runtime.block_on(world.prepared("a.parquet", Portion::Rows(100))) {
+            prop_assert!(error.to_string().contains("a.parquet"), "{error}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    /// Any text is cut into as many rows as were counted, or is an error that names the file.
+    #[test]
+    fn any_text_is_rows_or_an_error(text in "[ab,1\"\n\r{}:\\[\\] .é-]{0,40}", ending in "csv|jsonl") {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let name = format!("a.{ending}");
+        let world = World::new(&[(&name, &text)]);
+        match runtime.block_on(world.prepared(&name, Portion::Rows(2))) {
+            Ok(prepared) => {
+                let cut: u64 = prepared.batches.iter().filter_map(|batch| batch.rows).sum();
+                prop_assert_eq!(Some(cut), prepared.sources.rows);
+            }
+            Err(error) => prop_assert!(error.to_string().contains(&name), "{error}"),
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// Any table, cut in any way, has each row once and in order, and is cut into the same bytes every time.
     #[test]

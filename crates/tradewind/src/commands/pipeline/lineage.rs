@@ -7,7 +7,7 @@ use tradewind_core::{
     bundle::lineage::{BatchLineage, DataLineage, Lineage},
     pipeline::{file::Cut, gate::Verdict},
 };
-use tradewind_pipeline::{Counts, Pythons, Setup, data::Sources};
+use tradewind_pipeline::{BatchCounts, Pythons, Setup, data::Sources};
 
 /// What a run was made of.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Made<'a> {
     pub(super) setup: &'a Setup,
     pub(super) pythons: &'a Pythons,
     pub(super) sources: &'a Sources,
-    pub(super) counts: Counts,
+    pub(super) counts: BatchCounts,
     pub(super) run: u64,
     pub(super) metrics: BTreeMap<String, f64>,
     pub(super) verdicts: &'a [Verdict],
@@ -27,7 +27,7 @@ impl Made<'_> {
     pub(super) fn lineage(self) -> Lineage {
         let pipeline = &self.setup.pipeline;
         let Sources { files, bytes, rows, digest } = *self.sources;
-        let Counts { all, held_out, failed } = self.counts;
+        let BatchCounts { all, held_out, failed } = self.counts;
         let batches = BatchLineage {
             cut: words(&pipeline.data.batch),
             total: all as u64,
