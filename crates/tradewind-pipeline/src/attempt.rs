@@ -8,7 +8,7 @@ use tradewind_core::{
     causes::chain,
     pipeline::{
         contract::{Input, Inputs, SAID_BYTES_LIMIT, SCHEMA_VERSION, Said, Told},
-        metric::{METRICS_LIMIT, Metric},
+        metric::{METRICS_LIMIT, Metric, NAME_BYTES_LIMIT},
     },
 };
 
@@ -125,9 +125,10 @@ impl Task<'_> {
         let logged = |failed| Unmade { failed, log: Some(desk.log()) };
         ran.map_err(logged)?;
         let said = read_said(&desk.result(), self.rows).map_err(logged)?;
+        let log = desk.log();
         let (store, step, batch) = (store.clone(), self.stage.name.clone(), self.batch.map(str::to_owned));
         let kept = blocking(move || store.keep(&desk, key, (&step, batch.as_deref()), said, took_ms)).await;
-        kept.map(|entry| Made { entry, reused: false })
+        kept.map(|entry| Made { entry, reused: false }).map_err(|unmade| Unmade { log: Some(log), ..unmade })
     }
 
     fn tell(&self, key: Digest, desk: &Desk) -> Result<(), Unmade> {
@@ -188,6 +189,14 @@ fn read_said(path: &Path, rows: Option<u64>) -> Result<Said, Failed> {
     })?;
     if said.metrics.len() > METRICS_LIMIT {
         return Err(Failed::hopeless(format!("it has more than {METRICS_LIMIT} metrics")));
+    }
+    let is_name =
+        |name: &&String| name.len() <= NAME_BYTES_LIMIT && !name.is_empty() && !name.contains(char::is_control);
+    if let Some(name) = said.metrics.keys().find(|name| !is_name(name)) {
+        let shown: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
+        return Err(Failed::hopeless(format!(
+            "`{shown}` is no name of a metric: up to {NAME_BYTES_LIMIT} bytes in a line"
+        )));
     }
     let wrong = said.metrics.iter().find_map(|(name, metric)| Metric::check(metric).err().map(|error| (name, error)));
     match wrong {

@@ -1,7 +1,10 @@
 //! How large batches are where the pipeline leaves that open: two samples of the data are measured, once for the same
 //! steps. Later runs use what was found, so that data that grows does not make other batches of what is there.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -51,11 +54,17 @@ struct Known {
     reason: String,
 }
 
-/// So many rows of a batch, or files where they have no rows, and why.
+/// So many rows of a batch, or files where they have no rows, and why; `None` where it was not measured yet.
+pub fn known(survey: &Survey, setup: &Setup, home: &Home) -> Option<(Portion, String)> {
+    let known = read(&path(home)).filter(|known| known.steps == setup.digest())?;
+    Some((portion_of(survey, known.amount), known.reason))
+}
+
+/// The same, measured now: two samples of the data go through all steps.
 ///
 /// # Errors
 /// A step failed with a sample; the data cannot be read.
-pub async fn portion(
+pub async fn measure(
     survey: &Survey,
     setup: &Setup,
     home: &Home,
@@ -64,11 +73,6 @@ pub async fn portion(
 ) -> Result<(Portion, String), AutoError> {
     let sources = survey.sources();
     let (total, unit) = sources.rows.map_or((sources.files, "files"), |rows| (rows, "rows"));
-    let portion = |amount| if sources.rows.is_some() { Portion::Rows(amount) } else { Portion::Files(amount) };
-    let (steps, path) = (setup.digest(), home.directory().join("auto.json"));
-    if let Some(known) = read(&path).filter(|known| known.steps == steps) {
-        return Ok((portion(known.amount), known.reason));
-    }
     let sampling = Sampling { survey, setup, home, executor, stop };
     let first = if unit == "rows" { FIRST_ROWS.min(total) } else { 1 };
     // The first one starts workers, which later ones find started.
@@ -80,13 +84,21 @@ pub async fn portion(
         large = sampling.measure(amount).await?;
     }
     let Decision { rows: amount, reason } = decide([small, large], executor.room().workers, total, unit);
-    let known = Known { steps, amount, reason };
+    let known = Known { steps: setup.digest(), amount, reason };
     // What cannot be kept is found out again.
-    let _ = fs::write(&path, serde_json::to_vec(&known).unwrap_or_default());
-    Ok((portion(amount), known.reason))
+    let _ = fs::write(path(home), serde_json::to_vec(&known).unwrap_or_default());
+    Ok((portion_of(survey, amount), known.reason))
 }
 
-fn read(path: &PathBuf) -> Option<Known> {
+fn portion_of(survey: &Survey, amount: u64) -> Portion {
+    if survey.sources().rows.is_some() { Portion::Rows(amount) } else { Portion::Files(amount) }
+}
+
+fn path(home: &Home) -> PathBuf {
+    home.directory().join("auto.json")
+}
+
+fn read(path: &Path) -> Option<Known> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
@@ -121,7 +133,17 @@ impl Sampling<'_> {
             stop: self.stop.clone(),
         })?;
         run.plan();
-        run.batches().await?;
-        Ok(run.took_ms())
+        match run.batches().await {
+            Ok(()) => Ok(run.took_ms()),
+            Err(RunError::TooManyFailed { failed, of }) => Err(journal.with_story(|story| {
+                let last = story.failures.last().map(|failure| (failure.step.clone(), failure.error.clone()));
+                last.map_or(RunError::TooManyFailed { failed, of }, |(step, error)| RunError::Step {
+                    step,
+                    error,
+                    log: None,
+                })
+            })),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -102,6 +102,16 @@ impl Home {
         self.directory.join("runs")
     }
 
+    /// Removes what runs that were killed were making. None of them may work there any more.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn clear_work(&self) -> Result<(), HomeError> {
+        let work = self.work();
+        let cleared = fs::remove_dir_all(&work).and_then(|()| fs::create_dir(&work));
+        cleared.map_err(|source| HomeError::Io { attempt: "clear", path: work, source })
+    }
+
     /// Removes what was cut for other data, or in another way, than what is in these directories.
     ///
     /// # Errors

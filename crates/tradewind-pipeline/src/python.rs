@@ -37,6 +37,8 @@ pub enum PythonError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read the requirements in {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{}: `{line}` names another file", path.display())]
+    OtherFile { path: PathBuf, line: String },
     #[error("cannot use {python}: {said}")]
     NotPython { python: String, said: String },
     #[error("cannot make a Python environment with {python}: {said}")]
@@ -49,6 +51,7 @@ impl PythonError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Write { .. } | Self::Read { .. } => None,
+            Self::OtherFile { .. } => Some("write the packages and their versions into this one"),
             Self::NotPython { .. } | Self::Venv { .. } => Some("install Python 3 with venv, or name one with --python"),
             Self::Install { .. } => Some("it comes from PyPI: see that it can be reached, or set PIP_INDEX_URL"),
         }

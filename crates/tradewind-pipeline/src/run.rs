@@ -244,8 +244,13 @@ async fn work_through(
     let mut running = FuturesUnordered::new();
     let mut lanes = Lanes::default();
     let mut attempts = BTreeMap::<Place, u32>::new();
+    let mut waits = false;
     loop {
         let full = scene.room_on_disk().err();
+        if waits != full.is_some() {
+            waits = full.is_some();
+            scene.journal.say(Event::Waiting { reason: full.as_ref().map(ToString::to_string) });
+        }
         while full.is_none()
             && let Some(place) = schedule.next(began.elapsed())
         {

@@ -80,12 +80,20 @@ impl Pythons {
     }
 }
 
+/// Lines of requirements that name files, which would be looked for elsewhere and change unseen.
+const OTHER_FILES: [&str; 9] = ["-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:"];
+
 fn read_requirements(requirements: &Requirements, base: &Path) -> Result<String, PythonError> {
     match requirements {
         Requirements::Lines(lines) => Ok(lines.iter().map(|line| format!("{line}\n")).collect()),
         Requirements::File(path) => {
             let path = base.join(path);
-            std::fs::read_to_string(&path).map_err(|source| PythonError::Read { path, source })
+            let text = std::fs::read_to_string(&path);
+            let text = text.map_err(|source| PythonError::Read { path: path.clone(), source })?;
+            match text.lines().map(str::trim).find(|line| OTHER_FILES.iter().any(|start| line.starts_with(start))) {
+                Some(line) => Err(PythonError::OtherFile { path, line: line.to_owned() }),
+                None => Ok(text),
+            }
         }
     }
 }

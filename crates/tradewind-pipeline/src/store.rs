@@ -60,6 +60,16 @@ pub struct Entry {
     files: BTreeMap<String, Written>,
 }
 
+impl Entry {
+    /// Of the names and contents of what lies within this directory of its output; all of it where none is named.
+    pub fn content(&self, within: Option<&str>) -> Digest {
+        let Some(within) = within else { return self.output };
+        let prefix = format!("{}/", within.trim_end_matches('/'));
+        let files = self.files.iter().filter_map(|(path, written)| Some((path.strip_prefix(&prefix)?, written.digest)));
+        key::digest(&files.collect::<BTreeMap<&str, Digest>>())
+    }
+}
+
 /// A file as it was when its step had ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Written {

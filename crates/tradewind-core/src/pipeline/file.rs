@@ -26,6 +26,8 @@ pub const LIST_LIMIT: usize = 1000;
 pub const RETRIES_LIMIT: u32 = 100;
 /// What a step is given as an input beside what earlier steps wrote.
 pub const BATCH: &str = "batch";
+/// The least memory in which a step can begin, in bytes.
+const MEMORY_LEAST: u64 = 8 << 20;
 /// The longest time that one step may take for one batch.
 const TIMEOUT_LIMIT: Span = Span::from_secs(7 * 24 * 3600);
 /// Names of what is not a step.
@@ -220,7 +222,7 @@ impl<'de> Deserialize<'de> for Aggregate {
 pub struct ReadyMade {
     #[serde(rename = "use")]
     pub with: Combination,
-    /// The step whose models are combined. Default: the last one that writes any.
+    /// The step whose models are combined. Default: the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
     /// By which `best` chooses, and by which models are weighted elsewhere.
@@ -248,9 +250,12 @@ pub struct Gate {
     pub at_least: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
-    /// Better than what users get now, by so much at least; worse by so much at most where it is negative.
+    /// Above what users get now, by so much at least; below it by so much at most where it is negative.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_live: Option<f64>,
+    /// Below what users get now, by so much at least: for losses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_live: Option<f64>,
 }
 
 /// What becomes a version in the registry.
@@ -324,6 +329,20 @@ impl Pipeline {
             }
             Some(deploy) if deploy.regions.is_empty() => Err(Problem::new("deploy.regions", "it names no region")),
             _ => Ok(()),
+        }
+    }
+
+    /// Says a parameter anew, for all steps and for those that have one of that name themselves.
+    pub fn set(&mut self, name: &str, value: &Value) {
+        self.parameters.insert(name.to_owned(), value.clone());
+        let aggregate = match &mut self.aggregate {
+            Aggregate::Own(step) => Some(&mut **step),
+            Aggregate::Ready(_) => None,
+        };
+        for step in self.steps.iter_mut().chain(&mut self.evaluate).chain(aggregate) {
+            if let Some(own) = step.parameters.get_mut(name) {
+                own.clone_from(value);
+            }
         }
     }
 
@@ -403,6 +422,15 @@ impl Step {
         if self.retries > RETRIES_LIMIT {
             return problem("retries", format!("there are {RETRIES_LIMIT} at most"));
         }
+        if self.memory.is_some_and(|memory| memory.bytes() < MEMORY_LEAST) {
+            return problem("memory", format!("it is {} at least", Memory::from_bytes(MEMORY_LEAST)));
+        }
+        if self.cpu.is_some_and(|cpu| cpu.milli() == 0) {
+            return problem("cpu", "it is above 0".to_owned());
+        }
+        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return problem("env", format!("`{name}` is not the name of a variable"));
+        }
         if self.timeout.as_millis() == 0 || self.timeout > TIMEOUT_LIMIT {
             return problem("timeout", format!("it is above 0, and {TIMEOUT_LIMIT} at most"));
         }
@@ -439,6 +467,9 @@ impl Aggregate {
                     (Combination::Best, None) => {
                         Err(Problem::new("aggregate.metric", "the best by which metric? say one"))
                     }
+                    (Combination::Ensemble, Some(_)) => {
+                        Err(Problem::new("aggregate.metric", "an ensemble asks all models alike: leave it out"))
+                    }
                     _ => Ok(()),
                 }
             }
@@ -447,10 +478,15 @@ impl Aggregate {
 }
 
 impl Gate {
+    /// Whether it asks for what users get now.
+    pub fn compares(&self) -> bool {
+        self.above_live.is_some() || self.below_live.is_some()
+    }
+
     fn check(&self) -> Result<(), Problem> {
-        let bounds = [self.at_least, self.at_most, self.above_live];
+        let bounds = [self.at_least, self.at_most, self.above_live, self.below_live];
         if bounds.iter().all(Option::is_none) {
-            let message = format!("`{}` has no bound: say at_least, at_most or above_live", self.metric);
+            let message = format!("`{}` has no bound: say at_least, at_most, above_live or below_live", self.metric);
             return Err(Problem::new("gate", message));
         }
         if bounds.iter().flatten().any(|bound| !bound.is_finite()) {

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 use crate::backoff::Backoff;
 
 /// Between attempts of one step.
-const BETWEEN_ATTEMPTS: Backoff = Backoff { first: Duration::from_millis(500), limit: Duration::from_secs(60) };
+pub const BETWEEN_ATTEMPTS: Backoff = Backoff { first: Duration::from_millis(500), limit: Duration::from_secs(60) };
 
 /// What a step of the pipeline needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -141,10 +141,9 @@ impl Local {
     }
 
     async fn run_command(&self, words: &[String], kind: &Kind, job: &Job, log: &mut Log) -> Result<(), Failed> {
-        let starting = |error| not_started(words, &error);
-        let (spawn, family, group) = self.spawn(words, kind).map_err(starting)?;
+        let (spawn, family, group) = self.spawn(words, kind).map_err(|error| not_started(&error))?;
         let spawn = spawn.env(TOLD_VARIABLE, &job.told);
-        let mut running = Running::start(spawn, family, group, true).map_err(starting)?;
+        let mut running = Running::start(spawn, family, group, true).map_err(|error| not_started(&error))?;
         let watch = running.watch();
         let ended = within(&job.limits, &watch, running.finish(log)).await;
         let taken = watch.too_much(&job.limits);
@@ -164,7 +163,7 @@ impl Local {
     async fn run_worker(&self, kind: Kind, order: &Order, job: &Job, log: &mut Log) -> Result<(), Failed> {
         let mut worker = match self.take_idle(&kind) {
             Some(worker) => worker,
-            None => self.start_worker(&kind).map_err(|error| not_started(&kind.command, &error))?,
+            None => self.start_worker(&kind).map_err(|error| not_started(&error))?,
         };
         let watch = worker.running.watch();
         let asked = within(&job.limits, &watch, worker.ask(order, log)).await;
@@ -258,8 +257,8 @@ async fn within<T>(limits: &Limits, watch: &Watch, work: impl Future<Output = T>
     }
 }
 
-fn not_started(words: &[String], error: &io::Error) -> Failed {
-    Failed::hopeless(format!("cannot start `{}`: {}", words[0], chain(error)))
+fn not_started(error: &io::Error) -> Failed {
+    Failed::hopeless(chain(error))
 }
 
 /// One with a `/` is beside the pipeline's file; others are looked for on `PATH`.

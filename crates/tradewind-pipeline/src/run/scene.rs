@@ -14,7 +14,7 @@ use tradewind_core::{
         file::BATCH,
         journal::{Event, SHOWN_FAILURES},
         metric::Metric,
-        schedule::Task as Place,
+        schedule::{BETWEEN_ATTEMPTS, Task as Place},
     },
 };
 
@@ -140,7 +140,10 @@ impl Scene<'_> {
                     if !again {
                         return Err(RunError::Step { step: stage.name.clone(), error: unmade.failed.error, log });
                     }
-                    attempt += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(BETWEEN_ATTEMPTS.after(attempt)) => attempt += 1,
+                        () = self.stop.cancelled() => return Err(RunError::Stopped),
+                    }
                 }
             }
         }
@@ -177,6 +180,8 @@ impl Scene<'_> {
             None => format!("{}.log", stage.name),
         };
         let kept = self.journal.directory()?.join(name);
+        // What printed nothing has nothing to show.
+        fs::metadata(log).ok().filter(|metadata| metadata.len() > 0)?;
         fs::rename(log, &kept).ok().map(|()| kept)
     }
 

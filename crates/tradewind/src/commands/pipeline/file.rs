@@ -44,7 +44,13 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             read(directory.path()).unwrap_err().to_string().replace(&directory.path().display().to_string(), "D")
         };
-        assert_eq!(problem("name = \"a\"\nnaem = 1"), "");
+        let unknown = problem("name = \"a\"\nnaem = 1");
+        assert!(
+            unknown.starts_with("D/pipeline.toml, line 2: unknown key `naem`, expected one of `name`"),
+            "{unknown}"
+        );
+        let unchecked = problem("name = \"a\"\nstep = []\n[data]\nsource = [\"a\"]\n[aggregate]\nuse = \"best\"");
+        assert_eq!(unchecked, "D/pipeline.toml: `step`: a pipeline has 1 to 32 steps");
         std::fs::remove_file(&path).unwrap();
         assert!(read(&path).unwrap_err().is_not_found());
     }

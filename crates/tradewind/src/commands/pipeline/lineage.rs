@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use tradewind_core::{
     Timestamp, VersionNumber,
     bundle::lineage::{BatchLineage, DataLineage, Lineage},
-    pipeline::{file::Cut, gate::Verdict},
+    pipeline::{
+        file::{Cut, Pipeline},
+        gate::Verdict,
+    },
 };
 use tradewind_pipeline::{BatchCounts, Pythons, Setup, data::Sources};
+
+use crate::session::requested_by;
 
 /// What a run was made of.
 #[derive(Debug)]
@@ -38,7 +44,7 @@ impl Made<'_> {
         Lineage {
             pipeline: pipeline.name.to_string(),
             run: Some(self.run),
-            by: by(),
+            by: requested_by(),
             started_at: self.started_at,
             finished_at: Timestamp::now(),
             data: Some(DataLineage { files, bytes, rows, digest: Some(digest), batches: Some(batches) }),
@@ -47,12 +53,23 @@ impl Made<'_> {
                 .filter(|line| !line.is_empty() && !line.starts_with('#'))
                 .map(str::to_owned)
                 .collect(),
-            parameters: pipeline.parameters.clone(),
+            parameters: parameters(pipeline),
             metrics: self.metrics,
             gate: self.verdicts.iter().map(|verdict| verdict.detail.clone()).collect(),
             compared_with: self.compared_with,
         }
     }
+}
+
+/// Those of all steps, and each step's own by its name: `train.epochs`.
+fn parameters(pipeline: &Pipeline) -> BTreeMap<String, Value> {
+    let mut all = pipeline.parameters.clone();
+    let named = pipeline.steps.iter().map(|step| (step.name.as_str(), step));
+    let aggregate = pipeline.aggregate.own().map(|step| ("aggregate", step));
+    for (name, step) in named.chain(aggregate).chain(pipeline.evaluate.as_ref().map(|step| ("evaluate", step))) {
+        all.extend(step.parameters.iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())));
+    }
+    all
 }
 
 /// `by file`, `by 100000 rows`
@@ -64,12 +81,4 @@ pub(super) fn words(cut: &Cut) -> String {
         Cut::Bytes(bytes) => format!("by {bytes}"),
         Cut::Column(column) => format!("by column {column}"),
     }
-}
-
-/// Who runs it, such as `ada@build-7`.
-fn by() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let user = user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{user}@{host}")
 }

@@ -89,12 +89,15 @@ impl Plan {
     pub(super) fn describe(&self, paint: Paint) -> String {
         let rows = self.rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
         let files = count(self.files as usize, "file");
+        let batches = match self.batches {
+            1 => "1 batch".to_owned(),
+            all => format!("{all} batches"),
+        };
         let held_out = match self.held_out {
             0 => String::new(),
             some => format!(", {some} of them held out"),
         };
-        let mut text =
-            format!("  {files}, {}{rows}\n  {} batches{held_out}: {}\n", bytes(self.bytes), self.batches, self.cut);
+        let mut text = format!("  {files}, {}{rows}\n  {}{held_out}: {}\n", bytes(self.bytes), batches, self.cut);
         let mut table = Table::new(&["STEP", "BATCHES", "DONE", "TO RUN", "EACH TOOK"]);
         for step in &self.steps {
             let left = step.batches - step.cached;

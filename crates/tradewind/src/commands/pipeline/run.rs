@@ -14,8 +14,8 @@ use tradewind_api::SCHEMA_VERSION;
 use tradewind_core::{
     ModelName, RegionName, Timestamp, VersionNumber,
     pipeline::{
-        file::{Pipeline, Publish},
-        gate::{self, Verdict},
+        file::{Gate, Pipeline, Publish},
+        gate::{self, Live, Verdict},
         holdout::held_out,
         journal::{Counts, Event},
         metric::Metric,
@@ -34,10 +34,11 @@ use super::{RunArgs, failed, file, lineage, plan::Plan, progress, publish, words
 use crate::{
     commands::{deploy, models::push},
     failure::Failure,
+    measure::Local as Version,
     roles::StopSignals,
-    session::Session,
+    session::{Session, unknown_region},
     settings,
-    terminal::{self, Format, Paint},
+    terminal::{self, Format, Paint, units},
 };
 
 /// What a run came to.
@@ -73,7 +74,8 @@ pub(super) struct Published {
 
 pub(super) async fn run(args: RunArgs, session: &Session) -> Result<(), Failure> {
     let (mut pipeline, base) = file::read(&args.file)?;
-    pipeline.parameters.extend(args.set.iter().cloned());
+    args.set.iter().for_each(|(name, value)| pipeline.set(name, value));
+    pipeline.check().map_err(|problem| Failure::usage(problem.to_string()))?;
     if !args.deploy.is_empty() && pipeline.publish.is_none() {
         return Err(Failure::usage("only what is published is deployed").hint("add [publish] with `model` to the file"));
     }
@@ -104,6 +106,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn run(&self, pipeline: Pipeline) -> Result<(), Failure> {
+        self.check_destination(&pipeline).await?;
         let home = Home::of(&self.base, &pipeline.name).enter();
         let home = home.map_err(|error| failed(&error, error.hint()))?;
         let cache = settings::cache_home().ok_or_else(|| {
@@ -125,6 +128,7 @@ impl Work<'_> {
             env: vec![("PYTHONPATH".to_owned(), python_path(&[&package, &self.base]))],
         };
         let executor = Local::new(options).await.map_err(|error| failed(&error, None))?;
+        home.clear_work().map_err(|error| failed(&error, error.hint()))?;
         let setup = Setup::new(pipeline, &self.base, &pythons).map_err(|error| failed(&error, None))?;
         let journal =
             if self.args.plan { Ok(Journal::unwritten()) } else { Journal::begin(&home, &setup.pipeline.name) };
@@ -136,6 +140,25 @@ impl Work<'_> {
         executor.close().await;
         journal.say(Event::Ended { error: ended.as_ref().err().map(ToString::to_string) });
         ended
+    }
+
+    /// That there is somebody to publish to, and that the regions are there: said before hours of work, not after.
+    async fn check_destination(&self, pipeline: &Pipeline) -> Result<(), Failure> {
+        if self.args.plan || self.args.no_publish || pipeline.publish.is_none() {
+            return Ok(());
+        }
+        let known = self.session.client.regions().await?.regions;
+        let regions = self.regions(pipeline);
+        let Some(unknown) = regions.iter().find(|region| !known.iter().any(|known| known.name == **region)) else {
+            return Ok(());
+        };
+        Err(unknown_region(unknown, known.iter().map(|region| &region.name)))
+    }
+
+    /// Where a new version is deployed; nowhere where nobody says.
+    fn regions(&self, pipeline: &Pipeline) -> Vec<RegionName> {
+        let of_file = pipeline.deploy.as_ref().map(|deploy| deploy.regions.clone());
+        if self.args.deploy.is_empty() { of_file.unwrap_or_default() } else { self.args.deploy.clone() }
     }
 
     fn room(&self) -> Room {
@@ -197,7 +220,7 @@ impl Stage<'_> {
         self.home.keep_batches(&cut_into).map_err(|error| failed(&error, error.hint()))?;
         match format {
             Format::Json => terminal::print_json(&report),
-            Format::Table => terminal::print(&words::conclude(&report, Paint::for_stdout())),
+            Format::Table => terminal::print(&words::conclude(&report)),
         }
     }
 
@@ -219,11 +242,20 @@ impl Stage<'_> {
         let survey = Survey::of(data, base, self.home.directory(), &said).await.map_err(unread)?;
         let (portion, cut) = match Portion::of(&data.batch) {
             Some(portion) => (portion, lineage::words(&data.batch)),
-            None => {
-                bar.set_message("measuring how large batches should be");
-                let found = auto::portion(&survey, self.setup, self.home, self.executor, &self.work.stop).await;
-                found.map_err(|error| failed(&error, error.hint()))?
-            }
+            None => match auto::known(&survey, self.setup, self.home) {
+                Some(known) => known,
+                None if self.work.args.plan => {
+                    let message = "how large batches are is measured by the first run";
+                    return Err(
+                        Failure::failed(message).hint("say it with batch = { rows = 100000 } in [data] instead")
+                    );
+                }
+                None => {
+                    bar.set_message("measuring how large batches should be");
+                    let found = auto::measure(&survey, self.setup, self.home, self.executor, &self.work.stop).await;
+                    found.map_err(|error| failed(&error, error.hint()))?
+                }
+            },
         };
         let prepared = survey.cut(&portion, &said).await.map_err(unread)?;
         Ok((prepared, cut))
@@ -263,31 +295,49 @@ impl Stage<'_> {
         let mut metrics = run.metrics().map_err(unfinished)?;
         metrics.extend(result.metrics.clone());
         let model = self.bundle(&run.output(result))?;
-        let evaluating = run.evaluate(&model, result.output);
+        let within = pipeline.publish.as_ref().and_then(|publish| publish.bundle.as_deref());
+        let evaluating = run.evaluate(&model, result.content(within));
         let evaluation = progress::during(self.journal, format, evaluating).await.map_err(unfinished)?;
         metrics.extend(evaluation.iter().flat_map(|entry| entry.metrics.clone()));
-        let compares = pipeline.gate.iter().any(|gate| gate.above_live.is_some());
+        let compares = pipeline.gate.iter().any(Gate::compares);
         let live = match self.publishes() {
             Some(Publish { model, .. }) if compares => publish::live(self.work.session, model, format).await?,
             _ => None,
         };
         let of_live = match &live {
-            Some(live) => {
-                let evaluating = run.evaluate(&live.directory, live.version.digest);
-                let evaluation = progress::during(self.journal, format, evaluating).await.map_err(unfinished)?;
-                Some(evaluation.map(|entry| entry.metrics).unwrap_or_default())
-            }
+            Some(live) => Some(self.evaluate_live(run, live).await?),
             None => None,
         };
         self.journal.say(Event::Measured { metrics: metrics.clone() });
-        let verdicts = gate::judge(&pipeline.gate, &metrics, of_live.as_ref());
+        let against = match &of_live {
+            Some(metrics) => Live::Measured(metrics),
+            None if self.publishes().is_some() => Live::Nothing,
+            None => Live::Unknown,
+        };
+        let verdicts = gate::judge(&pipeline.gate, &metrics, against);
         self.journal.say(Event::Judged { verdicts: verdicts.clone() });
+        if format == Format::Table {
+            terminal::print(&words::metrics_and_gate(&numbers(&metrics), &verdicts, Paint::for_stdout()))?;
+        }
         if let Some(broken) = verdicts.iter().find(|verdict| !verdict.holds) {
             let failure = Failure::failed(format!("the model is not good enough: {}", broken.detail));
             let output = run.output(result);
             return Err(failure.note("Nothing was published.").hint(format!("look at it in {}", output.display())));
         }
         Ok(Judged { metrics, verdicts, evaluation, live: live.map(|live| live.version.version) })
+    }
+
+    /// What is measured of what users get now.
+    async fn evaluate_live(&self, run: &mut Run<'_>, live: &Version) -> Result<BTreeMap<String, Metric>, Failure> {
+        let evaluating = run.evaluate(&live.directory, live.version.digest);
+        let evaluation = progress::during(self.journal, self.work.format, evaluating).await;
+        let evaluation = evaluation.map_err(|error| {
+            let (model, version) = (live.name(), live.version.version);
+            let failure = Failure::failed(format!("{model} {version}, which is live, cannot be evaluated"));
+            let hint = "leave above_live and below_live out of the gate to publish without comparing";
+            failure.cause(error.to_string()).hint(hint)
+        });
+        Ok(evaluation?.map(|entry| entry.metrics).unwrap_or_default())
     }
 
     /// What becomes of the result; without it no control plane is needed.
@@ -332,9 +382,6 @@ impl Stage<'_> {
             took_ms: 0,
         });
         if let Some(Publish { model, .. }) = self.publishes() {
-            if format == Format::Table {
-                terminal::print(&words::judged(&report, Paint::for_stdout()))?;
-            }
             let made = lineage::Made {
                 setup: self.setup,
                 pythons: self.pythons,
@@ -354,7 +401,11 @@ impl Stage<'_> {
             let (version, created) = (published.version.version, published.created);
             self.journal.say(Event::Published { model: model.to_string(), version, created });
             report.published = Some(Published { model: model.clone(), version, created });
-            let regions = self.regions();
+            if !created && format == Format::Table {
+                let since = units::clock(published.version.pushed_at);
+                terminal::say(&format!("  this content is version {version} since {since}"))?;
+            }
+            let regions = self.work.regions(pipeline);
             if regions.is_empty() && format == Format::Table {
                 terminal::print(&push::describe(&published.version))?;
             }
@@ -362,12 +413,6 @@ impl Stage<'_> {
         }
         report.took_ms = self.work.began.elapsed().as_millis() as u64;
         Ok(report)
-    }
-
-    /// Where a new version is deployed; nowhere where nobody says.
-    fn regions(&self) -> Vec<RegionName> {
-        let of_file = self.setup.pipeline.deploy.as_ref().map(|deploy| deploy.regions.clone());
-        if self.work.args.deploy.is_empty() { of_file.unwrap_or_default() } else { self.work.args.deploy.clone() }
     }
 
     async fn deploy(

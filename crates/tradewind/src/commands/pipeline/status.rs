@@ -101,7 +101,10 @@ pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
             schema_version: SCHEMA_VERSION,
             state: State::of(&story),
             batches: story.batches.len(),
-            left_ms: story.time_left().map(|left| left.as_millis() as u64),
+            left_ms: story
+                .time_left()
+                .filter(|_| State::of(&story) == State::Running)
+                .map(|left| left.as_millis() as u64),
             story: &story,
         }),
         Format::Table => terminal::print(&describe(&story, Paint::for_stdout())),

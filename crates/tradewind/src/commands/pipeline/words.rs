@@ -64,10 +64,6 @@ pub(super) fn failures(story: &Story) -> Vec<String> {
 }
 
 /// What was measured, and how it stands against the bounds.
-pub(super) fn judged(report: &Report, paint: Paint) -> String {
-    metrics_and_gate(&report.metrics, &report.gate, paint)
-}
-
 pub(super) fn metrics_and_gate(metrics: &BTreeMap<String, f64>, gate: &[Verdict], paint: Paint) -> String {
     let mut table = Table::bare();
     for (name, number) in metrics {
@@ -82,8 +78,8 @@ pub(super) fn metrics_and_gate(metrics: &BTreeMap<String, f64>, gate: &[Verdict]
 }
 
 /// The last lines.
-pub(super) fn conclude(report: &Report, paint: Paint) -> String {
-    let mut text = if report.published.is_none() { judged(report, paint) } else { String::new() };
+pub(super) fn conclude(report: &Report) -> String {
+    let mut text = String::new();
     let done: u64 = report.steps.values().map(|counts| counts.done).sum();
     let reused: u64 = report.steps.values().map(|counts| counts.reused).sum();
     let failed = match report.failed {

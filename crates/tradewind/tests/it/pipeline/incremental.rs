@@ -54,6 +54,31 @@ fn a_run_does_only_what_changed() {
 }
 
 #[test]
+fn parameters_of_the_command_line_come_before_all_others() {
+    let project = Project::sums(1);
+    let own = "function = \"steps:train\"\nparameters = { label = \"own\" }";
+    project.write("pipeline.toml", &super::PIPELINE.replace("function = \"steps:train\"", own));
+    project.run("");
+    assert_eq!(project.ran(), ["double 000.txt", "join", "train own"]);
+    project.run("--set label=said");
+    assert_eq!(project.ran(), ["double 000.txt", "join said", "train said"]);
+}
+
+#[test]
+fn the_evaluation_is_of_the_bundle_that_would_be_published() {
+    let steps = "from tradewind.pipeline import step\n\n@step\ndef train(step):\n    pass\n\n@step\ndef join(step):\n\
+                 \x20   for name in \"ab\":\n        (step.output / name).mkdir()\n        (step.output / name / \"m\").write_text(name)\n\n\
+                 @step\ndef judge(step):\n    return {\"is_b\": float((step.directory(\"model\") / \"m\").read_text() == \"b\")}\n";
+    let pipeline = "name = \"two\"\n[data]\nsource = [\"data/*\"]\nholdout = 0.5\n[[step]]\nname = \"train\"\nfunction = \"steps:train\"\n\
+                    [aggregate]\nfunction = \"steps:join\"\n[evaluate]\nfunction = \"steps:judge\"\n\
+                    [publish]\nmodel = \"two\"\nbundle = \"a\"\n";
+    let project = Project::new(&[("pipeline.toml", pipeline), ("steps.py", steps), ("data/a", "a"), ("data/b", "b")]);
+    assert_eq!(project.run("--no-publish").metric("is_b"), 0.0);
+    project.write("pipeline.toml", &pipeline.replace("bundle = \"a\"", "bundle = \"b\""));
+    assert_eq!(project.run("--no-publish").metric("is_b"), 1.0);
+}
+
+#[test]
 fn a_plan_says_what_would_run_and_runs_nothing() {
     let project = Project::sums(4);
     let plan = |line: &str| {

@@ -145,6 +145,17 @@ fn files_that_cannot_be_are_refused_before_anything_runs() {
 }
 
 #[test]
+fn who_takes_the_model_is_asked_before_any_work() {
+    let project = Project::sums(1);
+    project.write("pipeline.toml", &format!("{PIPELINE}[publish]\nmodel = \"sums\"\n"));
+    let output = project.output("run --url http://127.0.0.1:1");
+    assert_eq!(output.status.code(), Some(4), "{}", show(&output));
+    assert!(project.ran().is_empty());
+    project.run("--no-publish");
+    assert_eq!(project.ran().len(), 3);
+}
+
+#[test]
 fn one_run_at_a_time() {
     let project = Project::sums(1);
     project.write(
