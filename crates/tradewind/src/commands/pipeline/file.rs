@@ -44,9 +44,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             read(directory.path()).unwrap_err().to_string().replace(&directory.path().display().to_string(), "D")
         };
-        let unknown = problem("name = \"a\"\nnaem = 1");
+        let unknown = problem("name = \"a\"\nepochs = 1");
         assert!(
-            unknown.starts_with("D/pipeline.toml, line 2: unknown key `naem`, expected one of `name`"),
+            unknown.starts_with("D/pipeline.toml, line 2: unknown key `epochs`, expected one of `name`"),
             "{unknown}"
         );
         let unchecked = problem("name = \"a\"\nstep = []\n[data]\nsource = [\"a\"]\n[aggregate]\nuse = \"best\"");
