@@ -30,7 +30,6 @@ use crate::{
     findings as documents, machine,
     progress::{say, until_interrupted},
     repository,
-    server::find,
 };
 
 const SCRIPTS: &str = "bench/batches";
@@ -55,6 +54,9 @@ pub(crate) struct Options {
     /// Whether it all works, in two minutes: one round with fewer batches
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
+    /// The virtual environment of whoever needs no package
+    #[arg(long, hide = true, value_name = "DIR", default_value = "target/venv/batches-plain")]
+    plain: PathBuf,
     /// The virtual environment of a contender
     #[arg(long, hide = true, value_name = "NAME=DIR", value_parser = pair)]
     peer: Vec<(Contender, String)>,
@@ -112,10 +114,10 @@ impl Options {
 
     fn kit(&self) -> Result<Kit> {
         let whole = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
-        // An interpreter is told by its path which environment it belongs to, so links in it stay.
         let homes = self.peer.iter().map(|(peer, home)| Ok((*peer, whole(Path::new(home))?)));
         Ok(Kit {
             program: whole(&self.program)?,
+            plain: whole(&self.plain)?,
             scripts: repository::root()?.join(SCRIPTS),
             homes: homes.collect::<Result<BTreeMap<_, _>>>()?,
         })
@@ -162,7 +164,7 @@ fn caption(options: &Options, effort: &Effort, kit: &Kit, found: &Findings) -> R
 
 async fn measure(effort: &Effort, kit: &Kit, absent: BTreeMap<Contender, String>) -> Result<Findings> {
     let place = tempfile::tempdir()?;
-    let mut found = Findings { absent, start: starts()?, ..Findings::default() };
+    let mut found = Findings { absent, start: starts(kit)?, ..Findings::default() };
     for (contender, reason) in &found.absent {
         say(&format!("{} is left out: {reason}", contender.name()));
     }
@@ -237,8 +239,8 @@ async fn look_at_memory(
 }
 
 /// What it takes to start Python, in seconds.
-fn starts() -> Result<Vec<f64>> {
-    let python = find("python3")?;
+fn starts(kit: &Kit) -> Result<Vec<f64>> {
+    let python = kit.python(Contender::Loop)?;
     let start = || -> Result<f64> {
         let began = Instant::now();
         let status = Command::new(&python).args(["-c", "pass"]).status().context("starting Python")?;

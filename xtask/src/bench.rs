@@ -37,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     match options.name.as_str() {
         "serving" => serving::prepare(workspace, &mut command, &options.arguments)?,
-        "batches" => batches::prepare(workspace, &mut command, &options.arguments),
+        "batches" => batches::prepare(workspace, &mut command, &options.arguments)?,
         _ => {}
     }
     let status = command.args(&options.arguments).status().context("starting cargo")?;

@@ -26,11 +26,11 @@ def do(path):
             steps.preprocess(Path(inputs["batch"]["files"][0]), output)
         case "train":
             steps.train(directory("preprocess"), output, told["parameters"]["burn"])
-        case "evaluate":
+        case "judge":
             loss = steps.evaluate(directory("preprocess"), directory("train"))
             Path(told["result"]).write_text(json.dumps({"metrics": {"loss": loss}}))
         case "aggregate":
-            (output / "batches.json").write_text(json.dumps(len(inputs["evaluate"])))
+            (output / "batches.json").write_text(json.dumps(len(inputs["judge"])))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def train(step):
 
 
 @step
-def evaluate(step):
+def judge(step):
     return {"loss": steps.evaluate(step.directory("preprocess"), step.directory("train"))}
 
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,7 +17,7 @@ use super::{
     data::Data,
     program::{self, Peak, Ran},
 };
-use crate::server::{Launch, find};
+use crate::server::Launch;
 
 /// The files of Tradewind's pipelines.
 const PIPELINES: [&str; 5] = ["functions.toml", "program.toml", "commands.toml", "functions.py", "command.py"];
@@ -30,7 +30,9 @@ pub(super) struct Kit {
     pub program: PathBuf,
     /// The scripts.
     pub scripts: PathBuf,
-    /// Virtual environments.
+    /// The virtual environment of whoever needs no package.
+    pub plain: PathBuf,
+    /// Those of the others.
     pub homes: BTreeMap<Contender, PathBuf>,
 }
 
@@ -74,7 +76,7 @@ struct Said {
 
 #[derive(Debug, Deserialize)]
 struct Counts {
-    of: u64,
+    done: u64,
     reused: u64,
 }
 
@@ -119,6 +121,9 @@ impl Kit {
             vec![("HOME", home.clone()), ("XDG_CACHE_HOME", home.clone()), ("PYTHONDONTWRITEBYTECODE", "1".to_owned())];
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         if let Some(file) = contender.pipeline() {
+            let path = env::var_os("PATH").unwrap_or_default();
+            let paths = [self.plain.join("bin")].into_iter().chain(env::split_paths(&path));
+            environment.push(("PATH", env::join_paths(paths)?.into_string().ok().context("PATH is not UTF-8")?));
             let set = format!("burn={burn}");
             let arguments =
                 ["pipeline", "run", file, "--no-publish", "-o", "json", "--workers", &workers, "--set", &set];
@@ -142,10 +147,12 @@ impl Kit {
 
     /// The interpreter that has what a contender needs.
     pub(super) fn python(&self, contender: Contender) -> Result<PathBuf> {
-        match contender.package() {
-            Some(_) => Ok(self.homes.get(&contender).context("it has no environment")?.join("bin/python")),
-            None => find("python3"),
-        }
+        let home = match contender.package() {
+            Some(_) => self.homes.get(&contender).context("it has no environment")?,
+            None => &self.plain,
+        };
+        // Not where that leads: an interpreter knows by its path which environment is its own.
+        Ok(home.join("bin/python"))
     }
 }
 
@@ -156,8 +163,8 @@ impl Data {
         let said: Said = serde_json::from_slice(&text).context("reading what it printed")?;
         let loss = *said.metrics.get("loss").context("it does not tell the loss")?;
         ensure!(said.failed == 0, "{} batches failed", said.failed);
-        let reused = said.steps.values().all(|counts| counts.reused == if again { counts.of } else { 0 });
-        ensure!(again || reused, "a new run has used what an old one had made");
+        let reused = |counts: &Counts| counts.reused == if again { counts.done } else { 0 };
+        ensure!(said.steps.values().all(reused), "it did not do what was not done, and that alone");
         self.check_result(said.batches, loss)
     }
 
