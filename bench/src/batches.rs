@@ -112,7 +112,7 @@ impl Options {
         Effort { contenders, sizes, widths, rounds: self.rounds, busy: 100, memory }
     }
 
-    fn kit(&self) -> Result<Kit> {
+    fn kit(&self, place: &Path) -> Result<Kit> {
         let whole = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
         let homes = self.peer.iter().map(|(peer, home)| Ok((*peer, whole(Path::new(home))?)));
         Ok(Kit {
@@ -120,6 +120,7 @@ impl Options {
             plain: whole(&self.plain)?,
             scripts: repository::root()?.join(SCRIPTS),
             homes: homes.collect::<Result<BTreeMap<_, _>>>()?,
+            place: place.to_owned(),
         })
     }
 }
@@ -135,7 +136,8 @@ fn widths(cores: usize) -> Vec<usize> {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let effort = options.effort();
     ensure!(effort.rounds > 0, "there is nothing to tell of no runs");
-    let kit = options.kit()?;
+    let place = tempfile::tempdir()?;
+    let kit = options.kit(place.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let began = Instant::now();
     let absent = options.absent.iter().cloned().collect();
@@ -163,7 +165,6 @@ fn caption(options: &Options, effort: &Effort, kit: &Kit, found: &Findings) -> R
 }
 
 async fn measure(effort: &Effort, kit: &Kit, absent: BTreeMap<Contender, String>) -> Result<Findings> {
-    let place = tempfile::tempdir()?;
     let mut found = Findings { absent, start: starts(kit)?, ..Findings::default() };
     for (contender, reason) in &found.absent {
         say(&format!("{} is left out: {reason}", contender.name()));
@@ -173,7 +174,7 @@ async fn measure(effort: &Effort, kit: &Kit, absent: BTreeMap<Contender, String>
             if found.absent.contains_key(&contender) || round >= contender.rounds(effort.rounds) {
                 continue;
             }
-            if let Err(error) = take(effort, kit, place.path(), contender, &mut found).await {
+            if let Err(error) = take(effort, kit, contender, &mut found).await {
                 say(&format!("{} is left out from now on: {error:#}", contender.name()));
                 found.leave_out(contender, format!("{error:#}"));
             }
@@ -181,16 +182,16 @@ async fn measure(effort: &Effort, kit: &Kit, absent: BTreeMap<Contender, String>
     }
     let ours = Contender::Functions;
     if effort.contenders.contains(&ours) && !found.absent.contains_key(&ours) {
-        look_at_memory(effort, kit, place.path(), ours, &mut found).await?;
+        look_at_memory(effort, kit, ours, &mut found).await?;
     }
     Ok(found)
 }
 
 /// A contender's part of a round.
-async fn take(effort: &Effort, kit: &Kit, place: &Path, contender: Contender, found: &mut Findings) -> Result<()> {
+async fn take(effort: &Effort, kit: &Kit, contender: Contender, found: &mut Findings) -> Result<()> {
     for workers in contender.widths(&effort.ends()) {
         for batches in contender.sizes(&effort.sizes) {
-            let data = Data::make(place, batches)?;
+            let data = Data::make(&kit.place, batches)?;
             let task = Task { data: &data, workers, burn: 0 };
             let turn = kit.take(contender, task, false).await?;
             let again = match contender.pipeline() {
@@ -204,7 +205,7 @@ async fn take(effort: &Effort, kit: &Kit, place: &Path, contender: Contender, fo
         }
     }
     if contender.speeds_up() {
-        let data = Data::make(place, effort.busy)?;
+        let data = Data::make(&kit.place, effort.busy)?;
         for &workers in &effort.widths {
             let turn = kit.take(contender, Task { data: &data, workers, burn: BURN }, false).await?;
             let seconds = turn.work.unwrap_or(turn.whole).as_secs_f64();
@@ -221,16 +222,10 @@ fn told((contender, workers): Crew, batches: usize, Sample { work, start, again 
     format!("{}, workers: {workers}, {batches} batches: {work:.2} s{start}{again}", contender.name())
 }
 
-async fn look_at_memory(
-    effort: &Effort,
-    kit: &Kit,
-    place: &Path,
-    contender: Contender,
-    found: &mut Findings,
-) -> Result<()> {
+async fn look_at_memory(effort: &Effort, kit: &Kit, contender: Contender, found: &mut Findings) -> Result<()> {
     let workers = effort.widths.last().copied().unwrap_or(1);
     for &batches in &effort.memory {
-        let data = Data::make(place, batches)?;
+        let data = Data::make(&kit.place, batches)?;
         let turn = kit.take(contender, Task { data: &data, workers, burn: 0 }, true).await?;
         say(&format!("{batches} batches: {} KiB, with workers {:?}", turn.peak.first, turn.peak.all));
         found.memory.insert(batches, turn.peak);

@@ -96,7 +96,7 @@ impl Contender {
 
     /// Whether it is asked how much faster it is with more workers.
     pub(super) fn speeds_up(self) -> bool {
-        !matches!(self, Self::Metaflow | Self::Loop)
+        !matches!(self, Self::Commands | Self::Metaflow | Self::Loop)
     }
 }
 

@@ -20,9 +20,9 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// In a directory below `parent`.
+    /// In a directory below `parent`, where the same may be already.
     pub(super) fn make(parent: &Path, batches: usize) -> Result<Self> {
-        let directory = parent.join(batches.to_string());
+        let directory = parent.join(format!("data-{batches}"));
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let mut sum = 0.0;
         for batch in 0..batches {

@@ -16,12 +16,14 @@ use crate::{
     server::Launch,
 };
 
-/// How often the memory of the first process is looked at, and that of all.
-const INTERVAL: Duration = Duration::from_millis(25);
-const INTERVAL_OF_ALL: Duration = Duration::from_millis(250);
+/// How often the memory of the first process is looked at.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// Each so many times that of all is, which takes longer.
+const TIMES: u32 = 20;
 const LIMIT: Duration = Duration::from_secs(600);
-/// So much of what it said is shown when it fails, in characters.
-const SHOWN: usize = 2000;
+/// What a program printed, in its directory.
+pub(super) const PRINTED: &str = "printed";
+const LOG: &str = "log";
 
 /// How it was.
 #[derive(Debug, Clone, Copy)]
@@ -48,25 +50,28 @@ impl Drop for Family<'_> {
     }
 }
 
-/// Runs a program in a directory that is its own, where what it prints is kept as `out` and `log`. Looking at the memory of
-/// `all` its processes takes a part of the cores.
+/// Runs a program in a directory that is its own, where what it prints is kept. Looking at the memory of `all` its processes
+/// takes a part of the cores.
 pub(super) async fn run(launch: &Launch, directory: &Path, all: bool) -> Result<Ran> {
     let Launch { program, arguments, environment } = launch;
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory).kill_on_drop(true);
     command.envs(environment.iter().map(|(name, value)| (name, value))).env(MARK, directory);
-    let log = File::create(directory.join("log"))?;
-    command.stdin(Stdio::null()).stdout(File::create(directory.join("out"))?).stderr(log);
+    let log = File::create(directory.join(LOG))?;
+    command.stdin(Stdio::null()).stdout(File::create(directory.join(PRINTED))?).stderr(log);
     let family = Family(directory);
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
     let pid = child.id().context("it has a pid until it is waited for")?;
-    let mut interval = tokio::time::interval(if all { INTERVAL_OF_ALL } else { INTERVAL });
-    let mut peak = Peak::default();
+    let mut interval = tokio::time::interval(INTERVAL);
+    let (mut peak, mut looks) = (Peak::default(), 0);
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            _ = interval.tick() => peak.look(pid, all.then_some(directory)),
+            _ = interval.tick() => {
+                peak.look(pid, (all && looks % TIMES == TIMES / 2).then_some(directory));
+                looks += 1;
+            }
         }
         ensure!(began.elapsed() < LIMIT, "it takes longer than {} s", LIMIT.as_secs());
     };
@@ -91,7 +96,7 @@ fn check(status: ExitStatus, directory: &Path) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let said = fs::read_to_string(directory.join("log")).unwrap_or_default();
-    let skipped = said.chars().count().saturating_sub(SHOWN);
-    bail!("it ended with {status}: {}", said.chars().skip(skipped).collect::<String>())
+    let said = fs::read_to_string(directory.join(LOG)).unwrap_or_default();
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+    bail!("it ended with {status}: {last}")
 }

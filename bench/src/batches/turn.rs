@@ -10,12 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use tempfile::TempDir;
 
 use super::{
     contender::Contender,
     data::Data,
-    program::{self, Peak, Ran},
+    program::{self, PRINTED, Peak, Ran},
 };
 use crate::server::Launch;
 
@@ -34,6 +33,9 @@ pub(super) struct Kit {
     pub plain: PathBuf,
     /// Those of the others.
     pub homes: BTreeMap<Contender, PathBuf>,
+    /// Where runs have their directories. They stay there until all is measured: ext4 shuns inodes that were freed a while
+    /// ago, and looks for others the longer the more of them there are.
+    pub place: PathBuf,
 }
 
 /// What is done.
@@ -54,7 +56,7 @@ pub(super) struct Turn {
     pub work: Option<Duration>,
     pub peak: Peak,
     /// What it has made.
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 /// What a peer's script reports.
@@ -83,31 +85,30 @@ struct Counts {
 impl Kit {
     /// In a new directory; `all` asks for the memory of all processes.
     pub(super) async fn take(&self, contender: Contender, task: Task<'_>, all: bool) -> Result<Turn> {
-        let directory = tempfile::tempdir()?;
-        symlink(&task.data.directory, directory.path().join("data"))?;
+        let directory = tempfile::tempdir_in(&self.place)?.keep();
+        symlink(&task.data.directory, directory.join("data"))?;
         if contender.pipeline().is_some() {
             for file in PIPELINES {
-                fs::copy(self.scripts.join("tradewind").join(file), directory.path().join(file)).context(file)?;
+                fs::copy(self.scripts.join("tradewind").join(file), directory.join(file)).context(file)?;
             }
-            fs::copy(self.scripts.join("steps.py"), directory.path().join("steps.py")).context("steps.py")?;
+            fs::copy(self.scripts.join("steps.py"), directory.join("steps.py")).context("steps.py")?;
         }
-        let launch = self.launch(contender, task, directory.path())?;
-        let Ran { took, peak } = program::run(&launch, directory.path(), all).await?;
+        let launch = self.launch(contender, task, &directory)?;
+        let Ran { took, peak } = program::run(&launch, &directory, all).await?;
         let work = if contender.pipeline().is_some() {
-            task.data.check(directory.path(), false)?;
+            task.data.check(&directory, false)?;
             None
         } else {
-            task.data.check_report(&directory.path().join("report.json"))?
+            task.data.check_report(&directory.join("report.json"))?
         };
         Ok(Turn { whole: took, work, peak, directory })
     }
 
     /// The same run of Tradewind, where all is done already.
     pub(super) async fn again(&self, contender: Contender, task: Task<'_>, turn: &Turn) -> Result<Duration> {
-        let directory = turn.directory.path();
-        let launch = self.launch(contender, task, directory)?;
-        let Ran { took, .. } = program::run(&launch, directory, false).await?;
-        task.data.check(directory, true)?;
+        let launch = self.launch(contender, task, &turn.directory)?;
+        let Ran { took, .. } = program::run(&launch, &turn.directory, false).await?;
+        task.data.check(&turn.directory, true)?;
         Ok(took)
     }
 
@@ -159,7 +160,7 @@ impl Kit {
 impl Data {
     /// What a run of Tradewind printed.
     fn check(&self, directory: &Path, again: bool) -> Result<()> {
-        let text = fs::read(directory.join("out")).context("reading what it printed")?;
+        let text = fs::read(directory.join(PRINTED)).context("reading what it printed")?;
         let said: Said = serde_json::from_slice(&text).context("reading what it printed")?;
         let loss = *said.metrics.get("loss").context("it does not tell the loss")?;
         ensure!(said.failed == 0, "{} batches failed", said.failed);
