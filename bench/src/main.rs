@@ -4,6 +4,8 @@
 mod agent;
 mod alerts;
 mod autoscale;
+mod bars;
+mod batches;
 mod client;
 mod contender;
 mod cores;
@@ -15,6 +17,7 @@ mod gateway;
 mod grpc;
 mod h2load;
 mod machine;
+mod marked;
 mod memory;
 mod progress;
 mod repository;
@@ -52,6 +55,8 @@ enum Command {
     Switch(switch::Options),
     /// A model served: Tradewind's replica against Triton and servers in Python
     Serving(serving::Options),
+    /// A pipeline over 10, 100 and 1000 batches: Tradewind against Ray, Dask, Metaflow and plain Python
+    Batches(batches::Options),
     /// One sample of `deploy`, as JSON
     #[command(hide = true)]
     DeploySample(deploy::sample::Options),
@@ -74,6 +79,7 @@ fn main() -> Result<()> {
         Command::Cost(options) => cost::run(&options),
         Command::Switch(options) => switch::run(&options),
         Command::Serving(options) => serving::run(&options),
+        Command::Batches(options) => batches::run(&options),
         Command::ServingLoop(options) => serving::run_loop(&options),
         Command::DeploySample(options) => deploy::sample::run(&options),
         Command::SwitchFollower => switch::follower::run(),

@@ -14,6 +14,11 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(resident_kib(&[pid])? * 1024)
 }
 
+/// The most that one process had at any time, of its resident pages.
+pub(crate) fn peak_kib(pid: u32) -> Result<u64> {
+    sum(&[pid], "status", "VmHWM:")
+}
+
 /// Of a page that several processes share each has its part, so that together they have it once.
 pub(crate) fn proportional_kib(pids: &[u32]) -> Result<u64> {
     sum(pids, "smaps_rollup", "Pss:")

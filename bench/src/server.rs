@@ -1,6 +1,7 @@
 //! A server of somebody else's, started and ended as a group of processes.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
@@ -15,13 +16,12 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::net::TcpStream;
 use tradewind_testkit::{Host, eventually_ok};
 
+use crate::marked::{self, MARK};
+
 /// Ten times what a start takes, and more.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STOP_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Has the folder of a server's own, in the environment of all its processes, wherever they go.
-const MARK: &str = "TRADEWIND_BENCH_SERVER";
 
 /// A program, and what it is started with.
 #[derive(Debug, Clone)]
@@ -132,13 +132,8 @@ impl Server {
     /// Its processes: itself, and all that it has started.
     pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         let leader = self.child.as_ref().context("it does not run")?.id();
-        Ok(pids().filter(|pid| group_of(*pid) == Some(leader) || self.has_marked(*pid)).collect())
-    }
-
-    fn has_marked(&self, pid: u32) -> bool {
-        let mark = format!("{MARK}={}", self.directory.display());
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        let of_group = marked::pids().filter(|pid| group_of(*pid) == Some(leader));
+        Ok(of_group.chain(marked::pids_of(&self.directory)).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     fn group(&self) -> Option<Pid> {
@@ -160,11 +155,7 @@ impl Server {
         }
         let _ = kill_process_group(group, Signal::KILL);
         let _ = child.wait();
-        for pid in pids().filter(|pid| self.has_marked(*pid)) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        marked::kill(&self.directory);
     }
 }
 
@@ -172,11 +163,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// The process group of a process, if it is there.

@@ -1,6 +1,8 @@
 //! `cargo xtask bench NAME`: builds the benchmarks as they ship, and runs one.
 
+mod batches;
 mod needs;
+mod peers;
 mod serving;
 
 use std::process::ExitCode;
@@ -16,7 +18,7 @@ const DOCS: &str = "docs/benchmarks.md";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Which one: `deploy`, `gateway`, `serving`, `failover`, `spike`, `alerts`, `cost`, `switch`,
-    /// `autoscale`
+    /// `autoscale`, `batches`
     name: String,
     /// For the benchmark itself; see `cargo xtask bench NAME --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -33,8 +35,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     if let Some(needs) = Needs::of(&options.name) {
         needs.prepare(workspace, &mut command, &options.arguments)?;
     }
-    if options.name == "serving" {
-        serving::prepare(workspace, &mut command, &options.arguments)?;
+    match options.name.as_str() {
+        "serving" => serving::prepare(workspace, &mut command, &options.arguments)?,
+        "batches" => batches::prepare(workspace, &mut command, &options.arguments)?,
+        _ => {}
     }
     let status = command.args(&options.arguments).status().context("starting cargo")?;
     ensure!(status.success(), "the benchmark ended with {status}");

@@ -34,6 +34,7 @@ impl Needs {
             }),
             // As above.
             "serving" => Some(Self { programs: &[H2LOAD], welcome: &[], profile: "dist" }),
+            "batches" => Some(Self { programs: &[], welcome: &[], profile: "dist" }),
             "failover" => Some(Self {
                 programs: &[HAPROXY],
                 welcome: &[("ip", "iproute2"), ("nft", "nftables")],

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use super::peers;
 use crate::{
     process, triton,
     venv::{self, Venv},
@@ -24,36 +25,18 @@ const SERVERS: &[&str] = &["triton", "mlserver", "kserve", "bentoml", "ray", "li
 pub(super) fn prepare(workspace: &Workspace, command: &mut Command, arguments: &[String]) -> Result<()> {
     let directory = workspace.root().join(DIRECTORY);
     command.arg("--model-files").arg(models(workspace, &directory)?);
-    for server in SERVERS.iter().filter(|server| is_wanted(arguments, server)) {
-        println!("preparing {server}");
-        match install(workspace, &directory, server, command) {
-            Ok(home) => command.arg("--peer").arg(format!("{server}={home}")),
-            Err(why) => command.arg("--absent").arg(format!("{server}={why:#}")),
-        };
-    }
+    peers::prepare(SERVERS, command, arguments, |server, command| install(workspace, &directory, server, command));
     Ok(())
 }
 
 /// Where its virtual environment is.
 fn install(workspace: &Workspace, directory: &Path, server: &str, command: &mut Command) -> Result<String> {
-    let requirements = directory.join(server).join("requirements.txt");
-    let venv = Venv::prepare(workspace, &format!("serving-{server}"), &requirements)?;
+    let venv = peers::environment(workspace, "serving", directory, server)?;
     if server == "triton" {
         let home = triton::prepare(workspace, &venv, &workspace.root().join(TRITON))?;
         command.arg("--triton").arg(home.context("its wheel does not run here")?);
     }
     Ok(venv.directory().display().to_string())
-}
-
-/// Without `--only` all servers are compared.
-fn is_wanted(arguments: &[String], server: &str) -> bool {
-    let mut arguments = arguments.iter();
-    let only = arguments.find_map(|argument| argument.strip_prefix("--only").map(str::to_owned));
-    let value = only.map(|rest| match rest.strip_prefix('=') {
-        Some(value) => value.to_owned(),
-        None => arguments.next().cloned().unwrap_or_default(),
-    });
-    value.is_none_or(|value| value.split(',').any(|name| name == server))
 }
 
 /// The directory of the models, which are made if their script has changed.
@@ -69,21 +52,4 @@ fn models(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
         fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
     }
     Ok(made)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_servers_that_are_compared_are_installed() {
-        let wanted = |arguments: &[&str]| {
-            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-            SERVERS.iter().filter(|server| is_wanted(&arguments, server)).copied().collect::<Vec<_>>()
-        };
-        assert_eq!(wanted(&["--rounds", "2"]), SERVERS);
-        assert_eq!(wanted(&["--quick", "--only", "tradewind,kserve"]), ["kserve"]);
-        assert_eq!(wanted(&["--only=ray,triton"]), ["triton", "ray"]);
-        assert!(wanted(&["--only", "loop"]).is_empty());
-    }
 }
