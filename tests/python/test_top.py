@@ -156,6 +156,8 @@ def test_keys_open_what_they_say(terminal, own_world, users):
     terminal.press("Tab", "Enter")
     terminal.wait(r"> 20\d\d-.*", r"monitoring_armed", without=[r"REGION +STATE"])
     terminal.press("Escape")
+    # A key that comes right behind it would be taken for one with Alt.
+    terminal.wait(r"REGION +STATE")
     terminal.press("BTab", "BTab", "Home", "s")
     terminal.wait(r"REQUESTS▼", r"\n  us-east1 .*\n> europe-west1")
     terminal.write("/us-")
