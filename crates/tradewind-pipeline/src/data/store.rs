@@ -113,7 +113,14 @@ impl Store {
         let text = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
         fs::write(scratch.path().join(INDEX), text).map_err(&failed)?;
         let fresh = scratch.keep();
-        remove(&target).and_then(|()| fs::rename(&fresh, &target)).map_err(&failed)?;
+        if whole(&target).is_none() {
+            remove(&target).map_err(&failed)?;
+        }
+        match fs::rename(&fresh, &target) {
+            // Files of one content are cut at the same time, and another was quicker.
+            Err(_) if whole(&target).is_some() => remove(&fresh).map_err(&failed)?,
+            renamed => renamed.map_err(&failed)?,
+        }
         Ok(index.parts)
     }
 }

@@ -27,6 +27,18 @@ async fn rows_of_each_file_by_itself() {
 }
 
 #[tokio::test]
+async fn files_of_one_content_are_cut_at_the_same_time() {
+    let names: Vec<String> = (0..64).map(|number| format!("data/{number}.csv")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "id\n1\n2\n")).collect();
+    for _ in 0..8 {
+        let world = World::new(&files);
+        let prepared = world.prepared("data", Portion::Rows(1)).await.unwrap();
+        assert_eq!((prepared.batches.len(), prepared.keys().count()), (128, 1));
+        assert!(prepared.batches.iter().all(|batch| batch.files[0].is_file()));
+    }
+}
+
+#[tokio::test]
 async fn types_are_those_of_all_files() {
     let world = World::new(&[
         ("a.csv", "n,day,at,flag,text,none\n1,2026-01-02,2026-01-02 03:04:05,true,1a,\n"),
