@@ -152,8 +152,8 @@ impl Schedule {
         }
         let running = || self.running.iter().filter_map(|batch| Some(self.steps[self.batches[*batch].next()?]));
         let workers = self.room.workers.saturating_sub(running().map(|needs| self.workers_of(needs)).sum());
-        let memory = self.room.memory.saturating_sub(running().map(|needs| needs.memory).sum());
-        // What needs more than there is at all runs by itself.
+        // What needs more than there is at all runs by itself, and nothing beside it.
+        let memory = self.room.memory.checked_sub(running().map(|needs| needs.memory).sum())?;
         let alone = self.is_idle();
         let fits = |needs: &Needs| alone || (needs.memory <= memory && self.workers_of(*needs) <= workers);
         let fitting = self.ready.iter().zip(&self.steps).filter(|(_, needs)| fits(needs));
@@ -323,6 +323,12 @@ mod tests {
         assert_eq!(schedule.next(Duration::ZERO), None);
         schedule.ended(first, Outcome::Done, Duration::ZERO);
         assert!(schedule.next(Duration::ZERO).is_some());
+
+        let small = Todo { bytes: 1, steps: vec![1] };
+        let todo = vec![Todo { bytes: 9, steps: vec![0] }, small];
+        let mut schedule = Schedule::new(vec![needs(8, 0), needs(0, 0)], todo, 1.0, Room { workers: 4, memory: 5 });
+        let first = schedule.next(Duration::ZERO).unwrap();
+        assert_eq!((first.batch, schedule.next(Duration::ZERO)), (0, None), "not even what needs nothing");
     }
 
     #[test]
